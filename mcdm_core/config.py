@@ -1,0 +1,212 @@
+"""Configuration of every MCDM model as frozen dataclasses, with the two presets.
+
+A configuration travels inside the metadata of the safetensors file it belongs to
+(:func:`to_json` / :func:`from_json`), so a weight file is complete by itself.
+Section numbers refer to the paper, arXiv 2502.09533.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """Image autoencoder. ``base`` uses Stable Diffusion's; these are the fields of ``tiny``'s own."""
+
+    latent_channels: int = 4
+    downscale: int = 8
+    block_channels: tuple[int, ...] = (32, 64, 128)
+    blocks_per_level: tuple[int, ...] = (1, 2, 2)
+    scaling_factor: float = 0.18215
+
+
+@dataclass(frozen=True)
+class FaceNetworkConfig:
+    """Landmarks, head pose, lip and expression values of a face crop; box in a full picture."""
+
+    input_size: int = 128
+    heatmap_size: int = 32
+    channels: tuple[int, ...] = (24, 48, 96, 128)
+
+
+@dataclass(frozen=True)
+class AudioEncoderConfig:
+    """``kind``: ``"wav2vec2"`` (frozen, base) or ``"logmel"`` (small, trained, tiny)."""
+
+    kind: str = "wav2vec2"
+    sample_rate: int = 16_000
+    num_mels: int = 80
+    hop_length: int = 160
+    window_frames: int = 20
+    feature_dim: int = 768
+    tokens_per_frame: int = 1
+
+
+@dataclass(frozen=True)
+class ImageEncoderConfig:
+    """``kind``: ``"clip"`` (frozen CLIP ViT-L, base) or ``"conv"`` (small, trained, tiny)."""
+
+    kind: str = "clip"
+    image_size: int = 224
+    feature_dim: int = 1024
+    channels: tuple[int, ...] = (32, 64, 96, 128)
+
+
+@dataclass(frozen=True)
+class MotionCodecConfig:
+    """Lip and expression encoders, landmark guider and motion decoder (section 3.3, B.2)."""
+
+    width: int = 768
+    num_layers: int = 4
+    num_heads: int = 12
+    motion_dim: int = 768
+    head_tokens: int = 16
+    lip_tokens: int = 4
+    expression_tokens: int = 4
+    num_landmarks: int = 68
+    num_values: int = 16
+    image_size: int = 128
+
+
+@dataclass(frozen=True)
+class PresentClipPriorConfig:
+    """Present-clip motion diffusion (section 3.3, B.2). The paper: L = 8 layers."""
+
+    width: int = 768
+    num_layers: int = 8
+    num_heads: int = 12
+    mlp_ratio: float = 4.0
+    context_frames: int = 4
+    max_frames: int = 64
+    num_train_timesteps: int = 1000
+    prediction_type: str = "epsilon"
+
+
+@dataclass(frozen=True)
+class ArchivedClipPriorConfig:
+    """Frame-aligned attention over reference and archive (section 3.2, B.1)."""
+
+    patch_size: int = 4
+    width: int = 768
+    num_queries: int = 16
+    latent_size: int = 64
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Denoising UNet with four attention layers per transformer block (section 3.1, 3.4)."""
+
+    latent_channels: int = 4
+    latent_size: int = 64
+    block_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    layers_per_block: int = 2
+    attention_levels: tuple[bool, ...] = (True, True, True, False)
+    num_heads: int = 8
+    norm_groups: int = 32
+    text_context_dim: int = 768
+    ff_mult: float = 4.0
+    alpha: float = 0.1
+    temporal_attention: str = "exact"
+    favor_features: int = 256
+    warped_reference: bool = False
+    guide_channels: int = 0
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Noise schedule and prediction target of the image denoiser (section 4.1; C: cosine)."""
+
+    num_train_timesteps: int = 1000
+    beta_schedule: str = "squaredcos_cap_v2"
+    prediction_type: str = "epsilon"
+    prior_variance: float = 0.36
+
+
+@dataclass(frozen=True)
+class MCDMConfig:
+    """The whole model. ``clip_frames`` f and ``archive_frames`` a are 16 in the paper."""
+
+    preset: str = "base"
+    image_size: int = 512
+    fps: int = 25
+    clip_frames: int = 16
+    archive_frames: int = 16
+    vae: VAEConfig = field(default_factory=VAEConfig)
+    face_network: FaceNetworkConfig = field(default_factory=FaceNetworkConfig)
+    audio_encoder: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
+    image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
+    motion_codec: MotionCodecConfig = field(default_factory=MotionCodecConfig)
+    present_clip_prior: PresentClipPriorConfig = field(default_factory=PresentClipPriorConfig)
+    archived_clip_prior: ArchivedClipPriorConfig = field(default_factory=ArchivedClipPriorConfig)
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+
+
+BASE = MCDMConfig()
+
+TINY = MCDMConfig(
+    preset="tiny",
+    image_size=128,
+    vae=VAEConfig(latent_channels=12, scaling_factor=1.0),
+    audio_encoder=AudioEncoderConfig(kind="logmel", feature_dim=128),
+    image_encoder=ImageEncoderConfig(kind="conv", image_size=128, feature_dim=128),
+    motion_codec=MotionCodecConfig(
+        width=96, num_heads=4, motion_dim=32, head_tokens=2, lip_tokens=2, expression_tokens=2
+    ),
+    present_clip_prior=PresentClipPriorConfig(width=128, num_heads=4, mlp_ratio=2.0),
+    archived_clip_prior=ArchivedClipPriorConfig(patch_size=2, width=128, latent_size=16),
+    unet=UNetConfig(
+        latent_channels=12,
+        latent_size=16,
+        block_channels=(96, 128, 192),
+        layers_per_block=1,
+        attention_levels=(False, True, True),
+        num_heads=4,
+        norm_groups=8,
+        text_context_dim=128,
+        ff_mult=3.0,
+        warped_reference=True,
+        guide_channels=26,
+    ),
+    diffusion=DiffusionConfig(prediction_type="prior_residual"),
+)
+
+PRESETS: dict[str, MCDMConfig] = {"base": BASE, "tiny": TINY}
+
+
+def to_json(config: MCDMConfig) -> str:
+    """Serialise a configuration for the metadata of a safetensors file."""
+    return json.dumps(dataclasses.asdict(config), sort_keys=True)
+
+
+def from_json(text: str) -> MCDMConfig:
+    """Rebuild a configuration from :func:`to_json`'s text.
+
+    Raises:
+        ValueError: if the text holds a field this version does not know.
+    """
+    return _build(MCDMConfig, json.loads(text))
+
+
+def _build(cls: type, values: dict[str, Any]) -> Any:
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ValueError(
+            f"{cls.__name__} has no field {unknown[0]!r}: these weights were made by a newer version of MCDM; "
+            "update the pack to use them."
+        )
+    built: dict[str, Any] = {}
+    for name, value in values.items():
+        factory = known[name].default_factory
+        if isinstance(value, dict) and factory is not dataclasses.MISSING:
+            built[name] = _build(factory, value)
+        elif isinstance(value, list):
+            built[name] = tuple(value)
+        else:
+            built[name] = value
+    return cls(**built)

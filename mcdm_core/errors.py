@@ -1,0 +1,39 @@
+"""Errors that tell the user which input was wrong, what was expected and what to do."""
+
+from __future__ import annotations
+
+
+class MCDMError(ValueError):
+    """Base of every error this library raises for an input it cannot use."""
+
+
+class FaceNotFoundError(MCDMError):
+    """No face was found in the portrait; a manual box can be given instead."""
+
+
+class FaceTooSmallError(MCDMError):
+    """The face covers too few pixels to speak legibly."""
+
+
+class AudioError(MCDMError):
+    """The audio is missing, empty, silent throughout, or cannot be decoded."""
+
+
+class MediaError(MCDMError):
+    """A picture or video cannot be read or written."""
+
+
+class FrameRateError(MCDMError):
+    """A frame rate is not usable or two inputs disagree about it."""
+
+
+class WeightsError(MCDMError):
+    """A weight file is missing, damaged, or does not fit the configuration."""
+
+
+class MemoryMismatchError(MCDMError):
+    """A saved motion memory belongs to another model or configuration."""
+
+
+class OutOfMemoryError(MCDMError):
+    """The device has too little memory for the request; says what to lower."""
