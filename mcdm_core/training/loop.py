@@ -1,0 +1,316 @@
+"""The training loop every stage shares: resumable, limited by steps or by minutes, with moving-average weights.
+
+A stage gives a module, and a function that computes the losses of one batch; the loop does the rest: AdamW
+(section 4.1 of the paper), warm-up and cosine learning rate, gradient clipping, an exponential moving average
+of the weights, a log file, periodic validation with the averaged weights, and checkpoints as safetensors:
+
+``<output>``                       the averaged weights, a plain state dict of the module, ready to be used;
+``<output stem>.resume.safetensors``  raw weights, optimiser moments, counters and random state, to go on later.
+
+Both are written to a temporary name and renamed, so that a stop in the middle never leaves half a file.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..errors import WeightsError
+
+logger = logging.getLogger(__name__)
+
+LossFunction = Callable[[int], Mapping[str, Tensor]]
+ValidateFunction = Callable[[nn.Module, int], Mapping[str, float]]
+
+
+@dataclass
+class LoopSettings:
+    """How long and how to train.
+
+    Attributes:
+        output: file of the averaged weights; its directory is made if needed.
+        steps: stop after this many optimiser steps in all (those before a resume included); None: no limit.
+        minutes: stop after this much training time in all (earlier runs included); None: no limit.
+        learning_rate: peak of the cosine, reached after ``warmup_steps``; it falls to ``final_fraction`` of it.
+        ema_decay: decay of the averaged weights; 0 keeps the raw ones. Early steps use a smaller decay.
+        validate_every / save_every / log_every: in steps.
+        resume: go on from the resume file if there is one.
+        metadata: strings stored in both files (``mcdm_config`` for instance).
+    """
+
+    output: Path
+    steps: int | None = None
+    minutes: float | None = None
+    learning_rate: float = 1e-3
+    final_fraction: float = 0.01
+    warmup_steps: int = 100
+    weight_decay: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip_norm: float = 1.0
+    ema_decay: float = 0.998
+    log_every: int = 50
+    validate_every: int = 500
+    save_every: int = 500
+    resume: bool = True
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.output = Path(self.output)
+        if self.steps is None and self.minutes is None:
+            raise ValueError("LoopSettings needs a limit: give steps, minutes or both.")
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run did: optimiser steps and seconds in all, the last averaged losses, the last validation."""
+
+    steps: int
+    seconds: float
+    losses: dict[str, float]
+    validation: dict[str, float]
+
+
+class WeightAverage:
+    """Exponential moving average of a module's state dict (floating tensors; others are copied)."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.state = {k: v.detach().clone() for k, v in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Move the average towards the module's present weights."""
+        self.updates += 1
+        decay = min(self.decay, self.updates / (9.0 + self.updates))
+        averaged, present = [], []
+        for key, value in module.state_dict().items():
+            if value.is_floating_point() and self.decay > 0:
+                averaged.append(self.state[key])
+                present.append(value.detach())
+            else:
+                self.state[key].copy_(value)
+        if averaged:
+            torch._foreach_lerp_(averaged, present, 1.0 - decay)
+
+    @contextmanager
+    def swapped_in(self, module: nn.Module) -> Iterator[nn.Module]:
+        """Put the averaged weights into the module, in evaluation mode, and back again afterwards."""
+        raw = {k: v.detach().clone() for k, v in module.state_dict().items()}
+        training = module.training
+        module.load_state_dict(self.state)
+        module.eval()
+        try:
+            yield module
+        finally:
+            module.load_state_dict(raw)
+            module.train(training)
+
+
+def learning_rate_factor(step: int, progress: float, warmup_steps: int, final_fraction: float) -> float:
+    """Linear warm-up over ``warmup_steps`` times a cosine over ``progress`` in [0, 1], from 1 to ``final_fraction``."""
+    warmup = min(1.0, (step + 1) / max(1, warmup_steps))
+    cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, max(0.0, progress))))
+    return warmup * (final_fraction + (1.0 - final_fraction) * cosine)
+
+
+def save_state(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a state dict as safetensors, atomically. Tensors are made contiguous and independent of one another."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    tensors = {k: v.detach().to("cpu", copy=True, memory_format=torch.contiguous_format) for k, v in state.items()}
+    save_file(tensors, str(part), metadata=dict(metadata or {}))
+    os.replace(part, path)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Metadata strings of a safetensors file.
+
+    Raises:
+        WeightsError: if the file is missing or damaged.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return dict(file.metadata() or {})
+    except Exception as error:  # safetensors raises its own untyped errors
+        raise WeightsError(f"{path} cannot be read as safetensors ({error}); delete it or give another file.") from error
+
+
+def resume_path(output: Path) -> Path:
+    """Where the resume state of ``output`` is kept."""
+    return Path(output).with_suffix(".resume.safetensors")
+
+
+def train(
+    module: nn.Module,
+    loss_function: LossFunction,
+    settings: LoopSettings,
+    validate: ValidateFunction | None = None,
+) -> TrainResult:
+    """Train ``module`` until a limit of ``settings`` is reached.
+
+    Args:
+        module: what is trained; parameters with ``requires_grad`` False stay as they are.
+        loss_function: called with the step number, returns named scalar tensors of which ``"loss"`` is minimised.
+        settings: limits, rates and files.
+        validate: called with the module (averaged weights, evaluation mode, no gradients) and the step number; may
+            write pictures; returns numbers for the log. Called every ``validate_every`` steps and at the end.
+
+    Returns:
+        TrainResult. The averaged weights are in ``settings.output`` and also left in the module.
+    """
+    settings.output.parent.mkdir(parents=True, exist_ok=True)
+    named = {k: p for k, p in module.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(
+        list(named.values()), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
+    )
+    average = WeightAverage(module, settings.ema_decay)
+    step, seconds_before = 0, 0.0
+    if settings.resume and resume_path(settings.output).exists():
+        step, seconds_before = _load_resume(resume_path(settings.output), module, named, optimizer, average)
+        logger.info("resuming %s at step %d after %.0f s", settings.output.name, step, seconds_before)
+
+    losses: dict[str, float] = {}
+    validation: dict[str, float] = {}
+    started = time.monotonic()
+    elapsed = seconds_before
+    module.train()
+
+    def checkpoint() -> None:
+        save_state(settings.output, average.state, {**settings.metadata, "step": str(step)})
+        _save_resume(resume_path(settings.output), module, named, optimizer, average, step, elapsed, settings.metadata)
+
+    def check() -> dict[str, float]:
+        if validate is None:
+            return {}
+        with average.swapped_in(module), torch.no_grad():
+            numbers = dict(validate(module, step))
+        logger.info("%s step %d validation %s", settings.output.stem, step, _format(numbers))
+        return numbers
+
+    try:
+        while True:
+            progress = _progress(settings, step, elapsed)
+            if progress >= 1.0:
+                break
+            factor = learning_rate_factor(step, progress, settings.warmup_steps, settings.final_fraction)
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * factor
+            parts = loss_function(step)
+            loss = parts["loss"]
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(named.values(), settings.clip_norm)
+            if torch.isfinite(norm):
+                optimizer.step()
+                average.update(module)
+            else:
+                logger.warning("step %d: gradient is not finite, step skipped", step)
+            step += 1
+            elapsed = seconds_before + time.monotonic() - started
+            for key, value in parts.items():
+                number = float(value.detach())
+                losses[key] = number if key not in losses else 0.95 * losses[key] + 0.05 * number
+            if step % settings.log_every == 0:
+                _log_line(settings.output, step, elapsed, losses)
+            if step % settings.validate_every == 0:
+                validation = check()
+            if step % settings.save_every == 0:
+                checkpoint()
+    except KeyboardInterrupt:
+        checkpoint()
+        raise
+    validation = check()
+    checkpoint()
+    module.load_state_dict(average.state)
+    module.eval()
+    return TrainResult(step, elapsed, losses, validation)
+
+
+def log_to_file(path: Path) -> None:
+    """Send the library's log to ``path`` (appending), a line an event with the time of day."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s", "%H:%M:%S"))
+    root = logging.getLogger(__name__.partition(".")[0])
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+
+
+def _progress(settings: LoopSettings, step: int, elapsed: float) -> float:
+    by_steps = step / settings.steps if settings.steps else 0.0
+    by_time = elapsed / (60.0 * settings.minutes) if settings.minutes else 0.0
+    return max(by_steps, by_time)
+
+
+def _format(numbers: Mapping[str, float]) -> str:
+    return " ".join(f"{k} {v:.4f}" for k, v in numbers.items())
+
+
+def _log_line(output: Path, step: int, elapsed: float, losses: Mapping[str, float]) -> None:
+    logger.info("%s step %d %.0f s %s", output.stem, step, elapsed, _format(losses))
+
+
+def _save_resume(
+    path: Path,
+    module: nn.Module,
+    named: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage,
+    step: int,
+    seconds: float,
+    metadata: Mapping[str, str],
+) -> None:
+    state = {f"module/{k}": v for k, v in module.state_dict().items()}
+    state.update({f"average/{k}": v for k, v in average.state.items()})
+    for key, parameter in named.items():
+        for slot, value in optimizer.state.get(parameter, {}).items():
+            state[f"optimizer/{slot}/{key}"] = torch.as_tensor(value)
+    state["random/torch"] = torch.get_rng_state()
+    numpy_state = np.random.get_state()
+    state["random/numpy"] = torch.from_numpy(numpy_state[1].astype(np.int64))
+    counters = {"step": step, "seconds": seconds, "updates": average.updates, "numpy_position": int(numpy_state[2])}
+    save_state(path, state, {**metadata, "counters": json.dumps(counters)})
+
+
+def _load_resume(
+    path: Path,
+    module: nn.Module,
+    named: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage,
+) -> tuple[int, float]:
+    counters = json.loads(read_metadata(path)["counters"])
+    state = load_file(str(path))
+    try:
+        module.load_state_dict({k[len("module/") :]: v for k, v in state.items() if k.startswith("module/")})
+    except RuntimeError as error:
+        raise WeightsError(f"{path} belongs to another model; delete it or turn resume off. {error}") from error
+    for key in average.state:
+        average.state[key].copy_(state[f"average/{key}"])
+    average.updates = counters["updates"]
+    for key, parameter in named.items():
+        slots = ("step", "exp_avg", "exp_avg_sq")
+        if f"optimizer/exp_avg/{key}" in state:
+            optimizer.state[parameter] = {slot: state[f"optimizer/{slot}/{key}"].clone() for slot in slots}
+            for slot in ("exp_avg", "exp_avg_sq"):
+                moment = optimizer.state[parameter][slot]
+                optimizer.state[parameter][slot] = torch.empty_like(parameter).copy_(moment)
+    torch.set_rng_state(state["random/torch"])
+    np.random.set_state(("MT19937", state["random/numpy"].numpy().astype(np.uint32), counters["numpy_position"], 0, 0.0))
+    return int(counters["step"]), float(counters["seconds"])
