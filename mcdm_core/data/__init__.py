@@ -1,0 +1,1 @@
+"""Training data: the shard format and its sources."""

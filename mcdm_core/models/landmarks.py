@@ -1,0 +1,169 @@
+"""The 68 facial landmarks, the 6 pose numbers and the 16 facial values shared by every module.
+
+A landmark is a fixed point of the face: the same spot of skin on every person. "Right" and "left" in names are the
+person's; the person's right side is on the LEFT of an unmirrored picture. The order, with picture directions:
+
+====== ============================================================================================
+0-11   outer lip contour: 0 corner at the picture's left, 1-5 upper edge towards the right (3 is the
+       middle), 6 corner at the right, 7-11 lower edge back to the left (9 is the middle)
+12-19  inner lip edges: 12 inner corner at the left, 13-15 upper lip (14 middle), 16 inner corner at
+       the right, 17-19 lower lip from right to left (18 middle)
+20-27  eye at the picture's left: 20 outer corner, 21-23 upper lid edge towards the nose, 24 inner
+       corner, 25-27 lower lid edge back to the outer corner
+28-35  eye at the picture's right, in the same anatomical order (outer corner first)
+36-40  brow at the picture's left, outer end to inner end; 41-45 the other, outer end to inner end
+46-51  nose: bridge at the eyes, middle of the bridge, tip, base above the lip, wing left, wing right
+52-53  cheekbones, left and right
+54     chin; 55-57 jaw line from the chin up to the ear at the left; 58-60 at the right
+61-63  temple left, temple right, middle of the forehead
+64-67  neck: upper left, upper right, lower left, lower right
+====== ============================================================================================
+
+Coordinates are (x, y) in [0, 1] of the square face crop, x to the right, y down.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+NUM_LANDMARKS = 68
+
+LIPS = slice(0, 20)
+LIDS = slice(20, 36)
+FACE = slice(36, 64)
+NECK = slice(64, 68)
+
+OUTER_LIPS = slice(0, 12)
+INNER_LIPS = slice(12, 20)
+EYE_PICTURE_LEFT = slice(20, 28)
+EYE_PICTURE_RIGHT = slice(28, 36)
+BROW_PICTURE_LEFT = slice(36, 41)
+BROW_PICTURE_RIGHT = slice(41, 46)
+
+GROUPS: dict[str, slice] = {"lips": LIPS, "lids": LIDS, "face": FACE, "neck": NECK}
+
+INNER_UPPER = 14
+"""Middle of the upper lip's inner edge."""
+INNER_LOWER = 18
+"""Middle of the lower lip's inner edge."""
+LIP_CORNERS: tuple[int, int] = (0, 6)
+INNER_LIP_PAIRS: tuple[tuple[int, int], ...] = ((13, 19), (14, 18), (15, 17))
+"""(upper, lower) points of the inner lip edges that face each other."""
+
+LID_PAIRS: tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]] = (
+    ((21, 27), (22, 26), (23, 25)),
+    ((29, 35), (30, 34), (31, 33)),
+)
+"""(upper, lower) lid points that face each other, of the eye at the picture's left and right."""
+EYE_CORNERS: tuple[tuple[int, int], tuple[int, int]] = ((20, 24), (28, 32))
+"""(outer, inner) corner of the eye at the picture's left and right."""
+
+_SWAPS: tuple[tuple[int, int], ...] = (
+    (0, 6), (1, 5), (2, 4), (7, 11), (8, 10), (12, 16), (13, 15), (17, 19),
+    *((i, i + 8) for i in range(20, 28)),
+    *((i, i + 5) for i in range(36, 41)),
+    (50, 51), (52, 53),
+    *((i, i + 3) for i in range(55, 58)),
+    (61, 62), (64, 65), (66, 67),
+)  # fmt: skip
+
+
+def _mirror() -> tuple[int, ...]:
+    order = list(range(NUM_LANDMARKS))
+    for a, b in _SWAPS:
+        order[a], order[b] = b, a
+    return tuple(order)
+
+
+MIRROR: tuple[int, ...] = _mirror()
+"""``landmarks[MIRROR]`` with x replaced by 1 - x are the landmarks of the picture flipped left to right."""
+
+RIGID: tuple[int, ...] = (46, 47, 48, 49, 57, 60, 61, 62, 63, 64, 65, 66, 67)
+"""Landmarks that lips, lids and brows do not move (nose, ears' ends of the jaw, temples, forehead, neck)."""
+
+VALUE_NAMES: tuple[str, ...] = (
+    "lip_opening",
+    "lip_width",
+    "lip_protrusion",
+    "lip_press",
+    "smile",
+    "frown",
+    "blink_left",
+    "blink_right",
+    "squint",
+    "eye_wide",
+    "brow_raise",
+    "brow_lower",
+    "gaze_x",
+    "gaze_y",
+    "cheek_puff",
+    "nose_wrinkle",
+)
+"""Facial values, each about 0 at rest and 1 at full strength. Left and right are the person's; ``gaze_x`` is positive
+towards the picture's right, ``gaze_y`` positive upwards; ``lip_width`` is negative for rounded lips."""
+
+NUM_VALUES = len(VALUE_NAMES)
+LIP_VALUES: tuple[int, ...] = (0, 1, 2, 3)
+"""Indices of the values that speech moves; the other twelve belong to the expression."""
+VALUE_MIRROR: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15)
+VALUE_MIRROR_SIGN: tuple[float, ...] = (1.0,) * 12 + (-1.0,) + (1.0,) * 3
+"""``values[VALUE_MIRROR] * VALUE_MIRROR_SIGN`` are the values of the flipped picture."""
+
+POSE_NAMES: tuple[str, ...] = ("yaw", "pitch", "roll", "x", "y", "log_scale")
+"""Angles in radians: yaw positive when the face turns to the picture's right, pitch positive when it looks up, roll
+positive when the head tips towards the picture's right (clockwise); x, y: shift of the head's centre from the crop's
+centre in crop widths, y down; log_scale: logarithm of the eye-to-chin height of the unturned head over a quarter crop."""
+POSE_MIRROR_SIGN: tuple[float, ...] = (-1.0, 1.0, -1.0, -1.0, 1.0, 1.0)
+"""``pose * POSE_MIRROR_SIGN`` is the pose of the flipped picture."""
+
+
+def eye_centres(landmarks: Tensor) -> Tensor:
+    """Midpoints between the corners of each eye, which blinking does not move.
+
+    Args:
+        landmarks: ``[..., 68, 2]``.
+
+    Returns:
+        ``[..., 2, 2]``: (eye at the picture's left, eye at its right) by (x, y).
+    """
+    corners = landmarks[..., torch.tensor(EYE_CORNERS, device=landmarks.device), :]
+    return corners.mean(dim=-2)
+
+
+def inter_ocular_distance(landmarks: Tensor) -> Tensor:
+    """Distance between the eye centres, ``[..., 68, 2] -> [...]`` in the landmarks' units."""
+    centres = eye_centres(landmarks)
+    return (centres[..., 1, :] - centres[..., 0, :]).norm(dim=-1)
+
+
+def lip_opening(landmarks: Tensor, eps: float = 1e-6) -> Tensor:
+    """Mean gap between the inner lip edges over the inter-ocular distance.
+
+    Args:
+        landmarks: ``[..., 68, 2]`` in any isotropic unit.
+        eps: smallest inter-ocular distance, against a division by zero.
+
+    Returns:
+        ``[...]``, about 0 for closed lips, 0.4 for a wide open mouth; without a unit.
+    """
+    pairs = torch.tensor(INNER_LIP_PAIRS, device=landmarks.device)
+    gap = (landmarks[..., pairs[:, 0], :] - landmarks[..., pairs[:, 1], :]).norm(dim=-1).mean(dim=-1)
+    return gap / inter_ocular_distance(landmarks).clamp_min(eps)
+
+
+def mirror_landmarks(landmarks: Tensor) -> Tensor:
+    """Landmarks ``[..., 68, 2]`` in [0, 1] of the left-right flipped picture."""
+    flipped = landmarks[..., torch.tensor(MIRROR, device=landmarks.device), :]
+    return torch.stack([1.0 - flipped[..., 0], flipped[..., 1]], dim=-1)
+
+
+def mirror_values(values: Tensor) -> Tensor:
+    """Facial values ``[..., 16]`` of the left-right flipped picture."""
+    sign = torch.tensor(VALUE_MIRROR_SIGN, device=values.device, dtype=values.dtype)
+    return values[..., torch.tensor(VALUE_MIRROR, device=values.device)] * sign
+
+
+def mirror_pose(pose: Tensor) -> Tensor:
+    """Head pose ``[..., 6]`` of the left-right flipped picture."""
+    return pose * torch.tensor(POSE_MIRROR_SIGN, device=pose.device, dtype=pose.dtype)
