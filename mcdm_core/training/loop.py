@@ -147,7 +147,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         with safe_open(str(path), framework="pt") as file:
             return dict(file.metadata() or {})
     except Exception as error:  # safetensors raises its own untyped errors
-        raise WeightsError(f"{path} cannot be read as safetensors ({error}); delete it or give another file.") from error
+        raise WeightsError(f"{path} cannot be read as safetensors ({error}); delete it or give another.") from error
 
 
 def resume_path(output: Path) -> Path:
@@ -247,7 +247,7 @@ def log_to_file(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s", "%H:%M:%S"))
-    root = logging.getLogger(__name__.partition(".")[0])
+    root = logging.getLogger(__name__.rsplit(".", 2)[0])
     root.addHandler(handler)
     root.setLevel(logging.INFO)
 
@@ -312,5 +312,6 @@ def _load_resume(
                 moment = optimizer.state[parameter][slot]
                 optimizer.state[parameter][slot] = torch.empty_like(parameter).copy_(moment)
     torch.set_rng_state(state["random/torch"])
-    np.random.set_state(("MT19937", state["random/numpy"].numpy().astype(np.uint32), counters["numpy_position"], 0, 0.0))
+    numpy_keys = state["random/numpy"].numpy().astype(np.uint32)
+    np.random.set_state(("MT19937", numpy_keys, counters["numpy_position"], 0, 0.0))
     return int(counters["step"]), float(counters["seconds"])

@@ -1,0 +1,150 @@
+"""Image autoencoders: the small one of the ``tiny`` preset and Stable Diffusion's for ``base`` (section 3.1).
+
+The paper works in the latent space of Stable Diffusion's autoencoder. The ``tiny`` preset has its own: no layer runs
+at full resolution (a pixel unshuffle comes first, a pixel shuffle last), so a 128 px frame costs milliseconds on a CPU.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..config import MCDMConfig
+from ..errors import MCDMError
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions on a residual; ``[b, c, h, w] -> [b, c, h, w]``."""
+
+    def __init__(self, channels: int, operations: ModuleType | Any = nn) -> None:
+        super().__init__()
+        self.first = operations.Conv2d(channels, channels, 3, padding=1)
+        self.second = operations.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add what the two convolutions see to ``x``."""
+        silu = nn.functional.silu
+        return x + self.second(silu(self.first(silu(x))))
+
+
+class TinyAutoencoder(nn.Module):
+    """Deterministic autoencoder with ``latent_channels`` at an eighth of the resolution.
+
+    Latents that leave :meth:`encode` have mean 0 and standard deviation 1 a channel over the training pictures: the
+    buffers ``latent_mean`` and ``latent_std`` are measured once (:meth:`measure_latents`) and stored with the weights.
+    """
+
+    def __init__(self, config: MCDMConfig, operations: ModuleType | Any = nn) -> None:
+        super().__init__()
+        vae = config.vae
+        widths, counts, latent = vae.block_channels, vae.blocks_per_level, vae.latent_channels
+        if vae.downscale != 2 ** len(widths):
+            raise MCDMError(
+                f"A TinyAutoencoder of {len(widths)} levels scales by {2 ** len(widths)}, but the configuration says "
+                f"downscale={vae.downscale}; change block_channels or downscale."
+            )
+        self.downscale = vae.downscale
+        encoder: list[nn.Module] = [nn.PixelUnshuffle(2), operations.Conv2d(12, widths[0], 3, padding=1)]
+        for level, (width, count) in enumerate(zip(widths, counts, strict=True)):
+            encoder += [ResidualBlock(width, operations) for _ in range(count)]
+            if level + 1 < len(widths):
+                encoder.append(operations.Conv2d(width, widths[level + 1], 4, stride=2, padding=1))
+        encoder += [nn.SiLU(), operations.Conv2d(widths[-1], latent, 1)]
+        decoder: list[nn.Module] = [operations.Conv2d(latent, widths[-1], 3, padding=1)]
+        for level in reversed(range(len(widths))):
+            width = widths[level]
+            decoder += [ResidualBlock(width, operations) for _ in range(counts[level])]
+            if level > 0:
+                below = widths[level - 1]
+                decoder += [operations.Conv2d(width, below * 4, 1), nn.PixelShuffle(2)]
+                decoder.append(operations.Conv2d(below, below, 3, padding=1))
+        decoder += [nn.SiLU(), operations.Conv2d(widths[0], 12, 3, padding=1), nn.PixelShuffle(2)]
+        self.encoder = nn.Sequential(*encoder)
+        self.decoder = nn.Sequential(*decoder)
+        self.register_buffer("latent_mean", torch.zeros(latent))
+        self.register_buffer("latent_std", torch.ones(latent))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Normalised latents of pictures.
+
+        Args:
+            x: ``[b, 3, H, W]`` in [-1, 1], H and W multiples of ``downscale``.
+
+        Returns:
+            ``[b, c, H / downscale, W / downscale]``, about normal.
+
+        Raises:
+            MCDMError: if a side is not a multiple of ``downscale``.
+        """
+        if x.shape[-1] % self.downscale or x.shape[-2] % self.downscale:
+            raise MCDMError(
+                f"A picture of {x.shape[-1]}x{x.shape[-2]} cannot be encoded: both sides must be multiples of "
+                f"{self.downscale}; resize or pad it."
+            )
+        raw = self.encoder(x)
+        return (raw - self._shape(self.latent_mean, raw)) / self._shape(self.latent_std, raw)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pictures ``[b, 3, H, W]``, about in [-1, 1] (not clamped), of normalised latents ``[b, c, h, w]``."""
+        std, mean = self._shape(self.latent_std, latents), self._shape(self.latent_mean, latents)
+        return self.decoder(latents * std + mean)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode and decode."""
+        return self.decode(self.encode(x))
+
+    @torch.no_grad()
+    def measure_latents(self, pictures: Tensor, batch_size: int = 64) -> None:
+        """Set the normalisation from ``pictures`` ``[n, 3, H, W]`` in [-1, 1]."""
+        raw = torch.cat([self.encoder(part) for part in pictures.split(batch_size)])
+        values = raw.transpose(0, 1).flatten(1)
+        self.latent_mean.copy_(values.mean(1))
+        self.latent_std.copy_(values.std(1).clamp_min(1e-6))
+
+    @staticmethod
+    def _shape(buffer: Tensor, like: Tensor) -> Tensor:
+        return buffer.to(device=like.device, dtype=like.dtype).view(1, -1, 1, 1)
+
+
+class StableDiffusionAutoencoder(nn.Module):
+    """Stable Diffusion 1.5's autoencoder behind the same two methods (section 3.1; the ``base`` preset)."""
+
+    def __init__(self, config: MCDMConfig, autoencoder: nn.Module | None = None) -> None:
+        """Wrap ``autoencoder`` (a diffusers ``AutoencoderKL``), or build one of SD 1.5's shape with random weights."""
+        super().__init__()
+        if autoencoder is None:
+            from diffusers import AutoencoderKL
+
+            autoencoder = AutoencoderKL(
+                down_block_types=("DownEncoderBlock2D",) * 4,
+                up_block_types=("UpDecoderBlock2D",) * 4,
+                block_out_channels=(128, 256, 512, 512),
+                layers_per_block=2,
+                latent_channels=config.vae.latent_channels,
+                sample_size=config.image_size,
+            )
+        self.autoencoder = autoencoder
+        self.downscale = config.vae.downscale
+        self.scaling_factor = config.vae.scaling_factor
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Mean of the posterior, scaled: ``[b, 3, H, W]`` in [-1, 1] to ``[b, c, H / 8, W / 8]``."""
+        return self.autoencoder.encode(x).latent_dist.mode() * self.scaling_factor
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pictures ``[b, 3, H, W]`` of scaled latents."""
+        return self.autoencoder.decode(latents / self.scaling_factor).sample
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode and decode."""
+        return self.decode(self.encode(x))
+
+
+def build_autoencoder(config: MCDMConfig, operations: ModuleType | Any = nn) -> nn.Module:
+    """The autoencoder a configuration asks for: SD 1.5's for ``base``, ours otherwise."""
+    if config.preset == "base":
+        return StableDiffusionAutoencoder(config)
+    return TinyAutoencoder(config, operations)
