@@ -1,0 +1,1 @@
+"""The command line, ``python -m mcdm_core COMMAND``; one file a command."""

@@ -1,0 +1,1 @@
+"""Reading and writing of sound, pictures and videos at the border of the models."""
