@@ -1,0 +1,90 @@
+"""Archived-clip motion prior: frame-aligned attention over reference and archive (section 3.2, B.1).
+
+With F_x the patches of the reference and F_a^i those of archived frame i,
+
+    K = F_x W_K,   V_i = F_a^i W_V,   F_ac^i = softmax(Q K^T / sqrt(d)) V_i .
+
+Keys come from the reference (what stays), values from the archive (what moves). Three consequences are used:
+
+* the map A = softmax(Q K^T / sqrt(d)) depends on the reference alone: once a video, :meth:`reference_attention`;
+* A (F_a W_V) = (A F_a) W_V, and the right side projects n rows instead of m;
+* a frame's row of F_ac never changes: it is computed when the frame enters the archive.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..config import MCDMConfig
+from ..errors import MCDMError
+
+
+class ArchivedClipPrior(nn.Module):
+    """Turn archived latents into a few tokens a frame, seen through one map of the reference.
+
+    Sizes: c latent channels, s latent side, p patch, m = (s / p)^2 patches, n queries, d width.
+    """
+
+    def __init__(self, config: MCDMConfig, operations: Any = torch.nn) -> None:
+        super().__init__()
+        prior = config.archived_clip_prior
+        channels = config.unet.latent_channels
+        if prior.latent_size % prior.patch_size:
+            raise MCDMError(
+                f"archived_clip_prior.latent_size {prior.latent_size} must be a multiple of its patch_size "
+                f"{prior.patch_size}; change one of them in the configuration."
+            )
+        self.channels = channels
+        self.latent_size = prior.latent_size
+        patches = (prior.latent_size // prior.patch_size) ** 2
+        stride = prior.patch_size
+        self.reference_patches = operations.Conv2d(channels, prior.width, stride, stride)
+        self.archive_patches = operations.Conv2d(channels, prior.width, stride, stride)
+        self.positions = nn.Parameter(torch.randn(patches, prior.width) * 0.02)
+        self.queries = nn.Parameter(torch.randn(prior.num_queries, prior.width))
+        self.to_k = operations.Linear(prior.width, prior.width, bias=False)
+        self.to_v = operations.Linear(prior.width, prior.width, bias=False)
+        self.norm_out = operations.LayerNorm(prior.width)
+        self.to_out = operations.Linear(prior.width, prior.width)
+
+    def _check(self, latents: Tensor, what: str) -> None:
+        expected = (self.channels, self.latent_size, self.latent_size)
+        if tuple(latents.shape[-3:]) != expected:
+            raise MCDMError(
+                f"{what} has shape {tuple(latents.shape)}; its last three axes must be {expected} "
+                "(channels, height, width). Encode the picture with this model's own autoencoder and image size."
+            )
+
+    def reference_attention(self, reference: Tensor) -> Tensor:
+        """The video's attention map.
+
+        Args:
+            reference: latents of the reference frame ``[b, c, s, s]``.
+
+        Returns:
+            ``[b, n, m]``, every row a distribution over the reference's patches.
+        """
+        self._check(reference, "The reference")
+        tokens = self.reference_patches(reference).flatten(2).transpose(1, 2) + self.positions
+        keys = self.to_k(tokens)
+        return (self.queries @ keys.transpose(1, 2) / math.sqrt(keys.shape[-1])).softmax(-1)
+
+    def forward(self, attention: Tensor, frames: Tensor) -> Tensor:
+        """F_ac of archived frames.
+
+        Args:
+            attention: map of :meth:`reference_attention` ``[b, n, m]``.
+            frames: latents ``[b, a, c, s, s]``, oldest first.
+
+        Returns:
+            ``[b, a, n, d]``; row i depends on frame i only.
+        """
+        self._check(frames, "The archive")
+        b, a = frames.shape[:2]
+        tokens = self.archive_patches(frames.flatten(0, 1)).flatten(2).transpose(1, 2) + self.positions
+        pooled = attention.unsqueeze(1) @ tokens.unflatten(0, (b, a))
+        return self.to_out(self.norm_out(self.to_v(pooled)))

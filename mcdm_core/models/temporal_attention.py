@@ -1,0 +1,268 @@
+"""Memory-efficient temporal attention: layer 4 of every transformer block (section 3.4, B.3).
+
+    M_1 = F_ac_ref(1),   M_f = alpha M_{f-1} + (1 - alpha) F_ac_ref(f)
+    F_m = Attention(concat_time(M, F_pc_ref)), the half of F_pc_ref kept
+
+The recursion is linear, so the f memories are one lower-triangular f x f matrix times F_ac_ref. Only the half of
+F_pc_ref is kept, so only it asks (its queries); the memory gives keys and values.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention import FeedForward
+from torch import Tensor, nn
+
+from ..errors import MCDMError
+
+
+def recursion_weights(frames: int, alpha: float, carried: bool) -> tuple[Tensor, Tensor]:
+    """The recursion of equation B.3 as matrices.
+
+    Returns:
+        ``W [f, f]`` lower-triangular and ``w [f]`` with M = W F + w M_0. Without a carried M_0, M_1 = F(1), so the
+        first column is alpha^i instead of (1 - alpha) alpha^i, and w is zero.
+    """
+    index = torch.arange(frames, dtype=torch.float64)
+    powers = torch.tensor(alpha, dtype=torch.float64) ** (index[:, None] - index[None, :]).clamp(min=0)
+    matrix = torch.tril(powers) * (1 - alpha)
+    if carried:
+        return matrix.float(), (alpha ** (index + 1)).float()
+    matrix[:, 0] = torch.tensor(alpha, dtype=torch.float64) ** index
+    return matrix.float(), torch.zeros(frames)
+
+
+def memory_recursion(f_ac_ref: Tensor, alpha: float, memory: Tensor | None = None) -> Tensor:
+    """M of every frame.
+
+    Args:
+        f_ac_ref: ``[b, f, N, c]``.
+        alpha: weight of the past, in [0, 1] (the paper: 0.1).
+        memory: M of the previous clip's last frame ``[b, N, c]``, or None at the start of a video.
+
+    Returns:
+        ``[b, f, N, c]``; its last frame is what the next clip carries on.
+    """
+    if not 0.0 <= alpha <= 1.0:
+        raise MCDMError(f"alpha is {alpha}; it weights the past and must lie in [0, 1].")
+    matrix, carry = recursion_weights(f_ac_ref.shape[1], alpha, memory is not None)
+    result = torch.einsum("ij,bjnc->binc", matrix.to(f_ac_ref), f_ac_ref)
+    if memory is not None:
+        if memory.shape != f_ac_ref[:, 0].shape:
+            raise MCDMError(
+                f"The carried memory has shape {tuple(memory.shape)}, expected {tuple(f_ac_ref[:, 0].shape)}: it "
+                "belongs to another model or image size. Start a new memory."
+            )
+        result = result + carry.to(f_ac_ref)[None, :, None, None] * memory.to(f_ac_ref)[:, None]
+    return result
+
+
+def random_features(num_features: int, dim: int, seed: int = 0) -> Tensor:
+    """Orthogonal Gaussian directions ``[num_features, dim]`` of FAVOR+ (Choromanski et al., 2021, section 2.4)."""
+    generator = torch.Generator().manual_seed(seed)
+    blocks = []
+    for _ in range(math.ceil(num_features / dim)):
+        q, _ = torch.linalg.qr(torch.randn(dim, dim, generator=generator))
+        norms = torch.randn(dim, dim, generator=generator).norm(dim=1, keepdim=True)
+        blocks.append(q.T * norms)
+    return torch.cat(blocks)[:num_features]
+
+
+def fast_attention(query: Tensor, key: Tensor, value: Tensor, features: Tensor) -> Tensor:
+    """FAVOR+: softmax attention through positive random features, linear in the number of keys.
+
+    phi(x) = exp(w x - |x|^2 / 2) over the directions w, with x scaled by d^(-1/4), so that
+    E[phi(q) phi(k)] = exp(q k / sqrt(d)).
+
+    Args:
+        query: ``[..., l, d]``; key, value: ``[..., s, d]``; features: ``[r, d]``.
+
+    Returns:
+        ``[..., l, d]``.
+    """
+    scale = query.shape[-1] ** -0.25
+    features = features.to(query)
+
+    def phi(x: Tensor, over: tuple[int, ...]) -> Tensor:
+        x = x * scale
+        logits = x @ features.T - x.square().sum(-1, keepdim=True) / 2
+        # A common factor cancels between numerator and denominator: per query, and over all keys.
+        return (logits - logits.amax(over, keepdim=True)).exp() + 1e-6
+
+    q, k = phi(query, (-1,)), phi(key, (-2, -1))
+    numerator = q @ (k.transpose(-2, -1) @ value)
+    return numerator / (q @ k.sum(-2, keepdim=True).transpose(-2, -1))
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention with Stable Diffusion's parameter names; self-attention when no context is given."""
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        context_dim: int | None = None,
+        *,
+        zero: bool = False,
+        operations: Any = torch.nn,
+    ) -> None:
+        super().__init__()
+        if dim % heads:
+            raise MCDMError(f"Width {dim} cannot be split into {heads} heads; choose a divisor as num_heads.")
+        self.heads = heads
+        self.to_q = operations.Linear(dim, dim, bias=False)
+        self.to_k = operations.Linear(context_dim or dim, dim, bias=False)
+        self.to_v = operations.Linear(context_dim or dim, dim, bias=False)
+        self.to_out = nn.ModuleList([operations.Linear(dim, dim)])
+        if zero:
+            nn.init.zeros_(self.to_out[0].weight)
+            nn.init.zeros_(self.to_out[0].bias)
+
+    def forward(self, x: Tensor, context: Tensor | None = None, features: Tensor | None = None) -> Tensor:
+        """``x [b, l, c]``, ``context [b, s, d]`` -> ``[b, l, c]``; with ``features``, by FAVOR+."""
+        context = x if context is None else context
+
+        def split(y: Tensor) -> Tensor:
+            return y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+        q, k, v = split(self.to_q(x)), split(self.to_k(context)), split(self.to_v(context))
+        y = F.scaled_dot_product_attention(q, k, v) if features is None else fast_attention(q, k, v, features)
+        return self.to_out[0](y.transpose(1, 2).flatten(2))
+
+
+class SinusoidalPositions(nn.Module):
+    """AnimateDiff's positions along time, kept under its key ``pe`` ``[1, length, c]``."""
+
+    def __init__(self, dim: int, length: int) -> None:
+        super().__init__()
+        position = torch.arange(length).unsqueeze(1)
+        rates = torch.exp(torch.arange(0, dim, 2) * (-math.log(10_000.0) / dim))
+        pe = torch.zeros(1, length, dim)
+        pe[0, :, 0::2] = torch.sin(position * rates)
+        pe[0, :, 1::2] = torch.cos(position * rates)
+        self.register_buffer("pe", pe)
+
+
+class TemporalBlock(nn.Module):
+    """Attention along time, once or twice, and optionally a feed-forward; key names of AnimateDiff's block."""
+
+    def __init__(
+        self, dim: int, heads: int, length: int, *, attentions: int, feed_forward: bool, operations: Any = torch.nn
+    ) -> None:
+        super().__init__()
+        self.pos_embed = SinusoidalPositions(dim, length)
+        self.norm1 = operations.LayerNorm(dim)
+        self.attn1 = CrossAttention(dim, heads, operations=operations)
+        self.twice = attentions == 2
+        if self.twice:
+            self.norm2 = operations.LayerNorm(dim)
+            self.attn2 = CrossAttention(dim, heads, operations=operations)
+        self.ff: nn.Module | None = None
+        if feed_forward:
+            self.norm3 = operations.LayerNorm(dim)
+            self.ff = FeedForward(dim, activation_fn="geglu")
+
+    def forward(self, x: Tensor, memory: Tensor | None, features: Tensor | None) -> Tensor:
+        """``x [B, f, c]``, ``memory [B, f', c]`` -> ``[B, f, c]``. The memory is read, never changed.
+
+        The memory comes first in time: positions 0 .. f'-1, the clip's f' .. f'+f-1 (0 .. f-1 without a memory).
+        """
+        past = 0 if memory is None else memory.shape[1]
+        total = past + x.shape[1]
+        if total > self.pos_embed.pe.shape[1]:
+            raise MCDMError(
+                f"Temporal attention over {total} frames (memory and clip), but it has positions for "
+                f"{self.pos_embed.pe.shape[1]}; use shorter clips."
+            )
+        positions = self.pos_embed.pe.to(x)
+        pairs = [(self.norm1, self.attn1)] + ([(self.norm2, self.attn2)] if self.twice else [])
+        for norm, attention in pairs:
+            y = norm(x) + positions[:, past:total]
+            context = y if memory is None else torch.cat([norm(memory) + positions[:, :past], y], 1)
+            x = x + attention(y, context, features)
+        if self.ff is not None:
+            x = x + self.ff(self.norm3(x))
+        return x
+
+
+class MemoryEfficientTemporalAttention(nn.Module):
+    """Layer 4: the clip looks back at its motion memory, per spatial position.
+
+    Args:
+        dim: channels c; a motion module keeps AnimateDiff's whole shape (normalisation over groups, two
+            projections, two attentions, a feed-forward) so that its weights load; otherwise one attention only.
+        length: positions in time, 2 f (32 in the paper and in AnimateDiff v2).
+        features: random features of FAVOR+; used when :attr:`kind` is ``"favor"``.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        *,
+        alpha: float = 0.1,
+        length: int = 32,
+        kind: str = "exact",
+        features: int = 256,
+        norm_groups: int = 32,
+        motion_module: bool = True,
+        operations: Any = torch.nn,
+    ) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.kind = kind
+        self.norm = operations.GroupNorm(norm_groups, dim, eps=1e-6) if motion_module else None
+        self.proj_in = operations.Linear(dim, dim) if motion_module else None
+        block = TemporalBlock(
+            dim,
+            heads,
+            length,
+            attentions=2 if motion_module else 1,
+            feed_forward=motion_module,
+            operations=operations,
+        )
+        self.transformer_blocks = nn.ModuleList([block])
+        self.proj_out = operations.Linear(dim, dim)
+        nn.init.zeros_(self.proj_out.weight)
+        nn.init.zeros_(self.proj_out.bias)
+        # Not a weight: both kinds of attention share one set of weights, so these are drawn, not stored.
+        self.register_buffer("random_features", random_features(features, dim // heads), persistent=False)
+
+    def _enter(self, x: Tensor) -> Tensor:
+        """``[b, f, N, c]`` -> series per position ``[b N, f, c]``, normalised and projected.
+
+        Memory and clip are normalised apart: else the memory would reach the clip through the statistics.
+        """
+        b, f, n, c = x.shape
+        if self.norm is not None:
+            x = self.norm(x.reshape(b, f * n, c).transpose(1, 2)).transpose(1, 2).reshape(b, f, n, c)
+        x = x.transpose(1, 2).reshape(b * n, f, c)
+        return x if self.proj_in is None else self.proj_in(x)
+
+    def forward(
+        self, f_ac_ref: Tensor | None, f_pc_ref: Tensor, memory: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend over concat(M, F_pc_ref) and keep the half of F_pc_ref.
+
+        Args:
+            f_ac_ref: ``[b, f, N, c]``, or None to attend over the clip alone (an AnimateDiff motion module).
+            f_pc_ref: ``[b, f, N, c]``.
+            memory: M carried from the previous clip ``[b, N, c]``.
+
+        Returns:
+            F_m ``[b, f, N, c]`` (on F_pc_ref's residual) and the M to carry on ``[b, N, c]`` (None without F_ac_ref).
+        """
+        b, f, n, c = f_pc_ref.shape
+        past = None if f_ac_ref is None else memory_recursion(f_ac_ref, self.alpha, memory)
+        features = self.random_features if self.kind == "favor" else None
+        context = None if past is None else self._enter(past)
+        y = self._enter(f_pc_ref)
+        z = self.transformer_blocks[0](y, context, features)
+        # Without a projection on the way in, the block's own residual is the clip itself: leave it out.
+        z = self.proj_out(z if self.proj_in is not None else z - y)
+        result = f_pc_ref + z.reshape(b, n, f, c).transpose(1, 2)
+        return result, None if past is None else past[:, -1]

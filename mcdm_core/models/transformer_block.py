@@ -1,0 +1,91 @@
+"""One transformer block of the denoising UNet: the paper's four attention layers (section 3.1).
+
+    y        = x + SelfAttention(x)                     layer 1, as in Stable Diffusion 1.5
+    F_ac_ref = y + CrossAttention(y, F_ac)              layer 2, archived-clip reference attention
+    F_pc_ref = y + CrossAttention(y, F_pc)              layer 3, present-clip reference attention, parallel to 2
+    z        = TemporalAttention(F_ac_ref, F_pc_ref, M) layer 4
+    out      = z + FeedForward(z)                       Stable Diffusion's
+
+Layers 2 to 4 end in projections that start at zero, so with them untrained the block is Stable Diffusion's.
+Stable Diffusion's text cross-attention has no place in the paper. With ``text_dim`` it stays, between layer 1 and
+the parallel pair, and is used only when text tokens are given (those of the empty prompt, as a rule).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffusers.models.attention import FeedForward
+from torch import Tensor, nn
+
+from .temporal_attention import CrossAttention, MemoryEfficientTemporalAttention
+
+
+class MCDMTransformerBlock(nn.Module):
+    """Width c, N spatial positions. ``norm1, attn1, norm2, attn2, norm3, ff`` carry Stable Diffusion's names."""
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        archived_dim: int,
+        present_dim: int,
+        *,
+        text_dim: int | None = None,
+        ff_mult: float = 4.0,
+        activation: str = "geglu",
+        temporal: dict[str, Any] | None = None,
+        operations: Any = nn,
+    ) -> None:
+        super().__init__()
+        self.norm1 = operations.LayerNorm(dim)
+        self.attn1 = CrossAttention(dim, heads, operations=operations)
+        self.norm2 = operations.LayerNorm(dim) if text_dim else None
+        self.attn2 = CrossAttention(dim, heads, text_dim, operations=operations) if text_dim else None
+        self.archived_norm = operations.LayerNorm(dim)
+        self.archived_attn = CrossAttention(dim, heads, archived_dim, zero=True, operations=operations)
+        self.present_norm = operations.LayerNorm(dim)
+        self.present_attn = CrossAttention(dim, heads, present_dim, zero=True, operations=operations)
+        self.temporal = MemoryEfficientTemporalAttention(dim, heads, operations=operations, **(temporal or {}))
+        self.norm3 = operations.LayerNorm(dim)
+        self.ff = FeedForward(dim, mult=ff_mult, activation_fn=activation)
+
+    def forward(
+        self,
+        x: Tensor,
+        frames: int,
+        f_ac: Tensor | None,
+        f_pc: Tensor | None,
+        memory: Tensor | None = None,
+        text: Tensor | None = None,
+        bypass_temporal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run the block on the frames of b clips.
+
+        Args:
+            x: ``[b f, N, c]``.
+            frames: f.
+            f_ac: archived tokens ``[b f, n, d]``; frame j of the clip reads archived frame j. None: no layer 2,
+                and layer 4 attends over the clip alone.
+            f_pc: motion tokens ``[b f, m, dm]``, or None (no layer 3).
+            memory: carried M ``[b, N, c]``.
+            text: ``[b f, k, text_dim]``, only with ``text_dim``.
+            bypass_temporal: leave layer 4 out and add what layer 2 found to the residual directly. Stage 1 trains
+                so: F_ac_ref has no other way to the output, and layer 2 would have no gradient.
+
+        Returns:
+            ``[b f, N, c]`` and the new memory ``[b, N, c]`` (None without F_ac or layer 4).
+        """
+        y = x + self.attn1(self.norm1(x))
+        if text is not None and self.attn2 is not None:
+            y = y + self.attn2(self.norm2(y), text)
+        archived = None if f_ac is None else self.archived_attn(self.archived_norm(y), f_ac)
+        z = y if f_pc is None else y + self.present_attn(self.present_norm(y), f_pc)
+        new_memory = None
+        if not bypass_temporal:
+            f_ac_ref = None if archived is None else (y + archived).unflatten(0, (-1, frames))
+            z, new_memory = self.temporal(f_ac_ref, z.unflatten(0, (-1, frames)), memory)
+            z = z.flatten(0, 1)
+        elif archived is not None:
+            z = z + archived
+        return z + self.ff(self.norm3(z)), new_memory

@@ -1,0 +1,276 @@
+"""Denoising UNet: Stable Diffusion 1.5's shape with MCDM's transformer blocks (section 3.1).
+
+Two layouts of one class. The ``base`` preset has the modules of Stable Diffusion 1.5 under its names (see
+``conversion.py``). The ``tiny`` preset is trained from scratch for two CPU cores: one residual block a level on the way
+up as well, time by scale and shift, no projections around the blocks, and the guide of the warped reference beside the
+noisy latents; motion tokens also enter through the time embedding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers.models.downsampling import Downsample2D
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.upsampling import Upsample2D
+from torch import Tensor, nn
+
+from ..config import MCDMConfig
+from ..errors import MCDMError
+from .transformer_block import MCDMTransformerBlock
+
+Memory = dict[str, Tensor]
+
+
+class SpatialTransformer(nn.Module):
+    """A transformer block over a feature map; with ``projections``, inside Stable Diffusion's norm and 1x1 layers."""
+
+    def __init__(self, channels: int, groups: int, projections: bool, block: MCDMTransformerBlock, operations: Any):
+        super().__init__()
+        self.norm = operations.GroupNorm(groups, channels, eps=1e-6) if projections else None
+        self.proj_in = operations.Conv2d(channels, channels, 1) if projections else None
+        self.transformer_blocks = nn.ModuleList([block])
+        self.proj_out = operations.Conv2d(channels, channels, 1) if projections else None
+
+    def forward(self, x: Tensor, context: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
+        """``x [b f, c, h, w]`` -> the same shape, and the block's new memory ``[b, h w, c]``."""
+        h, w = x.shape[-2:]
+        y = x if self.proj_in is None else self.proj_in(self.norm(x))
+        y, memory = self.transformer_blocks[0](y.permute(0, 2, 3, 1).flatten(1, 2), **context)
+        y = y.unflatten(1, (h, w)).permute(0, 3, 1, 2)
+        return y if self.proj_out is None else x + self.proj_out(y), memory
+
+
+class UNetLevel(nn.Module):
+    """Residual blocks, each with a transformer where the level has attention, then a change of resolution."""
+
+    def __init__(self, resnets: list[nn.Module], attentions: list[nn.Module], down: bool, up: bool) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(resnets)
+        if attentions:
+            self.attentions = nn.ModuleList(attentions)
+        self.has_attention = bool(attentions)
+        channels = resnets[-1].out_channels
+        if down:
+            self.downsamplers = nn.ModuleList([Downsample2D(channels, use_conv=True, padding=1, name="op")])
+        if up:
+            self.upsamplers = nn.ModuleList([Upsample2D(channels, use_conv=True)])
+
+
+class DenoisingUNet(nn.Module):
+    """Denoise f frames at once.
+
+    Keys of the motion memory name the transformer blocks (:attr:`memory_keys`); a memory is a dict of
+    ``[b, N, c]`` tensors and belongs to one diffusion timestep.
+    """
+
+    def __init__(self, config: MCDMConfig, operations: Any = torch.nn) -> None:
+        super().__init__()
+        unet = config.unet
+        self.config = config
+        self.stock = config.preset != "tiny"
+        self.frames = config.clip_frames
+        self.guide_channels = unet.guide_channels if unet.warped_reference else 0
+        self.operations = operations
+        widths, count = unet.block_channels, unet.layers_per_block
+        if len(unet.attention_levels) != len(widths):
+            raise MCDMError(
+                f"unet.attention_levels has {len(unet.attention_levels)} entries for {len(widths)} levels of "
+                "block_channels; give one for each."
+            )
+        embedding = widths[0] * 4
+        self.time_proj = Timesteps(widths[0], flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.time_embedding = TimestepEmbedding(widths[0], embedding)
+        self._embedding = embedding
+        motion_dim = config.motion_codec.motion_dim
+        self.present_dim = motion_dim if self.stock else config.archived_clip_prior.width
+        self.motion_tokens: nn.Module | None = None
+        self.motion_embedding: nn.Module | None = None
+        if not self.stock:
+            codec = config.motion_codec
+            tokens = codec.head_tokens + codec.lip_tokens + codec.expression_tokens
+            self.motion_tokens = operations.Linear(motion_dim, self.present_dim)
+            self.motion_embedding = nn.Sequential(
+                operations.Linear(tokens * motion_dim, embedding), nn.SiLU(), operations.Linear(embedding, embedding)
+            )
+            nn.init.zeros_(self.motion_embedding[2].weight)
+            nn.init.zeros_(self.motion_embedding[2].bias)
+        self.conv_in = operations.Conv2d(unet.latent_channels + self.guide_channels, widths[0], 3, padding=1)
+
+        skips = [widths[0]] if self.stock else []
+        levels, previous = [], widths[0]
+        for i, width in enumerate(widths):
+            resnets = [self._resnet(previous if j == 0 else width, width) for j in range(count)]
+            attentions = [self._transformer(width) for _ in range(count)] if unet.attention_levels[i] else []
+            last = i == len(widths) - 1
+            levels.append(UNetLevel(resnets, attentions, down=not last, up=False))
+            skips += [width] * count + ([width] if self.stock and not last else [])
+            previous = width
+        self.down_blocks = nn.ModuleList(levels)
+
+        middle = [self._resnet(previous, previous) for _ in range(2 if self.stock else 1)]
+        self.mid_block = UNetLevel(middle, [self._transformer(previous)] if self.stock else [], down=False, up=False)
+
+        levels = []
+        for i, width in reversed(list(enumerate(widths))):
+            resnets = []
+            for _ in range(count + 1 if self.stock else count):
+                resnets.append(self._resnet(previous + skips.pop(), width))
+                previous = width
+            attentions = [self._transformer(width) for _ in resnets] if unet.attention_levels[i] else []
+            levels.append(UNetLevel(resnets, attentions, down=False, up=i > 0))
+        self.up_blocks = nn.ModuleList(levels)
+        self.conv_norm_out = operations.GroupNorm(unet.norm_groups, widths[0], eps=1e-5)
+        self.conv_out = operations.Conv2d(widths[0], unet.latent_channels, 3, padding=1)
+        if not self.stock:
+            nn.init.zeros_(self.conv_out.weight)
+            nn.init.zeros_(self.conv_out.bias)
+        self.memory_keys = [f"{name}.{j}" for name, level in self._levels() for j in self._attended(level)]
+
+    def _levels(self) -> list[tuple[str, UNetLevel]]:
+        down = [(f"down_blocks.{i}", level) for i, level in enumerate(self.down_blocks)]
+        up = [(f"up_blocks.{i}", level) for i, level in enumerate(self.up_blocks)]
+        return [*down, ("mid_block", self.mid_block), *up]
+
+    @staticmethod
+    def _attended(level: UNetLevel) -> range:
+        return range(len(level.attentions)) if level.has_attention else range(0)
+
+    def _resnet(self, channels: int, out: int) -> ResnetBlock2D:
+        resnet = ResnetBlock2D(
+            in_channels=channels,
+            out_channels=out,
+            temb_channels=self._embedding,
+            groups=self.config.unet.norm_groups,
+            eps=1e-5,
+            time_embedding_norm="default" if self.stock else "scale_shift",
+        )
+        if not self.stock:
+            nn.init.zeros_(resnet.conv2.weight)
+            nn.init.zeros_(resnet.conv2.bias)
+        return resnet
+
+    def _transformer(self, channels: int) -> SpatialTransformer:
+        unet = self.config.unet
+        temporal = {
+            "alpha": unet.alpha,
+            "length": 2 * self.frames,
+            "kind": unet.temporal_attention,
+            "features": unet.favor_features,
+            "norm_groups": unet.norm_groups,
+            "motion_module": self.stock,
+        }
+        block = MCDMTransformerBlock(
+            channels,
+            unet.num_heads,
+            self.config.archived_clip_prior.width,
+            self.present_dim,
+            text_dim=unet.text_context_dim if self.stock else None,
+            ff_mult=unet.ff_mult,
+            activation="geglu" if self.stock else "gelu",
+            temporal=temporal,
+            operations=self.operations,
+        )
+        return SpatialTransformer(channels, unet.norm_groups, self.stock, block, self.operations)
+
+    def set_temporal_attention(self, kind: str) -> None:
+        """Choose ``"exact"`` attention or ``"favor"`` for layer 4; the weights stay."""
+        if kind not in ("exact", "favor"):
+            raise MCDMError(f"Temporal attention {kind!r} is unknown; choose 'exact' or 'favor'.")
+        for block in self.transformer_blocks():
+            block.temporal.kind = kind
+
+    def transformer_blocks(self) -> list[MCDMTransformerBlock]:
+        """The blocks in the order of :attr:`memory_keys`."""
+        return [t.transformer_blocks[0] for _, level in self._levels() if level.has_attention for t in level.attentions]
+
+    def forward(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        f_ac: Tensor | None,
+        f_pc: Tensor | None,
+        memory: Memory | None = None,
+        guide: Tensor | None = None,
+        text: Tensor | None = None,
+        bypass_temporal: bool = False,
+    ) -> tuple[Tensor, Memory]:
+        """Predict the network's target (see ``schedule.py``) for a clip.
+
+        Args:
+            latents: noisy latents ``[b, f, c, h, w]``.
+            timestep: ``[b]`` in [0, 1000), may be fractional.
+            f_ac: ``[b, f, n, d]`` from the archived-clip prior.
+            f_pc: motion tokens ``[b, f, m, dm]`` in the order head, lip, expression, or None (stage 1).
+            memory: carried at this timestep by the previous clip, or None at the start of a video.
+            guide: ``[b, f, g, h, w]`` where the configuration has a warped reference.
+            text: ``[b, k, text_context_dim]``, stock layout only.
+            bypass_temporal: leave out layer 4 (stage 1, see the block).
+
+        Returns:
+            ``[b, f, c, h, w]`` and the memory to carry on at this timestep.
+        """
+        b, f = latents.shape[:2]
+        x = self._input(latents, guide)
+        embedding = self.time_embedding(self.time_proj(timestep.reshape(-1).expand(b)).to(x.dtype))
+        embedding = embedding.repeat_interleave(f, 0)
+        if f_pc is not None:
+            f_pc = f_pc.flatten(0, 1)
+            if self.motion_tokens is not None and self.motion_embedding is not None:
+                embedding = embedding + self.motion_embedding(f_pc.flatten(1))
+                f_pc = self.motion_tokens(f_pc)
+        context: dict[str, Any] = {
+            "frames": f,
+            "f_ac": None if f_ac is None else f_ac.flatten(0, 1),
+            "f_pc": f_pc,
+            "text": None if text is None else text.repeat_interleave(f, 0),
+            "bypass_temporal": bypass_temporal,
+        }
+        carried, new_memory = memory or {}, {}
+
+        def attend(name: str, level: UNetLevel, j: int, x: Tensor) -> Tensor:
+            if not level.has_attention or j >= len(level.attentions):
+                return x
+            key = f"{name}.{j}"
+            x, m = level.attentions[j](x, {**context, "memory": carried.get(key)})
+            if m is not None:
+                new_memory[key] = m
+            return x
+
+        x = self.conv_in(x)
+        skips = [x] if self.stock else []
+        for i, level in enumerate(self.down_blocks):
+            for j, resnet in enumerate(level.resnets):
+                x = attend(f"down_blocks.{i}", level, j, resnet(x, embedding))
+                skips.append(x)
+            if i < len(self.down_blocks) - 1:
+                x = level.downsamplers[0](x)
+                if self.stock:
+                    skips.append(x)
+        for j, resnet in enumerate(self.mid_block.resnets):
+            x = attend("mid_block", self.mid_block, j, resnet(x, embedding))
+        for i, level in enumerate(self.up_blocks):
+            for j, resnet in enumerate(level.resnets):
+                x = attend(f"up_blocks.{i}", level, j, resnet(torch.cat([x, skips.pop()], 1), embedding))
+            if i < len(self.up_blocks) - 1:
+                x = level.upsamplers[0](x)
+        x = self.conv_out(nn.functional.silu(self.conv_norm_out(x)))
+        return x.unflatten(0, (b, f)), new_memory
+
+    def _input(self, latents: Tensor, guide: Tensor | None) -> Tensor:
+        if latents.dim() != 5 or latents.shape[2] != self.config.unet.latent_channels:
+            raise MCDMError(
+                f"Latents have shape {tuple(latents.shape)}, expected [b, f, {self.config.unet.latent_channels}, h, w]."
+            )
+        if self.guide_channels:
+            if guide is None or guide.shape[2] != self.guide_channels:
+                given = None if guide is None else tuple(guide.shape)
+                raise MCDMError(
+                    f"This model needs a guide [b, f, {self.guide_channels}, h, w] made from the warped reference, "
+                    f"got {given}; give landmarks, or use a model with warped_reference switched off."
+                )
+            latents = torch.cat([latents, guide], 2)
+        x = latents.flatten(0, 1)
+        return x.contiguous(memory_format=torch.channels_last) if not self.stock else x
