@@ -1,0 +1,94 @@
+"""Image tokens of the reference for the present-clip prior (section 3.3): CLIP (``base``) or a small CNN (``tiny``)."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from ..config import MCDMConfig
+from ..errors import WeightsError
+
+_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class ConvImageEncoder(nn.Module):
+    """Small trained CNN: ``[b, 3, h, w]`` in [-1, 1] to 16 tokens (4x4) ``[b, 16, feature_dim]``."""
+
+    def __init__(self, config: MCDMConfig, operations: ModuleType | Any = nn) -> None:
+        super().__init__()
+        encoder = config.image_encoder
+        self.image_size = encoder.image_size
+        layers: list[nn.Module] = [nn.PixelUnshuffle(2)]
+        inputs = 12
+        for width in encoder.channels:
+            layers += [operations.Conv2d(inputs, width, 3, stride=2, padding=1), nn.GroupNorm(8, width), nn.SiLU()]
+            inputs = width
+        self.layers = nn.Sequential(*layers)
+        self.out = operations.Linear(inputs, encoder.feature_dim)
+        self.norm = operations.LayerNorm(encoder.feature_dim)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Tokens of the reference picture."""
+        if image.shape[-1] != self.image_size or image.shape[-2] != self.image_size:
+            image = functional.interpolate(image, size=(self.image_size, self.image_size), mode="area")
+        features = functional.adaptive_avg_pool2d(self.layers(image), 4)
+        return self.norm(self.out(features.flatten(2).transpose(1, 2)))
+
+
+class CLIPImageEncoder(nn.Module):
+    """Frozen CLIP vision tower: ``[b, 3, h, w]`` in [-1, 1] to all its tokens ``[b, 257, 1024]`` (ViT-L/14)."""
+
+    def __init__(self, config: MCDMConfig, tower: nn.Module | None = None) -> None:
+        """Wrap ``tower`` (a transformers ``CLIPVisionModel``), or build ViT-L/14 with random weights.
+
+        Raises:
+            WeightsError: if transformers is needed and not installed.
+        """
+        super().__init__()
+        self.image_size = config.image_encoder.image_size
+        if tower is None:
+            try:
+                from transformers import CLIPVisionConfig, CLIPVisionModel
+            except ImportError as error:
+                raise WeightsError(
+                    "The CLIP image encoder of the base preset needs the package transformers; install it, or use the "
+                    "tiny preset."
+                ) from error
+            tower = CLIPVisionModel(
+                CLIPVisionConfig(
+                    hidden_size=config.image_encoder.feature_dim,
+                    intermediate_size=4 * config.image_encoder.feature_dim,
+                    num_hidden_layers=24,
+                    num_attention_heads=16,
+                    image_size=self.image_size,
+                    patch_size=14,
+                )
+            )
+        self.tower = tower.requires_grad_(False).eval()
+        self.register_buffer("mean", torch.tensor(_CLIP_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_CLIP_STD).view(1, 3, 1, 1), persistent=False)
+
+    def train(self, mode: bool = True) -> CLIPImageEncoder:
+        """Stay in evaluation mode: the tower is frozen (section 3.3)."""
+        super().train(mode)
+        self.tower.eval()
+        return self
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Tokens of the reference picture, class token first."""
+        size = (self.image_size, self.image_size)
+        scaled = functional.interpolate(image, size=size, mode="bicubic", antialias=True, align_corners=False)
+        normal = ((scaled.clamp(-1, 1) + 1) / 2 - self.mean.to(image)) / self.std.to(image)
+        return self.tower(pixel_values=normal).last_hidden_state
+
+
+def build_image_encoder(config: MCDMConfig, operations: ModuleType | Any = nn) -> nn.Module:
+    """The image encoder a configuration asks for by ``image_encoder.kind``."""
+    if config.image_encoder.kind == "clip":
+        return CLIPImageEncoder(config)
+    return ConvImageEncoder(config, operations)

@@ -1,0 +1,145 @@
+"""The warped reference of the ``tiny`` preset: thin-plate splines through the landmarks (method.md, section 8).
+
+An addition beside the paper's paths: landmarks of the reference and of a target frame give a smooth flow, the reference
+is warped by it in pixels and encoded; these latents, the flow and drawn landmarks are the UNet's guide, and the warped
+latents the prior mean of its denoising. It fails inside the mouth and at closing lids, which the network has to paint.
+
+A flow is a backward displacement: the target pixel at p shows the reference at p + flow(p), in crop widths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from ..errors import MCDMError
+from .landmarks import FACE, LIDS, LIPS
+
+FLOW_SIZE = 32
+FLOW_SCALE = 10.0
+"""Flow channels of the guide are displacements times this, so that they are about as large as latents."""
+DRAWN_GROUPS = (LIPS, LIDS, FACE)
+_DOT = 0.02
+"""Standard deviation of a drawn landmark in crop widths."""
+_STIFFNESS = 1e-3
+"""Smoothing of the spline: lips that close in the target must not fold the flow."""
+_BORDER = tuple((x, y) for x in (0.0, 1 / 3, 2 / 3, 1.0) for y in (0.0, 0.5, 1.0))
+
+
+def tps_flow(target_landmarks: Tensor, reference_landmarks: Tensor, size: int = FLOW_SIZE) -> Tensor:
+    """Thin-plate spline that carries target landmarks to the reference's; 12 border points stay where they are.
+
+    Args:
+        target_landmarks: ``[b, k, 2]`` in [0, 1].
+        reference_landmarks: ``[b, k, 2]``, of the same points.
+        size: the flow is evaluated at the centres of ``size x size`` cells.
+
+    Returns:
+        ``[b, 2, size, size]`` displacement (x, y) in crop widths, float32.
+
+    Raises:
+        MCDMError: if the two differ in shape.
+    """
+    if target_landmarks.shape != reference_landmarks.shape:
+        raise MCDMError(
+            f"Landmarks of target {tuple(target_landmarks.shape)} and reference {tuple(reference_landmarks.shape)} "
+            "differ in shape; give both as [b, k, 2]."
+        )
+    target, reference = target_landmarks.float(), reference_landmarks.float()
+    batch, device = target.shape[0], target.device
+    border = torch.tensor(_BORDER, device=device).expand(batch, -1, -1)
+    source = torch.cat([target, border], 1)
+    displacement = torch.cat([reference, border], 1) - source
+    number = source.shape[1]
+    affine = torch.cat([torch.ones(batch, number, 1, device=device), source], -1)
+    system = torch.zeros(batch, number + 3, number + 3, device=device)
+    system[:, :number, :number] = _kernel(source, source) + _STIFFNESS * torch.eye(number, device=device)
+    system[:, :number, number:] = affine
+    system[:, number:, :number] = affine.transpose(1, 2)
+    weights = torch.linalg.solve(system, functional.pad(displacement, (0, 0, 0, 3)))
+    cells = _cell_centres(size, device).expand(batch, -1, -1)
+    basis = torch.cat([_kernel(cells, source), torch.ones_like(cells[..., :1]), cells], -1)
+    return (basis @ weights).view(batch, size, size, 2).permute(0, 3, 1, 2)
+
+
+def warp(image: Tensor, flow: Tensor) -> Tensor:
+    """Warp pictures by backward flows.
+
+    Args:
+        image: ``[b, c, h, w]``.
+        flow: ``[b, 2, s, s]`` displacement in crop widths; resized to the picture.
+
+    Returns:
+        ``[b, c, h, w]``, edges repeated, in the picture's type.
+    """
+    height, width = image.shape[-2:]
+    fine = functional.interpolate(flow.float(), size=(height, width), mode="bilinear", align_corners=False)
+    xs = (torch.arange(width, device=image.device, dtype=torch.float32) + 0.5) / width
+    ys = (torch.arange(height, device=image.device, dtype=torch.float32) + 0.5) / height
+    grid = torch.stack([xs + fine[:, 0], ys[:, None] + fine[:, 1]], -1) * 2 - 1
+    warped = functional.grid_sample(image.float(), grid, padding_mode="border", align_corners=False)
+    return warped.to(image.dtype)
+
+
+def draw_landmarks(landmarks: Tensor, size: int = FLOW_SIZE) -> Tensor:
+    """Draw lips, lids and face as three maps of soft dots: ``[b, 68, 2]`` to ``[b, 3, size, size]`` in [0, 1]."""
+    points = landmarks.float()
+    cells = (torch.arange(size, device=points.device, dtype=torch.float32) + 0.5) / size
+    maps = []
+    for group in DRAWN_GROUPS:
+        x, y = points[:, group, 0:1], points[:, group, 1:2]
+        across = torch.exp(-((x - cells) ** 2) / (2 * _DOT**2))
+        down = torch.exp(-((y - cells) ** 2) / (2 * _DOT**2))
+        maps.append((down[..., :, None] * across[..., None, :]).amax(1))
+    return torch.stack(maps, 1)
+
+
+def guide_channels(latent_channels: int) -> int:
+    """Channels of the guide: warped latents, 2 of flow, the drawn groups at twice the latents' resolution."""
+    return latent_channels + 2 + 4 * len(DRAWN_GROUPS)
+
+
+@torch.no_grad()
+def warp_guide(
+    encode: Callable[[Tensor], Tensor], reference: Tensor, reference_landmarks: Tensor, target_landmarks: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The UNet's guide for a clip.
+
+    Args:
+        encode: the autoencoder's ``encode``: ``[n, 3, h, w]`` in [-1, 1] to normalised latents ``[n, c, s, s]``.
+        reference: ``[b, 3, h, w]`` in [-1, 1].
+        reference_landmarks: ``[b, 68, 2]`` in [0, 1].
+        target_landmarks: ``[b, f, 68, 2]``.
+
+    Returns:
+        The guide ``[b, f, c + 14, s, s]`` (26 channels for 12 latent ones: warped latents, flow times ``FLOW_SCALE``,
+        three drawn groups unshuffled to four channels each; the first c are the prior mean of the denoising), and the
+        warped reference ``[b, f, 3, h, w]``.
+    """
+    batch, frames = target_landmarks.shape[:2]
+    target = target_landmarks.flatten(0, 1)
+    source = reference_landmarks.repeat_interleave(frames, 0)
+    flow = tps_flow(target, source)
+    warped = warp(reference.repeat_interleave(frames, 0), flow)
+    latents = encode(warped.contiguous(memory_format=torch.channels_last))
+    size = latents.shape[-1]
+    small_flow = functional.adaptive_avg_pool2d(flow, size) * FLOW_SCALE
+    drawn = functional.pixel_unshuffle(draw_landmarks(target, 2 * size), 2)
+    guide = torch.cat([latents, small_flow.to(latents.dtype), drawn.to(latents.dtype)], 1)
+    return guide.unflatten(0, (batch, frames)), warped.unflatten(0, (batch, frames))
+
+
+def _kernel(a: Tensor, b: Tensor) -> Tensor:
+    """The thin-plate kernel r^2 ln r^2 between points ``[b, n, 2]`` and ``[b, m, 2]``."""
+    square = (a[:, :, None] - b[:, None]).square().sum(-1)
+    return square * torch.log(square + 1e-6)
+
+
+def _cell_centres(size: int, device: torch.device) -> Tensor:
+    """Centres of ``size x size`` cells, ``[1, size * size, 2]`` (x, y) in [0, 1], row by row."""
+    steps = (torch.arange(size, device=device, dtype=torch.float32) + 0.5) / size
+    ys, xs = torch.meshgrid(steps, steps, indexing="ij")
+    return torch.stack([xs, ys], -1).view(1, -1, 2)

@@ -1,0 +1,68 @@
+"""Thin-plate warp of the reference: exactness at landmarks, identity, borders, guide layout."""
+
+import pytest
+import torch
+
+from mcdm_core.errors import MCDMError
+from mcdm_core.models.reference_warp import draw_landmarks, guide_channels, tps_flow, warp, warp_guide
+
+
+def _landmarks(seed: int = 0, batch: int = 2) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(batch, 68, 2, generator=generator) * 0.6 + 0.2
+
+
+def test_same_landmarks_leave_the_picture_as_it_is() -> None:
+    points, image = _landmarks(), torch.rand(2, 3, 64, 64)
+    flow = tps_flow(points, points)
+    assert flow.abs().max() < 1e-4
+    assert torch.allclose(warp(image, flow), image, atol=1e-2)
+
+
+def test_flow_carries_a_target_landmark_to_the_reference() -> None:
+    grid = torch.stack(torch.meshgrid(torch.linspace(0.2, 0.8, 8), torch.linspace(0.2, 0.8, 9), indexing="ij"), -1)
+    target = grid.reshape(1, -1, 2)[:, :68]
+    reference = target + 0.02 * torch.sin(6 * target.flip(-1))
+    flow = tps_flow(target, reference, size=128)
+    at_points = torch.nn.functional.grid_sample(flow, target[:, None] * 2 - 1, align_corners=False)[:, :, 0].mT
+    assert (at_points - (reference - target)).abs().max() < 0.005
+
+
+def test_the_border_stays_nearly_still() -> None:
+    points = _landmarks()
+    flow = tps_flow(points + 0.03, points, size=32)
+    middle, corner = flow[:, :, 12:20, 12:20].abs().mean(), flow[:, :, 0, 0].abs().mean()
+    assert corner < 0.35 * middle
+
+
+def test_warp_moves_a_shifted_dot_back() -> None:
+    image = torch.zeros(1, 1, 32, 32)
+    image[..., 10, 20] = 1.0
+    flow = torch.zeros(1, 2, 32, 32)
+    flow[:, 0] = 4 / 32  # the target at x shows the reference at x + 4
+    assert warp(image, flow)[0, 0, 10, 16] > 0.99
+
+
+def test_drawn_landmarks_peak_where_they_are_and_ignore_the_neck() -> None:
+    points = torch.full((1, 68, 2), 0.25)
+    points[:, 64:] = 0.75
+    maps = draw_landmarks(points, 32)
+    assert maps.shape == (1, 3, 32, 32)
+    assert maps[0, :, 7:9, 7:9].amin() > 0.5 and maps[0, :, 20:, 20:].max() < 1e-6
+
+
+def test_guide_has_latents_first_and_the_promised_channels() -> None:
+    reference, points = torch.rand(2, 3, 128, 128), _landmarks()
+
+    def encode(x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(x, 8).repeat(1, 4, 1, 1)
+
+    guide, warped = warp_guide(encode, reference, points, points[:, None].expand(-1, 3, -1, -1))
+    assert guide.shape == (2, 3, guide_channels(12), 16, 16) and guide_channels(12) == 26
+    assert warped.shape == (2, 3, 3, 128, 128)
+    assert torch.allclose(guide[0, 0, :12], encode(warped[0, :1])[0], atol=1e-5)
+
+
+def test_shapes_that_differ_are_refused() -> None:
+    with pytest.raises(MCDMError, match="differ in shape"):
+        tps_flow(torch.rand(1, 68, 2), torch.rand(1, 60, 2))
