@@ -6,3 +6,16 @@ The heavy modules load on first use: ``from mcdm_core.pipeline import MCDMPipeli
 from __future__ import annotations
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """Import the pipeline's classes only when they are asked for."""
+    if name in ("MCDMPipeline", "Reference", "AudioEmbedding", "Clip"):
+        from . import pipeline
+
+        return getattr(pipeline, name)
+    if name == "MotionMemory":
+        from .memory import MotionMemory
+
+        return MotionMemory
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

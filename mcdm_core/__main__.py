@@ -1,0 +1,43 @@
+"""``python -m mcdm_core``: generate, info, evaluate, render-data and train."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from . import __version__
+from .cli import evaluate, generate, info, render_data, train
+from .errors import MCDMError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line's parser with all commands."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mcdm_core",
+        description="Talking-face video of any length from one portrait and a voice (MCDM, arXiv 2502.09533).",
+    )
+    parser.add_argument("--version", action="version", version=f"MCDM {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (generate, info, evaluate, render_data, train):
+        module.add_parser(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status (0 good, 1 unusable input, 130 interrupted)."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    arguments = build_parser().parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except MCDMError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

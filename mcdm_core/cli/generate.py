@@ -1,0 +1,139 @@
+"""``generate``: a portrait and a voice to a video."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..samples import default_portrait, default_voice
+
+if TYPE_CHECKING:
+    from ..media.audio import Audio
+    from ..pipeline import MCDMPipeline, Reference
+
+
+def add_parser(commands: Any) -> None:
+    """Add this command to the main parser."""
+    parser = commands.add_parser(
+        "generate",
+        help="make a talking-face video",
+        description="Make a talking-face video. Without arguments, the pack's sample portrait and voice are used. "
+        "Ctrl-C leaves a playable file of what is done.",
+    )
+    parser.add_argument("--portrait", type=Path, help="picture with a face (default: the sample person)")
+    parser.add_argument("--audio", type=Path, help="any file with sound FFmpeg reads (default: the sample voice)")
+    parser.add_argument("--output", type=Path, default=Path("output/talking.mp4"), help="mp4 to write")
+    parser.add_argument("--preset", default="tiny", help="model preset (default: tiny)")
+    parser.add_argument("--weights", type=Path, help="weight file, instead of the preset's shipped one")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps ... (default: cpu)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, help="denoising steps of the pictures")
+    parser.add_argument("--guidance", type=float, default=1.0, help="guidance of the pictures; 1 switches it off")
+    parser.add_argument("--motion-steps", type=int, help="denoising steps of the motion")
+    parser.add_argument("--motion-guidance", type=float, help="guidance of the motion by the sound")
+    parser.add_argument("--temperature", type=float, default=1.0, help="liveliness of the motion (1: as learned)")
+    parser.add_argument("--box", type=float, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="face, pixels")
+    parser.add_argument("--detail", choices=("warp", "none"), default="warp", help="take fine detail from the portrait")
+    parser.add_argument("--crop", action="store_true", help="write the face crop alone instead of the whole portrait")
+    parser.add_argument("--max-size", type=int, default=1024, help="longest side of the video, 0: the portrait's own")
+    parser.add_argument("--fps", type=float, help="frames a second (default: the model's)")
+    parser.add_argument("--allow-silent", action="store_true", help="accept sound that is silent throughout")
+    parser.add_argument("--memory-in", type=Path, help="continue from a saved motion memory")
+    parser.add_argument("--memory-out", type=Path, help="save the motion memory after every clip")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Generate the video; returns the exit status."""
+    from ..media.audio import load_audio
+    from ..media.portrait import limit_size, load_portrait
+    from ..memory import MotionMemory
+    from ..pipeline import MCDMPipeline
+
+    audio = load_audio(arguments.audio or default_voice())
+    portrait = load_portrait(arguments.portrait or default_portrait())
+    scale = 1.0
+    if not arguments.crop:
+        longest = max(portrait.shape[-2:])
+        portrait = limit_size(portrait, arguments.max_size)
+        scale = max(portrait.shape[-2:]) / longest
+    box = None if arguments.box is None else [value * scale for value in arguments.box]
+    if arguments.weights:
+        pipe = MCDMPipeline.from_file(arguments.weights, device=arguments.device)
+    else:
+        pipe = MCDMPipeline.from_preset(arguments.preset, device=arguments.device)
+    memory = MotionMemory.load(arguments.memory_in, pipe.fingerprint) if arguments.memory_in else None
+    reference = pipe.encode_reference(portrait, box=box)
+    return _generate(arguments, pipe, reference, audio, memory)
+
+
+def _generate(
+    arguments: argparse.Namespace, pipe: MCDMPipeline, reference: Reference, audio: Audio, memory: Any
+) -> int:
+    from tqdm import tqdm
+
+    from ..media.video_writer import VideoWriter
+
+    embedding = pipe.embed_audio(
+        audio.waveform, audio.sample_rate, fps=arguments.fps, allow_silent=arguments.allow_silent
+    )
+    total, size = embedding.num_frames, pipe.config.clip_frames
+    clips = -(-total // size)
+    height, width = pipe.output_size(reference, paste=not arguments.crop)
+    started, done, status = time.monotonic(), 0, 0
+    with (
+        VideoWriter(arguments.output, width, height, embedding.fps, audio) as writer,
+        tqdm(total=total, unit="frame", disable=None) as bar,
+    ):
+        try:
+            for clip in pipe.generate(
+                reference,
+                embedding,
+                memory,
+                seed=arguments.seed,
+                steps=arguments.steps,
+                guidance=arguments.guidance,
+                motion_steps=arguments.motion_steps,
+                motion_guidance=arguments.motion_guidance,
+                temperature=arguments.temperature,
+            ):
+                for frames in pipe.finish_frames(
+                    reference, clip, detail=arguments.detail, paste=not arguments.crop
+                ):
+                    writer.write(frames)
+                done += len(clip.frames)
+                bar.set_description(f"clip {-(-done // size)}/{clips}")
+                bar.update(len(clip.frames))
+                if arguments.memory_out:
+                    clip.memory.save(arguments.memory_out)
+        except KeyboardInterrupt:
+            status = 130
+    seconds = time.monotonic() - started
+    state = "interrupted: " if status else ""
+    print(
+        f"{state}{done} of {total} frames, {width}x{height} at {embedding.fps:g} fps, to {arguments.output}; "
+        f"{done / max(seconds, 1e-9):.1f} frames a second, peak memory {peak_memory(pipe.device.type)}",
+        file=sys.stderr if status else sys.stdout,
+    )
+    return status
+
+
+def peak_memory(device_type: str) -> str:
+    """Largest memory this process has held, in readable words."""
+    words = []
+    try:
+        import resource
+
+        # Kilobytes on Linux, bytes on macOS.
+        unit = 1 if sys.platform == "darwin" else 1024
+        words.append(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20:.0f} MiB")
+    except ImportError:  # Windows has no such count
+        words.append("unknown")
+    if device_type == "cuda":
+        import torch
+
+        words.append(f"{torch.cuda.max_memory_allocated() / 2**20:.0f} MiB on the GPU")
+    return ", ".join(words)

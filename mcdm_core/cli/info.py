@@ -1,0 +1,47 @@
+"""``info``: what is installed, which weights, their configuration."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+
+PACKAGES = ("torch", "diffusers", "safetensors", "librosa", "opencv-python", "av", "numpy", "Pillow", "transformers")
+
+
+def add_parser(commands: Any) -> None:
+    """Add this command to the main parser."""
+    parser = commands.add_parser("info", help="versions, weights and configuration")
+    parser.add_argument("--weights", type=Path, help="weight file to describe (default: the shipped one)")
+    parser.add_argument("--config", action="store_true", help="print the whole configuration as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the information; returns the exit status."""
+    from ..checkpoint import fingerprint, load_checkpoint
+    from ..pipeline import preset_weights
+
+    print(f"MCDM {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
+    for name in PACKAGES:
+        try:
+            print(f"  {name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            print(f"  {name} not installed")
+    path = arguments.weights or preset_weights("tiny")
+    if not path.is_file():
+        print(f"weights: none at {path}")
+        return 0 if arguments.weights is None else 1
+    config, states = load_checkpoint(path)
+    print(f"weights: {path.name}, preset {config.preset}, fingerprint {fingerprint(states, config)}")
+    for component, state in states.items():
+        print(f"  {component}: {sum(tensor.numel() for tensor in state.values()) / 1e6:.2f} M values")
+    if arguments.config:
+        print(json.dumps(asdict(config), indent=2))
+    return 0

@@ -1,0 +1,76 @@
+"""All networks of one MCDM model in one module; its state dict's keys are those of the weight files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .config import MCDMConfig
+from .errors import WeightsError
+from .models.archived_clip_prior import ArchivedClipPrior
+from .models.audio_encoder import build_audio_encoder
+from .models.face_network import FaceNetwork
+from .models.image_encoder import build_image_encoder
+from .models.motion_codec import MotionCodec
+from .models.present_clip_prior import PresentClipPrior
+from .models.unet import DenoisingUNet
+from .models.vae import build_autoencoder
+
+
+class MCDMModel(nn.Module):
+    """The components by name: ``vae``, ``face_network``, ``motion_codec``, ``audio_encoder``, ``image_encoder``,
+    ``present_clip_prior``, ``archived_clip_prior``, ``unet``.
+
+    Args:
+        config: of the whole model.
+        operations: namespace of the layers (ComfyUI passes its own).
+    """
+
+    def __init__(self, config: MCDMConfig, operations: Any = nn) -> None:
+        super().__init__()
+        self.config = config
+        self.vae = build_autoencoder(config, operations)
+        self.face_network = FaceNetwork(config, operations)
+        self.motion_codec = MotionCodec(config, operations)
+        self.audio_encoder = build_audio_encoder(config)
+        self.image_encoder = build_image_encoder(config)
+        self.present_clip_prior = PresentClipPrior(config, operations)
+        self.archived_clip_prior = ArchivedClipPrior(config, operations)
+        self.unet = DenoisingUNet(config, operations)
+
+    def states(self) -> dict[str, dict[str, Tensor]]:
+        """State dict of every component."""
+        return {name: child.state_dict() for name, child in self.named_children()}
+
+    def load_states(self, states: Mapping[str, Mapping[str, Tensor]], *, allow_missing: bool = False) -> list[str]:
+        """Load components.
+
+        Args:
+            states: state dict by component.
+            allow_missing: leave components without weights as they are (training in progress).
+
+        Returns:
+            Names of the components left as they were.
+
+        Raises:
+            WeightsError: if a component is missing or does not fit the configuration.
+        """
+        missing = [name for name, _ in self.named_children() if name not in states]
+        if missing and not allow_missing:
+            raise WeightsError(f"The weights lack {', '.join(missing)}; train or bundle those components first.")
+        for name, child in self.named_children():
+            if name not in states:
+                continue
+            try:
+                child.load_state_dict(dict(states[name]))
+            except RuntimeError as error:
+                raise WeightsError(f"The weights of {name} do not fit the configuration: {error}") from error
+        return missing
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.unet.parameters()).device

@@ -1,0 +1,92 @@
+"""Weight files: round trip, half precision, bundling of parts, damage."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mcdm_core.checkpoint import COMPONENTS, bundle, fingerprint, load_checkpoint, load_directory, save_checkpoint
+from mcdm_core.config import TINY, to_json
+from mcdm_core.errors import WeightsError
+from mcdm_core.pipeline import MCDMPipeline
+
+
+def parts(folder, config=TINY, leave: str = ""):
+    states = {}
+    for index, name in enumerate(COMPONENTS):
+        states[name] = {"a.weight": torch.randn(3, 4) + index, "count": torch.tensor(index)}
+        if name != leave:
+            save_file(states[name], str(folder / f"{name}.safetensors"), {"mcdm_config": to_json(config)})
+    return states
+
+
+def test_parts_bundle_into_one_half_precision_file(tmp_path) -> None:
+    states = parts(tmp_path)
+    path = bundle(tmp_path, tmp_path / "out" / "all.safetensors")
+    config, loaded = load_checkpoint(path)
+    assert config == TINY and set(loaded) == set(COMPONENTS)
+    for name, state in states.items():
+        assert torch.allclose(loaded[name]["a.weight"], state["a.weight"], atol=1e-2)
+        assert loaded[name]["a.weight"].dtype == torch.float32 and loaded[name]["count"] == state["count"]
+    assert fingerprint(loaded, config) == fingerprint(states, config)
+
+
+def test_missing_parts_are_named(tmp_path) -> None:
+    parts(tmp_path, leave="unet")
+    with pytest.raises(WeightsError, match="unet"):
+        bundle(tmp_path, tmp_path / "all.safetensors")
+    assert "unet" not in load_directory(tmp_path)[1]
+    with pytest.raises(WeightsError, match="no weights"):
+        load_directory(tmp_path / "nowhere")
+
+
+def test_a_prefixed_file_holds_several_parts(tmp_path) -> None:
+    save_file(
+        {"audio_encoder.w": torch.ones(2), "present_clip_prior.w": torch.zeros(2)},
+        str(tmp_path / "present_clip_prior.safetensors"),
+    )
+    _, states = load_directory(tmp_path)
+    assert set(states) == {"audio_encoder", "present_clip_prior"}
+    assert torch.equal(states["audio_encoder"]["w"], torch.ones(2))
+
+
+def test_the_fingerprint_tells_models_apart(tmp_path) -> None:
+    states = parts(tmp_path)
+    first = fingerprint(states, TINY)
+    assert first == fingerprint(states, TINY)
+    assert first != fingerprint(states, dataclasses.replace(TINY, fps=30))
+    states["unet"]["a.weight"] = states["unet"]["a.weight"] + 1
+    assert first != fingerprint(states, TINY)
+
+
+def test_values_that_overflow_half_precision_are_refused(tmp_path) -> None:
+    with pytest.raises(WeightsError, match="vae.big"):
+        save_checkpoint(tmp_path / "a.safetensors", {"vae": {"big": torch.full((2,), 1e6)}}, TINY, dtype=torch.float16)
+    with pytest.raises(WeightsError, match="gizmo"):
+        save_checkpoint(tmp_path / "a.safetensors", {"gizmo": {}}, TINY)
+
+
+def test_unusable_files_are_named(tmp_path) -> None:
+    with pytest.raises(WeightsError, match="no weight file"):
+        load_checkpoint(tmp_path / "missing.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(WeightsError, match="broken"):
+        load_checkpoint(tmp_path / "broken.safetensors")
+    save_file({"vae.a": torch.zeros(1)}, str(tmp_path / "bare.safetensors"))
+    with pytest.raises(WeightsError, match="configuration"):
+        load_checkpoint(tmp_path / "bare.safetensors")
+
+
+def test_a_pipeline_survives_its_file(pipe, tmp_path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, pipe.model.states(), pipe.config)
+    back = MCDMPipeline.from_file(path)
+    assert back.config == pipe.config and back.fingerprint == pipe.fingerprint
+    states = pipe.model.states()
+    del states["unet"]
+    save_checkpoint(path, states, pipe.config)
+    with pytest.raises(WeightsError, match="unet"):
+        MCDMPipeline.from_file(path)
