@@ -1,0 +1,226 @@
+"""Audio encoders: sound to one group of tokens a video frame (paper 3.3).
+
+Video frame k belongs to the sound in [k/fps, (k+1)/fps). ``base`` uses a frozen Wav2Vec 2.0 (the paper's), ``tiny`` a
+small convolutional network over log-mel windows, trained together with the present-clip prior.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import MCDMConfig
+from ..errors import AudioError, FrameRateError
+
+LOG_FLOOR = 7.0
+"""Range kept below the utterance's loud level, in nepers of power (about 30 dB); quieter is silence."""
+
+
+def check_waveform(waveform: Tensor, fps: float, num_frames: int) -> None:
+    """Refuse sound no encoder can use.
+
+    Raises:
+        AudioError: if the waveform is not ``[t]`` of finite numbers with at least one sample.
+        FrameRateError: if ``fps`` is not positive or ``num_frames`` below 1.
+    """
+    if waveform.dim() != 1 or waveform.numel() == 0:
+        raise AudioError(f"audio must be one channel of samples [t], got shape {tuple(waveform.shape)}: mix it to mono")
+    if not torch.isfinite(waveform).all():
+        raise AudioError("the audio holds values that are not finite numbers: decode or export it again")
+    if not fps > 0 or num_frames < 1:
+        raise FrameRateError(f"frame rate and frame count must be positive, got {fps} and {num_frames}")
+
+
+def log_mel(waveform: Tensor, sample_rate: int, num_mels: int, hop_length: int) -> Tensor:
+    """Natural logarithm of the mel power spectrum.
+
+    Args:
+        waveform: ``[t]``; sample_rate: in Hz; hop_length: in samples.
+
+    Returns:
+        ``[num_mels, t // hop_length + 1]``; column j is centred on sample ``j * hop_length``. float32 on the CPU.
+    """
+    import librosa
+
+    samples = waveform.detach().float().cpu().numpy()
+    power = librosa.feature.melspectrogram(
+        y=samples, sr=sample_rate, n_fft=400, hop_length=hop_length, n_mels=num_mels, center=True, pad_mode="constant"
+    )
+    return torch.from_numpy(power).clamp_min(1e-10).log()
+
+
+def normalize_level(mels: Tensor) -> Tensor:
+    """Make log-mels independent of the recording's level.
+
+    The reference level is the 95th percentile of the frames' power: loud speech, whatever the pauses. It enters as a
+    mere offset, so a louder copy of a recording gives the same result.
+
+    Args:
+        mels: ``[num_mels, j]`` natural-log power.
+
+    Returns:
+        ``[num_mels, j]``, about [-1, 1]: -1 is :data:`LOG_FLOOR` nepers or more below the loud level (silence).
+    """
+    level = torch.quantile(torch.logsumexp(mels, dim=0), 0.95) - torch.log(torch.tensor(float(mels.shape[0])))
+    # A recording silent throughout (log power near the clamp of 1e-10) stays silent instead of being lifted.
+    level = level.clamp_min(-14.0)
+    return ((mels - level) / LOG_FLOOR).clamp(-1.0, 1.0)
+
+
+def gather_windows(mels: Tensor, centres: Tensor, width: int) -> Tensor:
+    """Cut windows of ``width`` mel frames out of ``[num_mels, j]``, centred on ``centres [n]`` (in mel frames).
+
+    Beyond the ends there is silence (-1). Returns ``[n, num_mels, width]``.
+    """
+    start = (centres - width / 2).round().long()
+    index = start[:, None] + torch.arange(width)
+    inside = (index >= 0) & (index < mels.shape[1])
+    windows = mels[:, index.clamp(0, mels.shape[1] - 1)]
+    return windows.where(inside, torch.full_like(windows[:1, :1, :1], -1.0)).transpose(0, 1).contiguous()
+
+
+class LogMelAudioEncoder(nn.Module):
+    """Small convolutional encoder of log-mel windows (``tiny``).
+
+    ``predict_values`` is a linear head from the tokens to the sixteen facial values. It is an auxiliary target in
+    training only: it makes the tokens carry the mouth's shape long before the diffusion loss alone would.
+    """
+
+    def __init__(self, config: MCDMConfig, operations: ModuleType = nn) -> None:
+        super().__init__()
+        audio = config.audio_encoder
+        self.config = audio
+        width = 128
+        self.conv1 = operations.Conv1d(audio.num_mels, width, 3, padding=1)
+        self.conv2 = operations.Conv1d(width, width, 3, stride=2, padding=1)
+        self.conv3 = operations.Conv1d(width, width, 3, stride=2, padding=1)
+        self.norm = operations.GroupNorm(8, width)
+        steps = (audio.window_frames + 3) // 4
+        self.project = operations.Linear(width * steps, audio.tokens_per_frame * audio.feature_dim)
+        self.norm_out = operations.LayerNorm(audio.feature_dim)
+        self.value_head = operations.Linear(
+            audio.tokens_per_frame * audio.feature_dim, config.motion_codec.num_values
+        )
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """``[n, mels, w]`` of :meth:`frame_windows` to tokens ``[n, k, d]``."""
+        if windows.shape[1:] != (self.config.num_mels, self.config.window_frames):
+            raise AudioError(
+                f"expected windows of [{self.config.num_mels}, {self.config.window_frames}], got {tuple(windows.shape)}"
+            )
+        x = F.silu(self.conv1(windows.to(self.project.weight.dtype)))
+        x = F.silu(self.norm(self.conv2(x)))
+        x = F.silu(self.conv3(x))
+        tokens = self.project(x.flatten(1)).view(len(x), self.config.tokens_per_frame, self.config.feature_dim)
+        return self.norm_out(tokens)
+
+    def predict_values(self, tokens: Tensor) -> Tensor:
+        """Tokens ``[..., k, d]`` to facial values ``[..., 16]`` (auxiliary head)."""
+        return self.value_head(tokens.flatten(-2))
+
+    def frame_windows(self, waveform: Tensor, sample_rate: int, fps: float, num_frames: int) -> Tensor:
+        """Log-mel windows of every video frame.
+
+        Args:
+            waveform: ``[t]`` in [-1, 1]; sample_rate: must be the configuration's (resample before).
+            fps: video frames a second; num_frames: how many to return.
+
+        Returns:
+            ``[num_frames, mels, w]``; window k is centred on the middle of frame k's sound.
+
+        Raises:
+            AudioError, FrameRateError: see :func:`check_waveform`; also for another sample rate.
+        """
+        check_waveform(waveform, fps, num_frames)
+        if sample_rate != self.config.sample_rate:
+            raise AudioError(f"expected sound at {self.config.sample_rate} Hz, got {sample_rate} Hz: resample it first")
+        mels = normalize_level(log_mel(waveform, sample_rate, self.config.num_mels, self.config.hop_length))
+        centres = frame_centres(num_frames, fps, sample_rate, self.config.hop_length)
+        return gather_windows(mels, centres, self.config.window_frames)
+
+
+def frame_centres(num_frames: int, fps: float, sample_rate: int, hop_length: int) -> Tensor:
+    """Middle of each video frame's sound in units of mel frames, ``[num_frames]``."""
+    return (torch.arange(num_frames, dtype=torch.float64) + 0.5) / fps * sample_rate / hop_length
+
+
+class Wav2Vec2AudioEncoder(nn.Module):
+    """Frozen Wav2Vec 2.0 (``base``; the paper's audio features), resampled from its 50 Hz to the video's rate.
+
+    ``frame_windows`` returns, for every video frame, the samples of the whole utterance's features at that frame as
+    a window of width one, so that both encoders are used alike: the heavy network runs once an utterance, there, and
+    ``forward`` only reshapes.
+
+    Args:
+        config: the whole configuration.
+        model: a ``transformers.Wav2Vec2Model`` with its weights; None builds one from ``model_config``.
+        model_config: a ``transformers.Wav2Vec2Config``; None takes the library's default (wav2vec2-base's sizes).
+    """
+
+    def __init__(self, config: MCDMConfig, model: nn.Module | None = None, model_config: Any = None) -> None:
+        super().__init__()
+        self.config = config.audio_encoder
+        if model is None:
+            try:
+                from transformers import Wav2Vec2Config, Wav2Vec2Model
+            except ImportError as error:
+                raise ImportError(
+                    "the base preset's audio encoder needs the package 'transformers': install it, or use tiny"
+                ) from error
+            model = Wav2Vec2Model(model_config or Wav2Vec2Config())
+        self.model = model.eval().requires_grad_(False)
+        width = self.model.config.hidden_size
+        if width != self.config.feature_dim:
+            raise ValueError(f"the Wav2Vec2 model has {width} features, expected {self.config.feature_dim}")
+
+    def train(self, mode: bool = True) -> Wav2Vec2AudioEncoder:
+        """Stay in evaluation mode: the paper keeps this encoder frozen."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def features(self, waveform: Tensor) -> Tensor:
+        """Features ``[j, d]`` at 50 Hz of a waveform ``[t]`` at 16 kHz, normalised to mean 0 and deviation 1 first."""
+        parameter = next(self.model.parameters())
+        samples = waveform.to(parameter)
+        samples = (samples - samples.mean()) / (samples.std(correction=0) + 1e-7)
+        # The convolutional front needs 400 samples for its first feature.
+        samples = F.pad(samples, (0, max(0, 400 - len(samples))))
+        return self.model(samples[None]).last_hidden_state[0]
+
+    def frame_windows(self, waveform: Tensor, sample_rate: int, fps: float, num_frames: int) -> Tensor:
+        """Features of every video frame, ``[num_frames, d, 1]``: linear interpolation at the frames' middles.
+
+        Raises:
+            AudioError, FrameRateError: for sound or rates that cannot be used.
+        """
+        check_waveform(waveform, fps, num_frames)
+        if sample_rate != self.config.sample_rate:
+            raise AudioError(f"expected sound at {self.config.sample_rate} Hz, got {sample_rate} Hz: resample it first")
+        features = self.features(waveform)
+        # Feature j covers samples 320 j .. 320 j + 400: its middle is 320 j + 200.
+        middle = (torch.arange(num_frames, dtype=torch.float64) + 0.5) / fps * sample_rate
+        position = ((middle - 200) / 320).clamp(0, len(features) - 1).to(features.device)
+        low = position.floor().long()
+        high = (low + 1).clamp_max(len(features) - 1)
+        weight = (position - low).to(features.dtype)[:, None]
+        return torch.lerp(features[low], features[high], weight)[..., None]
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """``[n, d, 1]`` of :meth:`frame_windows` to tokens ``[n, 1, d]``."""
+        return windows.transpose(1, 2)
+
+
+def build_audio_encoder(config: MCDMConfig) -> LogMelAudioEncoder | Wav2Vec2AudioEncoder:
+    """The encoder the configuration names.
+
+    Raises:
+        ValueError: for an unknown kind.
+    """
+    kinds = {"logmel": LogMelAudioEncoder, "wav2vec2": Wav2Vec2AudioEncoder}
+    if config.audio_encoder.kind not in kinds:
+        raise ValueError(f"unknown audio encoder {config.audio_encoder.kind!r}: use one of {', '.join(kinds)}")
+    return kinds[config.audio_encoder.kind](config)

@@ -1,0 +1,308 @@
+"""Present-clip motion prior: a diffusion model over a clip's motion tokens (paper 3.3, appendix B.2).
+
+First predict motion, then pixels. A frame's tokens are [multimodal, timestep, head, lip, expression]; L layers of a
+multimodal block (tokens of one frame see each other) and a temporal interaction block (a token sees itself over time)
+denoise head, lip and expression tokens. The previous clip's last frames stand un-noised before the clip on the
+temporal axis, so that a video goes on without a seam.
+
+The model returns the noise, as in the paper. Inside, the layers' output v enters it as ``sigma z + alpha v`` (z the
+noisy tokens, alpha and sigma their signal and noise): the preconditioning that keeps input and target at unit variance
+for every noise level. The MSE to the noise is then the MSE to the ideal v times alpha squared; training divides by it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import ModuleType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import MCDMConfig
+from .token_transformer import FeedForward, SelfAttention, sinusoidal_embedding
+
+
+class MultimodalFiLM(nn.Module):
+    """Feature-wise scale and shift of the audio tokens by the reference image: the multimodal tokens."""
+
+    def __init__(self, audio_dim: int, image_dim: int, width: int, operations: ModuleType = nn) -> None:
+        super().__init__()
+        self.audio = operations.Linear(audio_dim, width)
+        self.norm = operations.LayerNorm(image_dim)
+        self.modulation = operations.Linear(image_dim, 2 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, audio: Tensor, image: Tensor) -> Tensor:
+        """``audio [b, f, k, da]`` and ``image [b, ki, di]`` (repeated over time) to ``[b, f, k, width]``."""
+        scale, shift = self.modulation(self.norm(image).mean(1))[:, None, None].chunk(2, dim=-1)
+        return self.audio(audio) * (1 + scale) + shift
+
+
+class MultimodalBlock(nn.Module):
+    """DiT-style transformer block over the tokens of one frame; frames are folded into the batch."""
+
+    def __init__(self, width: int, num_heads: int, ratio: float, operations: ModuleType = nn) -> None:
+        super().__init__()
+        self.attention = SelfAttention(width, num_heads, operations)
+        self.feed_forward = FeedForward(width, ratio, operations)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """``[b, f, n, width]`` to the same; ``mask [n, n]`` True where a token may look."""
+        batch, frames = x.shape[:2]
+        y = x.flatten(0, 1)
+        y = y + self.attention(y, mask=mask)
+        y = y + self.feed_forward(y)
+        return y.unflatten(0, (batch, frames))
+
+
+class TemporalInteractionBlock(nn.Module):
+    """Self-attention along time; tokens are folded into the batch. Its output projection zero, it does nothing."""
+
+    def __init__(self, width: int, num_heads: int, operations: ModuleType = nn) -> None:
+        super().__init__()
+        self.attention = SelfAttention(width, num_heads, operations)
+
+    def forward(self, x: Tensor, position: Tensor) -> Tensor:
+        """``x [b, f, n, width]``, ``position [f, width]``; returns ``[b, f, n, width]``."""
+        batch, _, tokens, _ = x.shape
+        y = x.transpose(1, 2).flatten(0, 1)
+        y = self.attention(y, position=position)
+        return x + y.unflatten(0, (batch, tokens)).transpose(1, 2)
+
+
+class PresentClipPrior(nn.Module):
+    """Motion diffusion model of one clip.
+
+    Args:
+        config: the whole configuration.
+        operations: namespace of the layers.
+        causal_mask: an option beside the paper: tokens look only at tokens before them in the order multimodal,
+            timestep, head, lip, expression (causes before effects). The same weights serve both.
+    """
+
+    def __init__(self, config: MCDMConfig, operations: ModuleType = nn, causal_mask: bool = False) -> None:
+        super().__init__()
+        prior, codec = config.present_clip_prior, config.motion_codec
+        self.config, self.causal_mask = config, causal_mask
+        width = prior.width
+        self.width = width
+        self.head_tokens, self.lip_tokens = codec.head_tokens, codec.lip_tokens
+        self.motion_tokens = codec.head_tokens + codec.lip_tokens + codec.expression_tokens
+        audio_tokens = config.audio_encoder.tokens_per_frame
+        self.film = MultimodalFiLM(
+            config.audio_encoder.feature_dim, config.image_encoder.feature_dim, width, operations
+        )
+        self.null_audio = nn.Parameter(torch.zeros(audio_tokens, config.audio_encoder.feature_dim))
+        self.time_inner = operations.Linear(width, width)
+        self.time_outer = operations.Linear(width, width)
+        self.embed = operations.Linear(codec.motion_dim, width)
+        self.token_types = nn.Parameter(torch.randn(audio_tokens + 1 + self.motion_tokens, width) * 0.1)
+        self.known = nn.Parameter(torch.zeros(width))
+        self.multimodal_blocks = nn.ModuleList(
+            MultimodalBlock(width, prior.num_heads, prior.mlp_ratio, operations) for _ in range(prior.num_layers)
+        )
+        self.temporal_blocks = nn.ModuleList(
+            TemporalInteractionBlock(width, prior.num_heads, operations) for _ in range(prior.num_layers)
+        )
+        self.position = operations.Linear(width, width)
+        self.norm = operations.LayerNorm(width)
+        steps = prior.num_train_timesteps
+        self.register_buffer("signal", cosine_signal(steps), persistent=False)
+        self.output = nn.ParameterDict(
+            {
+                "weight": nn.Parameter(torch.zeros(self.motion_tokens, width, codec.motion_dim)),
+                "bias": nn.Parameter(torch.zeros(self.motion_tokens, codec.motion_dim)),
+            }
+        )
+
+    def _frame_mask(self, length: int, device: torch.device) -> Tensor | None:
+        if not self.causal_mask:
+            return None
+        return torch.ones(length, length, dtype=torch.bool, device=device).tril()
+
+    def forward(
+        self,
+        noisy: Tensor,
+        timestep: Tensor,
+        audio: Tensor,
+        image: Tensor,
+        head: Tensor | None = None,
+        context: Tensor | None = None,
+        context_audio: Tensor | None = None,
+        drop_audio: Tensor | None = None,
+        head_given: Tensor | None = None,
+    ) -> Tensor:
+        """Predict the added noise (or v, where the configuration's ``prediction_type`` is ``v_prediction``).
+
+        Args:
+            noisy: ``[b, f, nq, dm]``, noised normalised motion tokens in the order head, lip, expression.
+            timestep: ``[b]``, integers of the training schedule.
+            audio: ``[b, f, k, da]``; image: ``[b, ki, di]``, tokens of the reference.
+            head: ``[b, f, nh, dm]``, head tokens of a driver; they replace the noised ones and are not predicted.
+            context: ``[b, c, nq, dm]``, un-noised tokens of the frames right before the clip.
+            context_audio: ``[b, c, k, da]``; None means unknown (the learned null token).
+            drop_audio: boolean ``[b]``, True where the audio is replaced by the null token (guidance).
+            head_given: boolean ``[b]``, samples for which ``head`` counts; None means all. For training batches.
+
+        Returns:
+            ``[b, f, nq, dm]``; zeros for head tokens that were given.
+        """
+        batch, frames = noisy.shape[:2]
+        if frames > self.config.present_clip_prior.max_frames:
+            raise ValueError(f"a clip may have {self.config.present_clip_prior.max_frames} frames, got {frames}")
+        given = torch.zeros(batch, dtype=torch.bool, device=noisy.device)
+        if head is not None:
+            given = torch.ones_like(given) if head_given is None else head_given
+            number = self.head_tokens
+            mixed = torch.where(given[:, None, None, None], head, noisy[:, :, :number])
+            noisy = torch.cat([mixed, noisy[:, :, number:]], dim=2)
+        audio = self._drop(audio, drop_audio)
+        motion = self.embed(noisy)
+        flag = given[:, None, None, None] * self.known
+        motion = torch.cat([motion[:, :, : self.head_tokens] + flag, motion[:, :, self.head_tokens :]], dim=2)
+        time = timestep[:, None].expand(-1, frames)
+        start = 0
+        if context is not None:
+            start = context.shape[1]
+            if context_audio is None:
+                context_audio = self.null_audio.expand(batch, start, -1, -1)
+            else:
+                context_audio = self._drop(context_audio, drop_audio)
+            audio = torch.cat([context_audio, audio], dim=1)
+            motion = torch.cat([self.embed(context) + self.known, motion], dim=1)
+            time = torch.cat([time.new_zeros(batch, start), time], dim=1)
+        time_token = sinusoidal_embedding(time, self.width).to(motion.dtype)
+        time_token = self.time_outer(F.silu(self.time_inner(time_token)))[:, :, None]
+        x = torch.cat([self.film(audio, image), time_token, motion], dim=2) + self.token_types
+        # The clip's first frame is position 0, context frames are negative.
+        index = torch.arange(-start, frames, device=x.device)
+        position = self.position(sinusoidal_embedding(index, self.width).to(x.dtype))
+        mask = self._frame_mask(x.shape[2], x.device)
+        for within, across in zip(self.multimodal_blocks, self.temporal_blocks, strict=True):
+            x = across(within(x, mask), position)
+        x = self.norm(x[:, start:, -self.motion_tokens :])
+        out = torch.einsum("bfnd,nde->bfne", x, self.output["weight"]) + self.output["bias"]
+        if self.config.present_clip_prior.prediction_type == "epsilon":
+            signal = self.signal[timestep][:, None, None, None].to(out.dtype)
+            out = (1 - signal).sqrt() * noisy + signal.sqrt() * out
+        if head is None:
+            return out
+        keep = (~given)[:, None, None, None].to(out.dtype)
+        return torch.cat([out[:, :, : self.head_tokens] * keep, out[:, :, self.head_tokens :]], dim=2)
+
+    def _drop(self, audio: Tensor, drop: Tensor | None) -> Tensor:
+        if drop is None:
+            return audio
+        return torch.where(drop[:, None, None, None], self.null_audio, audio)
+
+    @torch.no_grad()
+    def predict(
+        self,
+        audio: Tensor,
+        image: Tensor,
+        context: Tensor,
+        context_audio: Tensor | None = None,
+        head: Tensor | None = None,
+        steps: int = 25,
+        guidance: float = 1.0,
+        temperature: float = 1.0,
+        clip_frames: int | None = None,
+        generator: torch.Generator | None = None,
+        callback: Callable[[int, int, Tensor], None] | None = None,
+    ) -> Tensor:
+        """Sample the motion of any number of frames, clip by clip, by DDIM.
+
+        Args:
+            audio: ``[b, N, k, da]``; image: ``[b, ki, di]``.
+            context: ``[b, c, nq, dm]``, motion before the first frame; at a video's start the reference's tokens,
+                repeated. The last ``context_frames`` of it are used, fewer are repeated.
+            context_audio: ``[b, c, k, da]`` or None.
+            head: ``[b, N, nh, dm]``, a driver's head tokens, or None.
+            steps: denoising steps a clip; guidance: classifier-free guidance on the audio, 1 switches it (and its
+                cost) off; temperature: scale of the initial noise, below 1 for calmer, more typical motion.
+            generator: source of the noise, on the CPU; the same seed gives the same motion.
+            callback: called with (done, total, tokens so far of this clip) after every step; may raise to stop.
+
+        Returns:
+            ``[b, N, nq, dm]`` normalised motion tokens.
+        """
+        batch, number = audio.shape[:2]
+        clip = clip_frames or self.config.clip_frames
+        wanted = self.config.present_clip_prior.context_frames
+        clips = -(-number // clip)
+        scheduler = make_scheduler(self.config)
+        parts: list[Tensor] = []
+        context = _last(context, wanted)
+        if context_audio is not None:
+            context_audio = _last(context_audio, wanted)
+        for index in range(clips):
+            span = slice(index * clip, min(number, (index + 1) * clip))
+            sound, driver = audio[:, span], None if head is None else head[:, span]
+            shape = (batch, sound.shape[1], self.motion_tokens, context.shape[-1])
+            noise = torch.randn(shape, generator=generator, dtype=torch.float32).to(context)
+            sample = noise * temperature
+            scheduler.set_timesteps(steps)
+            for done, time in enumerate(scheduler.timesteps):
+                stamp = time.to(sample.device).expand(batch)
+                out = self._guided(sample, stamp, sound, image, driver, context, context_audio, guidance)
+                sample = scheduler.step(out, time, sample).prev_sample
+                if callback is not None:
+                    callback(index * steps + done + 1, clips * steps, sample)
+            if driver is not None:
+                sample = torch.cat([driver, sample[:, :, self.head_tokens :]], dim=2)
+            parts.append(sample)
+            context = _last(torch.cat([context, sample], dim=1), wanted)
+            known = self.null_audio.expand(batch, wanted, -1, -1) if context_audio is None else context_audio
+            context_audio = _last(torch.cat([known, sound], dim=1), wanted)
+        return torch.cat(parts, dim=1)
+
+    def _guided(
+        self, sample: Tensor, time: Tensor, audio: Tensor, image: Tensor, head: Tensor | None, context: Tensor,
+        context_audio: Tensor | None, guidance: float,
+    ) -> Tensor:  # fmt: skip
+        """One evaluation, or two with the audio dropped in the second when guidance is on."""
+        if guidance == 1.0:
+            return self(sample, time, audio, image, head, context, context_audio)
+        twice = [None if x is None else torch.cat([x, x]) for x in (sample, time, audio, image, head, context)]
+        sound = None if context_audio is None else torch.cat([context_audio, context_audio])
+        drop = torch.arange(2 * len(sample), device=sample.device) >= len(sample)
+        with_audio, without = self(*twice, context_audio=sound, drop_audio=drop).chunk(2)
+        return without + guidance * (with_audio - without)
+
+
+def _last(tokens: Tensor, number: int) -> Tensor:
+    """The last ``number`` frames of ``[b, c, ...]``; a shorter one repeats its first frame in front."""
+    missing = number - tokens.shape[1]
+    if missing > 0:
+        tokens = torch.cat([tokens[:, :1].expand(-1, missing, *tokens.shape[2:]), tokens], dim=1)
+    return tokens[:, tokens.shape[1] - number :]
+
+
+def cosine_signal(steps: int) -> Tensor:
+    """Squared signal (cumulative alpha) ``[steps]`` of the cosine schedule, diffusers' ``squaredcos_cap_v2``."""
+    level = [math.cos((k / steps + 0.008) / 1.008 * math.pi / 2) ** 2 for k in range(steps + 1)]
+    betas = torch.tensor([min(1 - level[k + 1] / level[k], 0.999) for k in range(steps)])
+    return torch.cumprod(1 - betas, dim=0)
+
+
+def make_scheduler(config: MCDMConfig):
+    """DDIM scheduler of diffusers for this prior: cosine noise schedule, no clipping of the tokens.
+
+    Raises:
+        ValueError: for a ``prediction_type`` other than ``epsilon`` and ``v_prediction``.
+    """
+    from diffusers import DDIMScheduler
+
+    prior = config.present_clip_prior
+    if prior.prediction_type not in ("epsilon", "v_prediction"):
+        raise ValueError(f"unknown prediction_type {prior.prediction_type!r}: use epsilon or v_prediction")
+    return DDIMScheduler(
+        num_train_timesteps=prior.num_train_timesteps,
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type=prior.prediction_type,
+        clip_sample=False,
+        timestep_spacing="trailing",
+    )

@@ -1,0 +1,312 @@
+"""Training of the present-clip prior with its audio and image encoders (paper stage 2).
+
+The codec must be trained first: its tokens are the data. A sample is ``clip_frames`` consecutive frames with the frames
+before them as un-noised context. The sound is augmented hard (:mod:`.prior_losses`), and played slower or faster
+together with the motion. Two auxiliary losses read the lips' values, from the audio tokens and from the estimated
+motion; they only speed up training and leave the model as the paper has it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ..config import TINY, MCDMConfig, to_json
+from ..models.audio_encoder import LogMelAudioEncoder, log_mel, normalize_level
+from ..models.image_encoder import ConvImageEncoder
+from ..models.landmarks import LIP_VALUES
+from ..models.motion_codec import MotionCodec, MotionTokens
+from ..models.present_clip_prior import PresentClipPrior
+from .codec import correlation, to_unit
+from .loop import LoopSettings, log_to_file, save_state, train
+from .motion_clips import iterate_clips
+from .prior_losses import (
+    augment_mels,
+    auxiliary_value_loss,
+    diffusion_loss,
+    lip_readout,
+    readout_loss,
+    resample_clip,
+    window_positions,
+)
+
+logger = logging.getLogger("mcdm_core.training.prior")
+
+REFERENCES = 3
+"""Reference pictures kept of each clip."""
+
+
+@dataclass
+class MotionClip:
+    """A clip ready for the prior. ``tokens [t, nq, dm]`` normalised, ``values [t, 16]``, ``mels [m, j]`` log power
+    (not yet levelled), ``references [r, 3, 128, 128]`` uint8, ``landmarks [t, 68, 2]``, ``info`` the metadata."""
+
+    tokens: Tensor
+    values: Tensor
+    mels: Tensor
+    references: Tensor
+    landmarks: Tensor
+    info: dict
+    fps: float
+
+
+class PriorModules(nn.Module):
+    """The prior and the two encoders trained with it; its keys are the weight file's prefixes."""
+
+    def __init__(self, config: MCDMConfig) -> None:
+        super().__init__()
+        self.present_clip_prior = PresentClipPrior(config)
+        self.audio_encoder = LogMelAudioEncoder(config)
+        self.image_encoder = ConvImageEncoder(config)
+
+
+def load_codec(path: Path, config: MCDMConfig) -> MotionCodec:
+    """The trained codec from a file with keys prefixed ``motion_codec.``, frozen."""
+    codec = MotionCodec(config)
+    state = load_file(str(path))
+    prefix = "motion_codec."
+    codec.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+    return codec.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def load_motion_clips(
+    folder: Path, codec: MotionCodec, config: MCDMConfig, limit: int | None = None
+) -> list[MotionClip]:
+    """Encode the clips of a folder's shards with the codec; ``limit`` clips at most."""
+    clips = []
+    audio = config.audio_encoder
+    for clip in iterate_clips(folder, ("frames", "landmarks", "values", "audio")):
+        if limit is not None and len(clips) >= limit:
+            break
+        landmarks = torch.from_numpy(clip["landmarks"]).float()
+        frames = to_unit(torch.from_numpy(clip["frames"])).movedim(-1, -3)
+        tokens = codec.encode(frames[None], landmarks[None]).cat()[0]
+        sound = torch.from_numpy(clip["audio"].astype(np.float32) / 32768)
+        picked = torch.linspace(0, len(frames) - 1, REFERENCES).round().long().numpy()
+        clips.append(
+            MotionClip(
+                tokens, torch.from_numpy(clip["values"]).float(),
+                log_mel(sound, audio.sample_rate, audio.num_mels, audio.hop_length),
+                torch.from_numpy(clip["frames"][picked]).movedim(-1, 1).contiguous(),
+                landmarks, clip["info"], float(clip["info"].get("fps", config.fps)),
+            )  # fmt: skip
+        )
+    return clips
+
+
+class PriorObjective:
+    """Losses of one random batch; called by the training loop.
+
+    Args:
+        groups: lists of clips (synthetic, real, ...); each batch draws from every group alike.
+        batch: clips a step through the prior; audio_batch: more clips through the audio encoder's value head alone.
+    """
+
+    def __init__(
+        self, modules: PriorModules, config: MCDMConfig, groups: Sequence[list[MotionClip]], batch: int = 16,
+        audio_batch: int = 16, seed: int = 0,
+    ) -> None:  # fmt: skip
+        self.modules, self.config = modules, config
+        self.groups = [g for g in groups if g]
+        self.batch, self.audio_batch = batch, audio_batch
+        self.random = np.random.default_rng(seed)
+        self.generator = torch.Generator().manual_seed(seed)
+        codec = config.motion_codec
+        self.lips = slice(codec.head_tokens, codec.head_tokens + codec.lip_tokens)
+        tokens = torch.cat([c.tokens[:, self.lips].flatten(1) for g in self.groups for c in g[:300]])
+        values = torch.cat([c.values[:, list(LIP_VALUES)] for g in self.groups for c in g[:300]])
+        self.readout = lip_readout(tokens, values)
+        explained = 1 - (values - values.mean(0) - (tokens - tokens.mean(0)) @ self.readout).var(0) / values.var(0)
+        logger.info("linear readout of the lip values explains %s", [round(float(e), 3) for e in explained])
+
+    def _sample(self) -> tuple[MotionClip, Tensor, float]:
+        """A clip, the real positions of context and clip frames, and the speed."""
+        group = self.groups[int(self.random.integers(len(self.groups)))]
+        clip = group[int(self.random.integers(len(group)))]
+        speed = float(np.exp(self.random.uniform(-0.15, 0.15))) if self.random.random() < 0.6 else 1.0
+        context, frames = self.config.present_clip_prior.context_frames, self.config.clip_frames
+        room = len(clip.tokens) - 1 - (frames - 1) * speed
+        start = float(self.random.uniform(0, max(0.0, room)))
+        start = start if speed != 1.0 else float(round(start))
+        return clip, start + (torch.arange(-context, frames)) * speed, speed
+
+    def _windows(self, clip: MotionClip, positions: Tensor, speed: float) -> Tensor:
+        """Augmented windows ``[n, mels, w]``; positions before the clip are silence."""
+        audio = self.config.audio_encoder
+        mel_rate = audio.sample_rate / audio.hop_length
+        at = window_positions(positions, speed, audio.window_frames, mel_rate, clip.fps)
+        first = int(at.min().floor()) - 1
+        last = int(at.max().ceil()) + 2
+        # The level is the utterance's, as at inference; the augmentation is cheap enough for the whole utterance.
+        mels = normalize_level(augment_mels(clip.mels, self.generator))
+        padded = torch.full((last - first, mels.shape[0]), -1.0)
+        low, high = max(first, 0), min(last, mels.shape[1])
+        if high > low:
+            padded[low - first : high - first] = mels[:, low:high].T
+        return resample_clip(padded, at.flatten() - first).unflatten(0, at.shape).transpose(1, 2)
+
+    def __call__(self, step: int) -> dict[str, Tensor]:
+        modules, context = self.modules, self.config.present_clip_prior.context_frames
+        windows, tokens, values, references = [], [], [], []
+        for index in range(self.batch + self.audio_batch):
+            clip, positions, speed = self._sample()
+            windows.append(self._windows(clip, positions, speed))
+            values.append(resample_clip(clip.values, positions))
+            if index < self.batch:
+                row = resample_clip(clip.tokens, positions)
+                if self.random.random() < 0.3:
+                    # A video's start: the frame before the clip, repeated, is all that is known.
+                    row[:context] = row[context - 1]
+                tokens.append(row)
+                references.append(clip.references[int(self.random.integers(len(clip.references)))])
+        frames = len(values[0])
+        sound = modules.audio_encoder(torch.cat(windows))
+        predicted = modules.audio_encoder.predict_values(sound).unflatten(0, (-1, frames))
+        auxiliary = auxiliary_value_loss(predicted[:, context:], torch.stack(values)[:, context:])
+        sound = sound.unflatten(0, (-1, frames))[: self.batch]
+        clean = torch.stack(tokens)
+        image = modules.image_encoder(to_unit(torch.stack(references)))
+        known_sound = sound[:, :context]
+        if self.random.random() < 0.3:
+            known_sound = None
+        given = torch.from_numpy(self.random.random(self.batch) < 0.3)
+        dropped = torch.from_numpy(self.random.random(self.batch) < 0.1)
+        # Context in use comes from the model itself: a little noise keeps small errors from growing.
+        before = clean[:, :context] + 0.1 * torch.randn(clean[:, :context].shape, generator=self.generator)
+        loss, estimate, alpha = diffusion_loss(
+            modules.present_clip_prior, clean[:, context:], given, self.generator, audio=sound[:, context:],
+            image=image, context=before, context_audio=known_sound, drop_audio=dropped,
+        )  # fmt: skip
+        readout = readout_loss(estimate, clean[:, context:], self.readout, alpha, self.lips)
+        return {"loss": loss + 2 * auxiliary + 10 * readout, "mse": loss, "audio": auxiliary, "readout": readout}
+
+
+@torch.no_grad()
+def validate_prior(
+    modules: PriorModules, codec: MotionCodec, clips: Sequence[MotionClip], steps: int = 6, temperature: float = 0.5,
+    guidance: float = 1.0, seed: int = 0,
+) -> dict[str, float]:  # fmt: skip
+    """Predict held-out clips from their first frame and sound; all clips must have as many frames as the first.
+
+    Returns:
+        ``lip_r``: mean correlation within a clip of decoded and true lip opening; ``lip_r_wrong``: the same with
+        another clip's sound; ``audio_r``: of the audio encoder's auxiliary head; ``lip_cosine``, ``cosine``: cosine
+        similarity of predicted and true tokens; ``lip_std``: deviation of the opening over the true one.
+    """
+    length = min(len(c.tokens) for c in clips)
+    truth = torch.stack([c.tokens[:length] for c in clips])
+    sound = torch.stack([_encode_sound(modules.audio_encoder, c, length) for c in clips])
+    image = modules.image_encoder(to_unit(torch.stack([c.references[0] for c in clips])))
+    config = codec.config
+    openings = {}
+    for name, audio in (("right", sound), ("wrong", sound.roll(1, 0))):
+        generator = torch.Generator().manual_seed(seed)
+        tokens = modules.present_clip_prior.predict(
+            audio, image, truth[:, :1], steps=steps, temperature=temperature, guidance=guidance, generator=generator
+        )
+        still = MotionTokens.split(truth[:, 0], config)
+        motion = codec.decode(MotionTokens.split(tokens, config), still, torch.stack([c.landmarks[0] for c in clips]))
+        openings[name] = motion.values[..., 0]
+        if name == "right":
+            predicted = tokens
+    real = torch.stack([c.values[:length, 0] for c in clips])
+    heard = modules.audio_encoder.predict_values(sound)[..., 0]
+    cosine = torch.cosine_similarity(predicted, truth, dim=-1)
+    number, lips = config.motion_codec.head_tokens, config.motion_codec.lip_tokens
+
+    def mean_r(series: Tensor) -> float:
+        return float(np.nanmean([correlation(a, b) for a, b in zip(series, real, strict=True)]))
+
+    return {
+        "lip_r": mean_r(openings["right"]),
+        "lip_r_wrong": mean_r(openings["wrong"]),
+        "audio_r": mean_r(heard),
+        "lip_cosine": float(cosine[:, :, number : number + lips].mean()),
+        "cosine": float(cosine.mean()),
+        "lip_std": float((openings["right"].std(1) / real.std(1).clamp_min(1e-3)).mean()),
+    }
+
+
+def _encode_sound(encoder: LogMelAudioEncoder, clip: MotionClip, length: int) -> Tensor:
+    """Audio tokens ``[t, k, d]`` of a loaded clip, as at inference."""
+    from ..models.audio_encoder import frame_centres, gather_windows
+
+    audio = encoder.config
+    centres = frame_centres(length, clip.fps, audio.sample_rate, audio.hop_length)
+    return encoder(gather_windows(normalize_level(clip.mels), centres, audio.window_frames))
+
+
+def train_prior(
+    groups: Sequence[list[MotionClip]], codec: MotionCodec, output: Path, minutes: float,
+    held: dict[str, list[MotionClip]], config: MCDMConfig = TINY, batch: int = 16, seed: int = 0,
+    start_from: Path | None = None, learning_rate: float = 2e-3,
+) -> dict[str, float]:  # fmt: skip
+    """Train and write ``output`` with the prefixes ``present_clip_prior.``, ``audio_encoder.``, ``image_encoder.``.
+
+    Args:
+        held: named lists of clips to validate on; start_from: weights of an earlier run to go on from.
+
+    Returns:
+        The last validation.
+    """
+    torch.manual_seed(seed)
+    modules = PriorModules(config)
+    if start_from is not None:
+        modules.load_state_dict(load_file(str(start_from)))
+    objective = PriorObjective(modules, config, groups, batch=batch, seed=seed)
+
+    def validate(module: nn.Module, step: int) -> dict[str, float]:
+        numbers = {}
+        for name, clips in held.items():
+            if clips:
+                numbers.update({f"{name}_{k}": v for k, v in validate_prior(module, codec, clips).items()})
+        return numbers
+
+    settings = LoopSettings(
+        output, minutes=minutes, learning_rate=learning_rate, validate_every=200, save_every=100, ema_decay=0.995,
+        metadata={"mcdm_config": to_json(config)},
+    )  # fmt: skip
+    result = train(modules, objective, settings, validate)
+    save_state(output, modules.state_dict(), {"mcdm_config": to_json(config)})
+    return result.validation
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line: ``python -m mcdm_core.training.prior --codec FILE --data DIR [DIR] --output FILE``."""
+    parser = argparse.ArgumentParser(description="Train the present-clip prior with its audio and image encoders.")
+    parser.add_argument("--codec", type=Path, required=True)
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="each folder gets an equal share")
+    parser.add_argument("--validation", type=Path, nargs="*", default=[])
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--start-from", type=Path)
+    parser.add_argument("--minutes", type=float, default=15.0)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--limit", type=int, help="clips a folder")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    log_to_file(options.output.with_suffix(".log"))
+    codec = load_codec(options.codec, TINY)
+    groups = [load_motion_clips(folder, codec, TINY, options.limit) for folder in options.data]
+    # The name of a validation set is its folder's parent: data/real/val is "real".
+    held = {f.parent.name: load_motion_clips(f, codec, TINY, 32) for f in options.validation}
+    logger.info("prior: clips %s, held out %s", [len(g) for g in groups], {k: len(v) for k, v in held.items()})
+    result = train_prior(
+        groups, codec, options.output, options.minutes, held, batch=options.batch, start_from=options.start_from,
+        learning_rate=options.learning_rate,
+    )  # fmt: skip
+    logger.info("finished: %s", result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""The motion codec: crops that follow the head, token bookkeeping, statistics, training losses."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from mcdm_core.config import BASE, TINY
+from mcdm_core.models.motion_codec import EXPRESSIONS, MotionCodec, MotionTokens, face_frame, mouth_and_face_crops
+from mcdm_core.training.codec import CodecFrames, CodecObjective, correlation, finish_codec
+
+from .motion_fixtures import face_landmarks
+
+SIZES = (TINY.motion_codec.head_tokens, TINY.motion_codec.lip_tokens, TINY.motion_codec.expression_tokens)
+
+
+def codec() -> MotionCodec:
+    torch.manual_seed(0)
+    return MotionCodec(TINY).eval()
+
+
+def turned(points: torch.Tensor, angle: float, scale: float, shift: float) -> torch.Tensor:
+    turn = torch.tensor([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]) * scale
+    return (points - 0.5) @ turn + 0.5 + shift
+
+
+def test_face_frame_follows_a_similarity() -> None:
+    points = face_landmarks()
+    centre, spread, axis = face_frame(points)
+    moved = face_frame(turned(points, 0.3, 0.8, 0.05))
+    assert torch.allclose(moved[0], turned(centre, 0.3, 0.8, 0.05), atol=1e-5)
+    assert torch.allclose(moved[1], spread * 0.8, atol=1e-5)
+    assert torch.allclose(moved[2], axis @ torch.tensor([[math.cos(0.3), math.sin(0.3)], [-math.sin(0.3), math.cos(0.3)]]))
+
+
+def test_crops_of_a_turned_and_scaled_face_are_the_same() -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.nn.functional.interpolate(torch.rand(1, 3, 8, 8, generator=generator), size=128, mode="bicubic")
+    points = face_landmarks()
+    matrix = torch.tensor([[[math.cos(0.2), -math.sin(0.2), 0.0], [math.sin(0.2), math.cos(0.2), 0.0]]])
+    # grid_sample asks where an output pixel comes from: output = inverse rotation of the picture
+    grid = torch.nn.functional.affine_grid(matrix, [1, 3, 128, 128], align_corners=False)
+    rotated = torch.nn.functional.grid_sample(image, grid, align_corners=False)
+    rotated_points = turned(points, -0.2, 1.0, 0.0)
+    mouth, _ = mouth_and_face_crops(image, points)
+    again, _ = mouth_and_face_crops(rotated, rotated_points)
+    assert (mouth - again).abs().mean() < 0.01
+
+
+def test_tokens_round_trip_and_shapes() -> None:
+    model = codec()
+    frames, points = torch.rand(2, 3, 3, 128, 128) * 2 - 1, face_landmarks(2)[:, None].expand(-1, 3, -1, -1)
+    tokens = model.encode(frames, points)
+    assert [t.shape for t in (tokens.head, tokens.lip, tokens.expression)] == [(2, 3, n, 32) for n in SIZES]
+    again = MotionTokens.split(tokens.cat(), TINY)
+    assert torch.equal(again.lip, tokens.lip) and torch.equal(again.expression, tokens.expression)
+    motion = model.decode(tokens, tokens.map(lambda t: t[:, 0]), points[:, 0])
+    assert motion.landmarks.shape == (2, 3, 68, 2) and motion.values.shape == (2, 3, 16)
+    same = model.decode(tokens, tokens.map(lambda t: t[:, :1]), points[:, 0])
+    assert torch.equal(motion.values, same.values)
+    assert torch.equal(model.encode_head(points), tokens.head)
+
+
+def test_wrong_sizes_are_refused() -> None:
+    with pytest.raises(ValueError, match="motion tokens"):
+        MotionTokens.split(torch.zeros(1, sum(SIZES) + 1, 32), TINY)
+    with pytest.raises(ValueError, match="landmarks"):
+        codec().encode(torch.zeros(1, 2, 3, 128, 128), torch.zeros(1, 3, 68, 2))
+    with pytest.raises(ValueError, match="unknown expression"):
+        codec().named_expression("bored")
+
+
+def frames_of_noise(clips: int = 3, frames: int = 8, quads: int = 2) -> CodecFrames:
+    generator = torch.Generator().manual_seed(0)
+    number = clips * frames + quads * 4
+    return CodecFrames(
+        torch.randint(0, 256, (number, 3, 48, 48), generator=generator, dtype=torch.uint8),
+        torch.randint(0, 256, (number, 3, 64, 64), generator=generator, dtype=torch.uint8),
+        face_landmarks(number) + 0.01 * torch.randn(number, 68, 2, generator=generator),
+        torch.rand(number, 16, generator=generator),
+        [(k * frames, (k + 1) * frames) for k in range(clips)],
+        torch.arange(clips * frames, number).view(quads, 4),
+    )
+
+
+def test_swapping_inside_a_quadruple_pairs_the_right_tokens() -> None:
+    model = codec()
+    objective = CodecObjective(model, frames_of_noise())
+    quad = torch.zeros(1, 2, 2, sum(SIZES), 32)
+    for lips in range(2):
+        for expression in range(2):
+            quad[0, lips, expression, SIZES[0] : SIZES[0] + SIZES[1]] = lips
+            quad[0, lips, expression, SIZES[0] + SIZES[1] :] = expression
+    swapped, consistency = objective._swap(quad)
+    # Exact tokens (lips depend on the lips alone) survive the swap, and are perfectly consistent.
+    assert torch.equal(swapped, quad) and float(consistency) == 0
+    assert float(objective._swap(torch.randn_like(quad))[1]) > 0.1
+
+
+def test_losses_fall_and_the_buffers_are_filled() -> None:
+    model, data = codec().train(), frames_of_noise()
+    objective = CodecObjective(model, data, couples=6, quads=2)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    history = []
+    for step in range(8):
+        losses = objective(step)
+        optimizer.zero_grad()
+        losses["loss"].backward()
+        optimizer.step()
+        history.append(float(losses["loss"].detach()))
+    assert {"self", "cross", "consistency", "person"} <= set(losses)
+    assert sum(history[-2:]) < sum(history[:2])
+    finish_codec(model, data)
+    raw = model.encode_crops(
+        data.mouth.float() / 127.5 - 1, data.face.float() / 127.5 - 1, data.landmarks
+    )
+    normal = model.normalize(raw)
+    assert normal.mean(0).abs().max() < 1e-3 and normal.std(0).max() < 1.01
+    assert model.expression_bank.shape == (len(EXPRESSIONS), SIZES[2], 32) and model.expression_bank.any()
+    assert torch.allclose(model.denormalize(normal), raw, atol=1e-5)
+
+
+def test_correlation() -> None:
+    series = torch.randn(50)
+    assert correlation(series, 3 * series + 1) == pytest.approx(1)
+    assert correlation(series, -series) == pytest.approx(-1)
+    assert math.isnan(correlation(series, torch.ones(50)))
+
+
+def test_base_preset_builds() -> None:
+    with torch.device("meta"):
+        model = MotionCodec(BASE)
+    assert model.token_mean.shape == (24, 768)
