@@ -1,0 +1,192 @@
+"""Training clips of the image denoiser: frames from shards; latents, guides and motion tokens computed once.
+
+The autoencoder is frozen here, so the latents of a frame, the guide of a (reference, frame) pair and the motion tokens
+of a frame never change: they are computed when first asked for and kept, in memory and (:meth:`LatentClips.save`) on
+disk under the fingerprint of the models that made them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..config import MCDMConfig
+from ..errors import MCDMError
+from ..models.motion_codec import MotionCodec
+from ..models.reference_warp import warp_guide
+
+logger = logging.getLogger(__name__)
+
+
+def fingerprint(*modules: nn.Module | None) -> str:
+    """Hash of the modules' weights, 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for module in modules:
+        for key, value in module.state_dict().items() if module is not None else ():
+            digest.update(key.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+@dataclass
+class Clip:
+    """One clip of a shard: where its frames are, its landmarks ``[t, 68, 2]``, its fixed reference frame."""
+
+    path: Path
+    index: int
+    landmarks: Tensor
+    reference: int
+    store: dict[str, Tensor] = field(default_factory=dict)
+    ready: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+
+    @property
+    def length(self) -> int:
+        """Number of frames t."""
+        return len(self.landmarks)
+
+    def frames(self, indices: Sequence[int]) -> Tensor:
+        """Pictures ``[n, 3, H, W]`` in [-1, 1]; ``indices`` ascending."""
+        with safe_open(str(self.path), framework="pt") as file:
+            part = file.get_slice(f"{self.index}/frames")[int(indices[0]) : int(indices[-1]) + 1]
+        chosen = part[torch.as_tensor([i - int(indices[0]) for i in indices])]
+        return chosen.permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
+
+
+def read_clips(folders: Iterable[Path], minimum: int, seed: int, limit: int | None = None) -> list[Clip]:
+    """Clips of at least ``minimum`` frames from the shards in ``folders``, each with a reference frame drawn once."""
+    random = np.random.default_rng(seed)
+    clips: list[Clip] = []
+    for folder in folders:
+        for path in sorted(Path(folder).glob("*.safetensors")):
+            with safe_open(str(path), framework="pt") as file:
+                count = len(json.loads((file.metadata() or {}).get("clips", "[]")))
+                for index in range(count):
+                    landmarks = file.get_tensor(f"{index}/landmarks")
+                    if len(landmarks) >= minimum:
+                        clips.append(Clip(path, index, landmarks, int(random.integers(len(landmarks)))))
+    if limit is not None and len(clips) > limit:
+        clips = [clips[i] for i in sorted(random.choice(len(clips), limit, replace=False))]
+    return clips
+
+
+class LatentClips:
+    """Clips with what the frozen models make of them, computed when first needed.
+
+    Per frame: ``latents [c, h, w]``, ``guide [g, h, w]`` against the clip's reference, ``motion [m, dm]``, all half
+    precision. ``own`` holds the denoiser's own samples of a frame, put there by training (:meth:`remember`).
+    """
+
+    def __init__(
+        self,
+        clips: list[Clip],
+        vae: nn.Module,
+        config: MCDMConfig,
+        codec: MotionCodec | None = None,
+        batch: int = 32,
+    ) -> None:
+        if not clips:
+            raise MCDMError(
+                "No clip is long enough to train the denoiser on: expected shards (*.safetensors) with clips of at "
+                "least 2 f frames; render synthetic clips or prepare real ones first."
+            )
+        self.clips = clips
+        self.vae = vae.eval().requires_grad_(False)
+        self.codec = None if codec is None else codec.eval().requires_grad_(False)
+        self.config = config
+        self.batch = batch
+        self.fingerprint = fingerprint(vae, codec)
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def get(self, kind: str, clip: Clip, indices: Sequence[int]) -> Tensor:
+        """``kind`` (``latents``, ``guide`` or ``motion``) of ascending frames, float32 ``[n, ...]``."""
+        ready = clip.ready.setdefault(kind, np.zeros(clip.length, dtype=bool))
+        missing = sorted({int(i) for i in indices if not ready[int(i)]})
+        for start in range(0, len(missing), self.batch):
+            part = missing[start : start + self.batch]
+            values = self._compute(kind, clip, part).half()
+            if kind not in clip.store:
+                clip.store[kind] = values.new_zeros((clip.length, *values.shape[1:]))
+            clip.store[kind][part] = values
+            ready[part] = True
+        return clip.store[kind][torch.as_tensor(list(indices))].float()
+
+    @torch.no_grad()
+    def _compute(self, kind: str, clip: Clip, indices: Sequence[int]) -> Tensor:
+        frames = clip.frames(indices)
+        if kind == "latents":
+            return self.vae.encode(frames.contiguous(memory_format=torch.channels_last))
+        if kind == "guide":
+            reference = clip.frames([clip.reference])
+            points = clip.landmarks[torch.as_tensor(list(indices))]
+            return warp_guide(self.vae.encode, reference, clip.landmarks[clip.reference][None], points[None])[0][0]
+        if self.codec is None:
+            raise MCDMError("Motion tokens are needed (stage 3), but no motion codec was given.")
+        points = clip.landmarks[torch.as_tensor(list(indices))]
+        return self.codec.encode(frames[None], points[None]).cat()[0]
+
+    def reference(self, clip: Clip) -> Tensor:
+        """Latents of the clip's reference ``[c, h, w]``."""
+        return self.get("latents", clip, [clip.reference])[0]
+
+    def remember(self, clip: Clip, indices: Sequence[int], samples: Tensor) -> None:
+        """Keep the denoiser's own samples ``[n, c, h, w]`` of some frames."""
+        if "own" not in clip.store:
+            clip.store["own"] = samples.new_zeros((clip.length, *samples.shape[1:]), dtype=torch.half)
+            clip.ready["own"] = np.zeros(clip.length, dtype=bool)
+        clip.store["own"][torch.as_tensor(list(indices))] = samples.half()
+        clip.ready["own"][list(indices)] = True
+
+    def archived(self, clip: Clip, indices: Sequence[int], own: bool) -> Tensor:
+        """Latents of archived frames; with ``own``, the denoiser's samples of those it has made."""
+        latents = self.get("latents", clip, indices)
+        if own and "own" in clip.store:
+            made = torch.from_numpy(clip.ready["own"][list(indices)])
+            samples = clip.store["own"][torch.as_tensor(list(indices))].float()
+            latents = torch.where(made[:, None, None, None], samples, latents)
+        return latents
+
+    def save(self, path: Path) -> None:
+        """Write what was computed so far; :meth:`load` takes it back if the models are the same."""
+        state: dict[str, Tensor] = {}
+        for number, clip in enumerate(self.clips):
+            for kind, values in clip.store.items():
+                if kind != "own":
+                    state[f"{number}/{kind}"] = values
+                    state[f"{number}/{kind}/ready"] = torch.from_numpy(clip.ready[kind])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(state, str(path), metadata={"fingerprint": self.fingerprint, "clips": self._names()})
+
+    def load(self, path: Path) -> bool:
+        """Take back a file of :meth:`save`; False if there is none or other models or clips made it."""
+        if not path.exists():
+            return False
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+        if metadata.get("fingerprint") != self.fingerprint or metadata.get("clips") != self._names():
+            logger.info("%s was made by other models or of other clips: latents are computed anew", path.name)
+            return False
+        for key, value in load_file(str(path)).items():
+            number, kind, *rest = key.split("/")
+            clip = self.clips[int(number)]
+            if rest:
+                clip.ready[kind] = value.numpy()
+            else:
+                clip.store[kind] = value
+        return True
+
+    def _names(self) -> str:
+        listed = [[clip.path.name, clip.index, clip.length, clip.reference] for clip in self.clips]
+        return hashlib.sha256(json.dumps(listed).encode()).hexdigest()

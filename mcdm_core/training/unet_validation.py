@@ -1,0 +1,127 @@
+"""Validation of the image denoiser: videos of two clips from held-out people, against the warped reference alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..models.landmarks import LIPS
+from ..models.reference_warp import tps_flow, warp
+from ..schedule import NoiseSchedule, sample_clip
+from .unet_data import Clip, LatentClips
+from .vae import contact_sheet, psnr
+
+
+class ClipDenoiser:
+    """``(x_t, t) -> x_0`` of one clip; collects the memory to carry on in :attr:`carried`, by timestep."""
+
+    def __init__(
+        self,
+        unet: nn.Module,
+        schedule: NoiseSchedule,
+        f_ac: Tensor,
+        tokens: Tensor | None,
+        guide: Tensor | None,
+        memory: dict[str, dict[str, Tensor]],
+        bypass_temporal: bool,
+    ) -> None:
+        self.unet, self.schedule = unet, schedule
+        self.f_ac, self.tokens, self.guide = f_ac, tokens, guide
+        self.memory, self.bypass_temporal = memory, bypass_temporal
+        self.carried: dict[str, dict[str, Tensor]] = {}
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """Estimate of x_0 ``[b, f, c, h, w]``."""
+        key = f"{float(t):.3f}"
+        prediction, self.carried[key] = self.unet(
+            x, t, self.f_ac, self.tokens, self.memory.get(key), self.guide, bypass_temporal=self.bypass_temporal
+        )
+        return self.schedule.estimate(prediction, x, t, self.guide)
+
+
+@torch.no_grad()
+def generate_frames(
+    denoiser: nn.Module,
+    data: LatentClips,
+    clip: Clip,
+    schedule: NoiseSchedule,
+    *,
+    num_clips: int,
+    steps: int,
+    bypass_temporal: bool,
+    motion: bool,
+    seed: int = 0,
+) -> Tensor:
+    """Latents ``[1, num_clips * f, c, h, w]`` of a clip's first frames, the archive being the model's own frames."""
+    length = data.config.clip_frames
+    generator = torch.Generator().manual_seed(seed)
+    reference = data.reference(clip)[None]
+    prior, unet = denoiser.archived_clip_prior, denoiser.unet
+    attention = prior.reference_attention(reference)
+    archive = reference[:, None].expand(-1, length, -1, -1, -1)
+    memory: dict[str, dict[str, Tensor]] = {}
+    made = []
+    for k in range(num_clips):
+        indices = list(range(k * length, (k + 1) * length))
+        guide = data.get("guide", clip, indices)[None] if data.config.unet.warped_reference else None
+        tokens = data.get("motion", clip, indices)[None] if motion else None
+        f_ac = prior(attention, archive)
+        shape = (1, length, *reference.shape[1:])
+        denoise = ClipDenoiser(unet, schedule, f_ac, tokens, guide, memory, bypass_temporal)
+        x0 = sample_clip(denoise, torch.randn(shape, generator=generator), schedule.timesteps(steps), schedule)
+        memory, archive = denoise.carried, x0
+        made.append(x0)
+    return torch.cat(made, 1)
+
+
+def mouth_cuts(pictures: Tensor, landmarks: Tensor, side: int) -> Tensor:
+    """The square of ``side`` pixels around the lips of each picture: ``[n, 3, H, W] -> [n, 3, side, side]``."""
+    size = pictures.shape[-1]
+    corners = (landmarks[:, LIPS].mean(1) * size - side / 2).round().long().clamp(0, size - side)
+    return torch.stack([p[:, y : y + side, x : x + side] for p, (x, y) in zip(pictures, corners.tolist(), strict=True)])
+
+
+@torch.no_grad()
+def validate_denoiser(
+    denoiser: nn.Module,
+    data: LatentClips,
+    schedule: NoiseSchedule,
+    *,
+    bypass_temporal: bool,
+    motion: bool,
+    picture: Path | None = None,
+    steps: int = 4,
+    num_clips: int = 2,
+) -> dict[str, float]:
+    """PSNR in dB of generated frames and of the warped reference alone, whole and at the mouth.
+
+    A contact sheet has, for each person, a row of true, of warped and of generated frames.
+    """
+    length = data.config.clip_frames
+    totals: dict[str, list[float]] = {"psnr": [], "warp": [], "mouth": [], "mouth_warp": []}
+    rows: list[tuple[Tensor, Tensor, Tensor]] = []
+    for clip in data.clips[:6]:
+        indices = list(range(num_clips * length))
+        latents = generate_frames(
+            denoiser, data, clip, schedule,
+            num_clips=num_clips, steps=steps, bypass_temporal=bypass_temporal, motion=motion,
+        )  # fmt: skip
+        true = clip.frames(indices)
+        output = data.vae.decode(latents[0]).clamp(-1, 1)
+        points = clip.landmarks[: len(indices)]
+        still = clip.landmarks[clip.reference].expand_as(points)
+        warped = warp(clip.frames([clip.reference]).expand(len(indices), -1, -1, -1), tps_flow(points, still))
+        side = true.shape[-1] // 3
+        mouth = mouth_cuts(true, points, side)
+        totals["psnr"].append(float(psnr(output, true).mean()))
+        totals["warp"].append(float(psnr(warped, true).mean()))
+        totals["mouth"].append(float(psnr(mouth_cuts(output, points, side), mouth).mean()))
+        totals["mouth_warp"].append(float(psnr(mouth_cuts(warped, points, side), mouth).mean()))
+        shown = torch.arange(2, len(indices), 3)[:10]
+        rows.append((true[shown], warped[shown], output[shown]))
+    if picture is not None:
+        true, warped, output = (torch.cat(parts) for parts in zip(*rows, strict=True))
+        contact_sheet(picture, true, warped, output, columns=10)
+    return {name: sum(values) / len(values) for name, values in totals.items()}
