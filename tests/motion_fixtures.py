@@ -10,8 +10,10 @@ from mcdm_core.config import TINY, MCDMConfig, PresentClipPriorConfig
 from mcdm_core.models.present_clip_prior import PresentClipPrior
 
 CONFIG: MCDMConfig = dataclasses.replace(
-    TINY, clip_frames=4, present_clip_prior=PresentClipPriorConfig(width=32, num_layers=2, num_heads=4, mlp_ratio=2.0, context_frames=2)
-)  # fmt: skip
+    TINY,
+    clip_frames=4,
+    present_clip_prior=PresentClipPriorConfig(width=32, num_layers=2, num_heads=4, mlp_ratio=2.0, context_frames=2),
+)
 TOKENS = CONFIG.motion_codec.head_tokens + CONFIG.motion_codec.lip_tokens + CONFIG.motion_codec.expression_tokens
 DIM = CONFIG.motion_codec.motion_dim
 

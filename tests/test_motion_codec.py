@@ -32,7 +32,7 @@ def test_face_frame_follows_a_similarity() -> None:
     moved = face_frame(turned(points, 0.3, 0.8, 0.05))
     assert torch.allclose(moved[0], turned(centre, 0.3, 0.8, 0.05), atol=1e-5)
     assert torch.allclose(moved[1], spread * 0.8, atol=1e-5)
-    assert torch.allclose(moved[2], axis @ torch.tensor([[math.cos(0.3), math.sin(0.3)], [-math.sin(0.3), math.cos(0.3)]]))
+    assert torch.allclose(moved[2], turned(axis + 0.5, 0.3, 1.0, 0.0) - 0.5, atol=1e-5)
 
 
 def test_crops_of_a_turned_and_scaled_face_are_the_same() -> None:
