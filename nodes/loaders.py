@@ -1,0 +1,128 @@
+"""Load MCDM Model, and the samples that ship with the pack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from comfy_api.latest import InputImpl, io
+
+from . import media_bridge, model_patcher
+from .schema import Model, schema
+
+SAMPLES = Path(__file__).resolve().parent.parent / "mcdm_core" / "assets" / "samples"
+PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
+VIDEOS = (".mp4", ".webm")
+
+
+def sample_names(kinds: tuple[str, ...]) -> list[str]:
+    """Names of the shipped samples of some file types."""
+    if not SAMPLES.is_dir():
+        return []
+    return sorted(path.name for path in SAMPLES.iterdir() if path.suffix.lower() in kinds)
+
+
+class MCDMLoadModel(io.ComfyNode):
+    """The model, its weights under ComfyUI's management."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "MCDMLoadModel",
+            "Load MCDM Model",
+            description="Loads the shipped tiny model or a safetensors file from models/mcdm.",
+            search_aliases=["talking face", "lip sync", "talking head", "avatar", "portrait animation"],
+            inputs=[
+                io.Combo.Input(
+                    "model_name",
+                    options=model_patcher.available_models(),
+                    default=model_patcher.SHIPPED,
+                    tooltip="The shipped tiny model (128 pixels) or a file in models/mcdm.",
+                ),
+                io.Combo.Input(
+                    "dtype",
+                    options=["auto", "float32", "bfloat16", "float16"],
+                    default="auto",
+                    tooltip="Number format of the weights. auto: what the device is good at; float32 on a CPU.",
+                ),
+                io.Combo.Input(
+                    "attention",
+                    options=["model's own", "exact", "favor"],
+                    default="model's own",
+                    tooltip="Temporal attention: exact, or the paper's FAVOR+ (linear in clip length).",
+                ),
+                io.Vae.Input("vae", optional=True, tooltip="base only: a Stable Diffusion 1.5 VAE; not loaded twice."),
+                io.ClipVision.Input(
+                    "clip_vision", optional=True, tooltip="base only: CLIP ViT-L from Load CLIP Vision."
+                ),
+                io.AudioEncoder.Input(
+                    "audio_encoder", optional=True, tooltip="base only: wav2vec2 base from Load Audio Encoder."
+                ),
+            ],
+            outputs=[Model.Output("model", display_name="model", tooltip="For the other MCDM nodes.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model_name: str,
+        dtype: str,
+        attention: str,
+        vae: Any = None,
+        clip_vision: Any = None,
+        audio_encoder: Any = None,
+    ) -> io.NodeOutput:
+        from .pipeline_loading import load_pipeline
+
+        path = model_patcher.weight_path(model_name)
+        pipeline = load_pipeline(path, dtype, attention, vae=vae, clip_vision=clip_vision, audio_encoder=audio_encoder)
+        return io.NodeOutput(model_patcher.LoadedModel(pipeline, model_name))
+
+    @classmethod
+    def fingerprint_inputs(cls, model_name: str, **_: Any) -> str:
+        """Reload when the file has changed."""
+        import folder_paths
+
+        own = model_name != model_patcher.SHIPPED
+        found = folder_paths.get_full_path(model_patcher.FOLDER, model_name) if own else None
+        if found is None:
+            return model_name
+        facts = Path(found).stat()
+        return f"{model_name} {facts.st_size} {facts.st_mtime_ns}"
+
+
+class MCDMSamples(io.ComfyNode):
+    """Portrait and voice that ship with the pack, so that every template runs at once."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        pictures, sounds = sample_names(PICTURES), sample_names(SOUNDS)
+        return schema(
+            "MCDMSamples",
+            "MCDM Samples",
+            description="A portrait and a voice that ship with the pack. Replace by Load Image and Load Audio.",
+            search_aliases=["example portrait", "example voice", "demo"],
+            inputs=[
+                io.Combo.Input("portrait", options=pictures, tooltip="A picture that ships with the pack."),
+                io.Combo.Input("voice", options=sounds, tooltip="A voice that ships with the pack."),
+            ],
+            outputs=[
+                io.Image.Output("image", display_name="image", tooltip="The portrait."),
+                io.Audio.Output("audio", display_name="audio", tooltip="The voice."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, portrait: str, voice: str) -> io.NodeOutput:
+        from ..mcdm_core.media.audio import load_audio
+        from ..mcdm_core.media.portrait import load_portrait
+
+        picture = load_portrait(SAMPLES / Path(portrait).name)
+        sound = load_audio(SAMPLES / Path(voice).name)
+        return io.NodeOutput(media_bridge.frames_to_image(picture[None]), media_bridge.audio_from_core(sound))
+
+
+def video_from_file(path: Path) -> Any:
+    """A VIDEO that stays on disk."""
+    return InputImpl.VideoFromFile(str(path))

@@ -1,0 +1,274 @@
+"""Predict, edit and plot motion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io, ui
+
+from ..mcdm_core.errors import MCDMError
+from . import media_bridge
+from .memory import crops_of
+from .progress import StepProgress, check_interrupt
+from .schema import (
+    EmbeddedAudio,
+    Memory,
+    Motion,
+    guidance_input,
+    model_input,
+    motion_steps_input,
+    reference_input,
+    schema,
+    seed_input,
+)
+from .working_memory import working_bytes
+
+STREAMS = {
+    "head": ("head",),
+    "lips": ("lip",),
+    "expression": ("expression",),
+    "head and expression": ("head", "expression"),
+}
+NOTHING = "nothing"
+EXPRESSIONS = ("neutral", "happy", "sad", "angry", "surprised", "fearful", "disgusted", "contempt")
+"""As in ``models/motion_codec.py``; written out, since importing the codec would slow ComfyUI's start."""
+
+
+class MCDMPredictMotion(io.ComfyNode):
+    """Motion before pixels."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "MCDMPredictMotion",
+            "Predict Motion",
+            description="Predicts how head, lips and face move with the voice. A driver video can steer the head.",
+            search_aliases=["audio to motion", "head motion", "driver"],
+            inputs=[
+                model_input(),
+                reference_input(),
+                EmbeddedAudio.Input("audio", tooltip="From Embed Audio."),
+                Memory.Input("memory", optional=True, tooltip="Continue after this video; else a new one begins."),
+                io.Video.Input("driver", optional=True, tooltip="A video whose head movement is taken over."),
+                io.Image.Input("driver_images", optional=True, tooltip="The driver as frames instead."),
+                motion_steps_input("steps"),
+                guidance_input(),
+                io.Float.Input(
+                    "temperature", default=1.0, min=0.0, max=2.0, step=0.05, tooltip="Liveliness: 0 calm, 1 as learnt."
+                ),
+                seed_input(),
+            ],
+            outputs=[Motion.Output("motion", display_name="motion", tooltip="Motion of the whole voice.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        reference: Any,
+        audio: Any,
+        steps: int,
+        guidance: float,
+        temperature: float,
+        seed: int,
+        memory: Any = None,
+        driver: Any = None,
+        driver_images: Any = None,
+    ) -> io.NodeOutput:
+        pipeline = model.ready(working_bytes(model.pipeline))
+        landmarks = _driver_landmarks(pipeline, reference, audio.num_frames, driver, driver_images)
+        begin = memory if memory is not None else pipeline.start_memory(reference, seed=seed)
+        clips = -(-audio.num_frames // pipeline.config.clip_frames)
+        progress = StepProgress(clips * steps)
+
+        def report(done: int, total: int, latents: Any = None) -> None:
+            progress.advance()
+
+        motion = pipeline.predict_motion(
+            reference,
+            audio.embedding,
+            begin,
+            steps=steps,
+            guidance=guidance,
+            temperature=temperature,
+            landmarks=landmarks,
+            callback=report,
+        )
+        return io.NodeOutput(motion)
+
+
+def _driver_landmarks(
+    pipeline: Any, reference: Any, frames: int, driver: Any, driver_images: Any
+) -> torch.Tensor | None:
+    """Landmarks [frames, 68, 2] of a driver, repeated there and back if it is too short; None without a driver."""
+    if driver is None and driver_images is None:
+        return None
+    pictures = media_bridge.iterate_video(driver) if driver is not None else _batches(driver_images)
+    parts: list[torch.Tensor] = []
+    box: tuple[float, ...] | None = None
+    for chunk in pictures:
+        check_interrupt()
+        size = pipeline.config.face_network.input_size
+        if chunk.shape[-1] == chunk.shape[-2] == pipeline.config.image_size:
+            crops = crops_of(pipeline, reference, chunk)
+        else:
+            # The crop stays fixed for the whole driver, so that its head's movement is not taken away.
+            crops, box = _fixed_crops(pipeline, chunk, box)
+        signed = torch.nn.functional.interpolate(crops, size=(size, size), mode="bilinear", antialias=True) * 2 - 1
+        parts.append(pipeline.model.face_network(signed.to(pipeline.device)).landmarks.cpu())
+        if sum(part.shape[0] for part in parts) >= frames:
+            break
+    landmarks = torch.cat(parts)
+    count = landmarks.shape[0]
+    if count < frames:
+        place = torch.arange(frames) % max(1, 2 * count - 2)
+        landmarks = landmarks[torch.where(place < count, place, 2 * count - 2 - place).clamp(0, count - 1)]
+    return _relative_to(landmarks[:frames], reference.landmarks.cpu())
+
+
+def _relative_to(driver: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """The driver's movement from its first frame, on the reference's own face.
+
+    Its landmarks are scaled to the reference's size of face; absolute ones would give the reference the driver's shape.
+    """
+    width = (reference[:, 0].amax() - reference[:, 0].amin()) / (driver[0, :, 0].amax() - driver[0, :, 0].amin())
+    return reference[None] + (driver - driver[:1]) * width
+
+
+def _batches(images: torch.Tensor, size: int = 16) -> Any:
+    for begin in range(0, images.shape[0], size):
+        yield media_bridge.image_to_frames(images[begin : begin + size], "driver_images")
+
+
+def _fixed_crops(
+    pipeline: Any, frames: torch.Tensor, box: tuple[float, ...] | None
+) -> tuple[torch.Tensor, tuple[float, ...]]:
+    """Square crops around the face of the first frame ever seen, and its box."""
+    from ..mcdm_core.errors import FaceNotFoundError
+    from ..mcdm_core.media.portrait import crop_face
+
+    if box is None:
+        boxes = pipeline.detect_faces(frames[0])
+        if not boxes:
+            raise FaceNotFoundError(
+                f"No face was found in the driver's first frame ({frames.shape[-1]}x{frames.shape[-2]} pixels). Use a "
+                "driver that shows its face from the beginning, or crop it first."
+            )
+        box = boxes[0]
+    return torch.stack([crop_face(frame, box, pipeline.config.image_size)[0] for frame in frames]), box
+
+
+class MCDMEditMotion(io.ComfyNode):
+    """Change the motion before it becomes pixels."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        def scale(name: str) -> Any:
+            return io.Float.Input(
+                f"{name}_scale", default=1.0, min=0.0, max=2.0, step=0.05, tooltip=f"0: {name} at rest, 1: as it is."
+            )
+
+        return schema(
+            "MCDMEditMotion",
+            "Edit Motion",
+            description="Scales, smooths, holds or swaps head, lips and expression; sets one of eight expressions.",
+            search_aliases=["expression", "emotion", "smooth motion"],
+            inputs=[
+                model_input(),
+                reference_input(),
+                Motion.Input("motion", tooltip="From Predict Motion."),
+                Motion.Input("other", optional=True, tooltip="Another motion to take something from."),
+                scale("head"),
+                scale("lips"),
+                scale("expression"),
+                io.Float.Input(
+                    "smooth",
+                    default=0.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.02,
+                    tooltip="Smooth head and expression over so many seconds; the lips are left alone.",
+                ),
+                io.Combo.Input("hold", options=[NOTHING, *STREAMS], default=NOTHING, tooltip="Freeze at a frame."),
+                io.Int.Input("hold_frame", default=0, min=-100_000, max=100_000, tooltip="The frame; -1 is the last."),
+                io.Combo.Input(
+                    "take_from_other", options=[NOTHING, *STREAMS], default=NOTHING, tooltip="Take this from 'other'."
+                ),
+                io.Combo.Input(
+                    "expression", options=["unchanged", *EXPRESSIONS], default="unchanged", tooltip="One of eight."
+                ),
+                io.Float.Input(
+                    "strength", default=1.0, min=0.0, max=1.5, step=0.05, tooltip="Strength of the chosen expression."
+                ),
+            ],
+            outputs=[Motion.Output("out_motion", display_name="motion", tooltip="The changed motion.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        reference: Any,
+        motion: Any,
+        head_scale: float,
+        lips_scale: float,
+        expression_scale: float,
+        smooth: float,
+        hold: str,
+        hold_frame: int,
+        take_from_other: str,
+        expression: str,
+        strength: float,
+        other: Any = None,
+    ) -> io.NodeOutput:
+        from ..mcdm_core import motion_editing as editing
+
+        codec = model.ready().model.motion_codec
+        rest = reference.motion_tokens.map(lambda stream: stream[0])
+        if take_from_other != NOTHING:
+            if other is None:
+                raise MCDMError(f"take_from_other is '{take_from_other}', but nothing is connected to 'other'.")
+            motion = editing.swap_streams(motion, other, STREAMS[take_from_other])
+        if hold != NOTHING:
+            motion = editing.hold_motion(motion, hold_frame, STREAMS[hold])
+        if smooth > 0:
+            motion = editing.smooth_motion(motion, smooth)
+        if expression != "unchanged":
+            motion = editing.set_expression(motion, codec, expression, strength)
+        if (head_scale, lips_scale, expression_scale) != (1.0, 1.0, 1.0):
+            motion = editing.scale_motion(motion, rest, head_scale, lips_scale, expression_scale)
+        if motion.landmarks is None:
+            motion = editing.decode_motion(motion, codec, rest, reference.landmarks)
+        return io.NodeOutput(motion)
+
+
+class MCDMPlotMotion(io.ComfyNode):
+    """See the motion before pixels are made of it."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "MCDMPlotMotion",
+            "Plot Motion",
+            description="Draws lip opening, head turn and blinks over the waveform.",
+            search_aliases=["motion graph", "curves"],
+            is_output_node=True,
+            inputs=[
+                Motion.Input("motion", tooltip="From Predict Motion or Edit Motion."),
+                EmbeddedAudio.Input("audio", optional=True, tooltip="Its waveform is drawn beneath the curves."),
+                io.Int.Input("width", default=960, min=256, max=4096, step=16, tooltip="Of the picture, in pixels."),
+                io.Int.Input("height", default=420, min=128, max=2048, step=4, tooltip="Of the picture, in pixels."),
+            ],
+            outputs=[io.Image.Output("image", display_name="image", tooltip="The picture.")],
+        )
+
+    @classmethod
+    def execute(cls, motion: Any, width: int, height: int, audio: Any = None) -> io.NodeOutput:
+        from ..mcdm_core.motion_plot import plot_motion
+
+        waveform = None
+        if audio is not None:
+            waveform = media_bridge.audio_of_frames(audio.audio, 0, len(motion), motion.fps).waveform.mean(0)
+        image = media_bridge.frames_to_image(plot_motion(motion, waveform, (width, height))[None])
+        return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))

@@ -1,0 +1,211 @@
+"""A video that grows clip by clip on disk and survives a stop, a crash or a restart.
+
+One folder a run, named after a hash of everything that determines the result: another seed or voice gets another
+folder, so nothing is ever overwritten. A clip counts once ``state.json`` lists it; each write is made beside and moved
+into place. Beside the clips lies the motion memory after the last of them, from which the next run goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..mcdm_core.media.audio import Audio
+
+logger = logging.getLogger(__name__)
+
+STATE = "state.json"
+FORMAT = 1
+
+
+def run_key(*parts: Any) -> str:
+    """Hash (16 hex digits) of tensors, numbers, strings, dataclasses and nests of them."""
+    digest = hashlib.sha256(f"mcdm run {FORMAT}".encode())
+    for part in parts:
+        _feed(digest, part)
+    return digest.hexdigest()[:16]
+
+
+def _feed(digest: Any, part: Any) -> None:
+    if isinstance(part, torch.Tensor):
+        array = part.detach().cpu().contiguous()
+        digest.update(f"tensor {array.dtype} {list(array.shape)}".encode())
+        digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
+    elif isinstance(part, dict):
+        for key in sorted(part, key=str):
+            digest.update(str(key).encode())
+            _feed(digest, part[key])
+    elif isinstance(part, list | tuple):
+        digest.update(f"list {len(part)}".encode())
+        for entry in part:
+            _feed(digest, entry)
+    elif hasattr(part, "__dataclass_fields__"):
+        for name in part.__dataclass_fields__:
+            digest.update(name.encode())
+            _feed(digest, getattr(part, name))
+    else:
+        digest.update(repr(part).encode())
+
+
+@dataclass(frozen=True)
+class FinishedClip:
+    """One entry of ``state.json``: where the clip lies and what the player draws for it."""
+
+    index: int
+    first_frame: int
+    frames: int
+    filename: str
+    curves: dict[str, list[float]]
+
+
+class RunFolder:
+    """The clips of one run on disk.
+
+    Args:
+        path: the run's folder; made if missing.
+        resume: take over finished clips of an earlier run with the same key; else they are made anew.
+    """
+
+    def __init__(self, path: Path, *, resume: bool = True) -> None:
+        self.path = path
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.clips: list[FinishedClip] = []
+        if resume:
+            self._read()
+
+    def _read(self) -> None:
+        """Take over clips up to the first that is missing; a damaged state counts as none."""
+        try:
+            state = json.loads((self.path / STATE).read_text(encoding="utf-8"))
+            clips = [FinishedClip(**entry) for entry in state["clips"]]
+        except FileNotFoundError:
+            return
+        except (ValueError, KeyError, TypeError) as error:
+            logger.warning("The state in %s cannot be read (%s); its clips are made anew.", self.path.name, error)
+            return
+        whole = all((self.path / clip.filename).is_file() for clip in clips)
+        if clips and whole and self.memory_path(len(clips)).is_file():
+            self.clips = clips
+            logger.info("MCDM takes over %d finished clips from %s.", len(clips), self.path.name)
+
+    def memory_path(self, clips: int) -> Path:
+        """Where the motion memory after ``clips`` clips lies."""
+        return self.path / f"memory_{clips:05d}.safetensors"
+
+    @property
+    def frames(self) -> int:
+        """Number of finished frames."""
+        return sum(clip.frames for clip in self.clips)
+
+    def clip_path(self, index: int) -> Path:
+        """Where clip ``index`` lies or will lie."""
+        return self.path / f"clip_{index:05d}.mp4"
+
+    def add(
+        self,
+        frames: torch.Tensor,
+        fps: float,
+        audio: Audio | None,
+        curves: dict[str, list[float]],
+        save_memory: Callable[[str], Any],
+    ) -> FinishedClip:
+        """Write the next clip, then the memory after it, then the state.
+
+        Args:
+            frames: [f, 3, h, w] in [0, 1].
+            audio: this clip's own stretch of the sound.
+            save_memory: writes the memory after this clip to a path.
+        """
+        from ..mcdm_core.media.video_writer import VideoWriter
+
+        index = len(self.clips)
+        target = self.clip_path(index)
+        part = target.with_suffix(".part.mp4")
+        with VideoWriter(part, frames.shape[-1], frames.shape[-2], fps, audio) as writer:
+            writer.write(frames)
+        os.replace(part, target)
+        memory = self.memory_path(index + 1)
+        part = memory.with_suffix(".part.safetensors")
+        save_memory(str(part))
+        os.replace(part, memory)
+        clip = FinishedClip(index, self.frames, frames.shape[0], target.name, curves)
+        self.clips.append(clip)
+        self._write()
+        self.memory_path(index).unlink(missing_ok=True)
+        return clip
+
+    def _write(self) -> None:
+        state = {"format": FORMAT, "clips": [vars(clip) for clip in self.clips]}
+        part = self.path / (STATE + ".part")
+        part.write_text(json.dumps(state), encoding="utf-8")
+        os.replace(part, self.path / STATE)
+
+    def join(self, fps: float, audio: Audio | None, metadata: dict[str, str] | None = None) -> Path:
+        """Join the clips into one mp4 with one sound track; packets are copied, not coded again."""
+        target = self.path / f"video_{self.frames:07d}.mp4"
+        part = target.with_suffix(".part.mp4")
+        join_clips([self.path / clip.filename for clip in self.clips], part, fps, audio, metadata)
+        os.replace(part, target)
+        return target
+
+
+def join_clips(
+    paths: list[Path], target: Path, fps: float, audio: Audio | None, metadata: dict[str, str] | None = None
+) -> None:
+    """Copy the pictures of h264 mp4 files of one size one after the other, and encode the sound once over them all.
+
+    Encoding the sound a clip at a time would leave a gap of the encoder's delay at every seam.
+    """
+    import av
+
+    from .media_bridge import audio_of_frames, exact_rate
+    from .sound_track import SoundTrack
+
+    rate = exact_rate(fps)
+    frames = 0
+    with av.open(str(target), "w", format="mp4", options={"movflags": "use_metadata_tags+faststart"}) as out:
+        picture: Any = None
+        sound: SoundTrack | None = None
+        for path in paths:
+            with av.open(str(path)) as source:
+                stream = source.streams.video[0]
+                if picture is None:
+                    out.metadata.update(source.metadata)
+                    out.metadata.update(metadata or {})
+                    picture = out.add_stream_from_template(stream)
+                    if audio is not None:
+                        sound = SoundTrack(out, audio)
+                count = 0
+                offset = round(frames / rate / stream.time_base)
+                first: int | None = None
+                for packet in source.demux(stream):
+                    if packet.dts is None or packet.pts is None:
+                        continue
+                    if first is None:
+                        first = _first_timestamp(path)
+                    packet.pts += offset - first
+                    packet.dts += offset - first
+                    packet.stream = picture
+                    out.mux(packet)
+                    count += 1
+                frames += count
+                if sound is not None:
+                    sound.write_until(frames / rate)
+        if sound is not None and audio is not None:
+            sound.finish(audio_of_frames(audio, 0, frames, fps).waveform.shape[1])
+
+
+def _first_timestamp(path: Path) -> int:
+    """Presentation time of a clip's first frame in units of its stream; later packets may be shown earlier."""
+    import av
+
+    with av.open(str(path)) as source:
+        return min(packet.pts for packet in source.demux(source.streams.video[0]) if packet.pts is not None)
