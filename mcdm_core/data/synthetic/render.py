@@ -1,0 +1,134 @@
+"""Render synthetic clips into shards, with several processes; can be stopped and started again.
+
+python -m mcdm_core.data.synthetic.render OUTPUT --clips 700 --split train --seed 0 --workers 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import multiprocessing
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from .clip import CLIP_FRAMES, FPS, Clip, ClipMaker
+from .head_asset import load_head_asset
+from .text import SPLITS
+
+_LOGGER = logging.getLogger(__name__)
+
+CLIPS_PER_SHARD = 20
+_TENSORS = ("frames", "landmarks", "pose", "values", "audio", "actions", "pairs", "pair_landmarks", "pair_values")
+
+
+def render(
+    output: Path | str,
+    hours: float | None = None,
+    clips: int | None = None,
+    seed: int = 0,
+    split: str = "train",
+    workers: int = 2,
+    resume: bool = True,
+    asset_path: Path | str | None = None,
+) -> list[Path]:
+    """Render a split into ``output`` as shards of 20 clips of 3 s.
+
+    Args:
+        hours: length of video; or ``clips``: number of clips (one of the two).
+        seed: with the split and the clip's number it decides everything about a clip.
+        resume: keep the shards that are already there, else render them again.
+        asset_path: cache file of the head model, in the user's cache folder by default.
+
+    Returns:
+        The shard files in order.
+
+    Raises:
+        ValueError: if not exactly one of ``hours`` and ``clips`` is given or the split is unknown.
+    """
+    if (hours is None) == (clips is None):
+        raise ValueError("render needs either hours or clips")
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r} is unknown; choose one of {SPLITS}")
+    count = clips if clips is not None else max(1, round(hours * 3600 * FPS / CLIP_FRAMES))
+    load_head_asset(asset_path)  # built once, before the workers need it
+    jobs = []
+    for first in range(0, count, CLIPS_PER_SHARD):
+        path = Path(output) / f"{split}-s{seed}-{first // CLIPS_PER_SHARD:05d}.safetensors"
+        jobs.append((path, seed, split, range(first, min(first + CLIPS_PER_SHARD, count)), asset_path))
+    waiting = [job for job in jobs if not (resume and job[0].is_file())]
+    _LOGGER.info("%d of %d shards to render into %s", len(waiting), len(jobs), output)
+    started, frames = time.monotonic(), 0
+    for done, (path, made) in enumerate(_run(waiting, workers), start=1):
+        frames += made
+        rate = frames / (time.monotonic() - started)
+        _LOGGER.info("%s: %d of %d shards, %.1f frames/s", path.name, done, len(waiting), rate)
+    return [job[0] for job in jobs]
+
+
+def _run(jobs: list[tuple], workers: int) -> Iterable[tuple[Path, int]]:
+    if workers <= 1 or len(jobs) <= 1:
+        return map(_render_shard, jobs)
+    # Not daemonic forks: numba and espeak-ng start afresh in every worker.
+    context = multiprocessing.get_context("spawn")
+    return _pooled(context, jobs, workers)
+
+
+def _pooled(
+    context: multiprocessing.context.BaseContext, jobs: list[tuple], workers: int
+) -> Iterable[tuple[Path, int]]:
+    with context.Pool(min(workers, len(jobs))) as pool:
+        yield from pool.imap_unordered(_render_shard, jobs)
+
+
+_MAKERS: dict[str, ClipMaker] = {}
+
+
+def _render_shard(job: tuple[Path, int, str, range, Path | str | None]) -> tuple[Path, int]:
+    from threadpoolctl import threadpool_limits
+
+    from ..shards import ShardWriter
+
+    path, seed, split, indices, asset_path = job
+    # The mesh step is many small matrix products: with several BLAS threads it is ten times slower.
+    with threadpool_limits(1), ShardWriter(path) as writer:
+        key = str(asset_path)
+        if key not in _MAKERS:
+            _MAKERS[key] = ClipMaker(load_head_asset(asset_path))
+        for index in indices:
+            clip = _MAKERS[key].make(seed, split, index)
+            writer.add(_tensors(clip), clip.info)
+    return path, len(indices) * CLIP_FRAMES
+
+
+def _tensors(clip: Clip) -> dict[str, object]:
+    return {name: getattr(clip, name) for name in _TENSORS}
+
+
+def main() -> None:
+    """Command line of :func:`render`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--clips", type=int)
+    parser.add_argument("--hours", type=float)
+    parser.add_argument("--split", choices=SPLITS, default="train")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--again", action="store_true", help="render shards again that are already there")
+    parser.add_argument("--asset", type=Path, help="cache file of the head model")
+    chosen = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    render(
+        chosen.output,
+        hours=chosen.hours,
+        clips=chosen.clips,
+        seed=chosen.seed,
+        split=chosen.split,
+        workers=chosen.workers,
+        resume=not chosen.again,
+        asset_path=chosen.asset,
+    )
+
+
+if __name__ == "__main__":
+    main()

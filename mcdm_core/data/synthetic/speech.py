@@ -1,0 +1,195 @@
+"""Speech with phoneme times from espeak-ng's shared library, and the colouring that makes one voice into many.
+
+espeak-ng is GPL-3 and is only used here, to make training data; nothing of the pack needs it. The command line cannot
+print phoneme times for its own voices, the library reports them as events.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import dataclasses
+import functools
+
+import numpy as np
+
+SAMPLE_RATE = 16_000
+_SYNCHRONOUS, _PHONEME_EVENTS_IPA = 2, 3
+_EVENT_END, _EVENT_PHONEME = 0, 7
+_UTF8_ENDPAUSE = 1 | 0x1000
+_RATE, _PITCH, _RANGE = 1, 3, 4
+
+_MALE = ("m1", "m2", "m3", "m4", "m7", "m8", "Alex", "Michael", "Mike", "max", "robert", "david", "paul", "Hugo")
+_FEMALE = ("f1", "f2", "f3", "f4", "f5", "Annie", "anika", "linda", "Alicia", "Andrea", "belinda", "steph", "shelby")
+_HELD_OUT: dict[str, dict[bool, tuple[str, ...]]] = {
+    "val": {True: ("m4", "robert"), False: ("f4", "shelby")},
+    "test": {True: ("m8", "david"), False: ("f5", "linda")},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Phoneme:
+    """An IPA symbol spoken from ``start`` to ``end`` seconds."""
+
+    symbol: str
+    start: float
+    end: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Voice:
+    """A speaker: espeak-ng's variant and how it is coloured."""
+
+    variant: str
+    words_per_minute: int
+    pitch: int
+    pitch_range: int
+    stretch: float  # resampling factor, moves the formants: above 1 longer and deeper
+    tilt: float  # spectral tilt, -1 dull to 1 bright
+    room: float  # seconds of reverberation, 0 none
+    noise: float  # noise amplitude over the speech's
+    level: float  # peak of the loudest sample
+
+
+class _EventId(ctypes.Union):
+    _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]
+
+
+class _Event(ctypes.Structure):
+    _fields_ = [
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", _EventId),
+    ]
+
+
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+
+
+class _Espeak:
+    """The library, initialised once a process; not thread safe, as espeak-ng is not."""
+
+    def __init__(self) -> None:
+        name = ctypes.util.find_library("espeak-ng") or "libespeak-ng.so.1"
+        try:
+            self._library = ctypes.CDLL(name)
+        except OSError as error:
+            raise RuntimeError(
+                "Synthetic speech needs espeak-ng's shared library: install the system package espeak-ng"
+            ) from error
+        self.rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, None, _PHONEME_EVENTS_IPA)
+        self._audio: list[np.ndarray] = []
+        self._events: list[tuple[float, str]] = []
+        self._callback = _Callback(self._receive)
+        self._library.espeak_SetSynthCallback(self._callback)
+
+    def _receive(self, wave, count: int, events) -> int:  # noqa: ANN001 - ctypes pointers
+        if count > 0 and wave:
+            self._audio.append(np.ctypeslib.as_array(wave, (count,)).copy())
+        index = 0
+        while events[index].type != _EVENT_END:
+            event = events[index]
+            if event.type == _EVENT_PHONEME:
+                raw = ctypes.string_at(ctypes.addressof(event) + _Event.id.offset, 8).split(b"\0")[0]
+                self._events.append((event.audio_position / 1000.0, raw.decode("utf8", "ignore")))
+            index += 1
+        return 0
+
+    def say(self, text: str, voice: str, rate: int, pitch: int, pitch_range: int) -> tuple[np.ndarray, list[Phoneme]]:
+        self._audio.clear()
+        self._events.clear()
+        if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
+            raise RuntimeError(f"espeak-ng has no voice {voice!r}: install its full data package")
+        for parameter, value in ((_RATE, rate), (_PITCH, pitch), (_RANGE, pitch_range)):
+            self._library.espeak_SetParameter(parameter, int(value), 0)
+        data = text.encode("utf8")
+        status = self._library.espeak_Synth(data, len(data) + 1, 0, 1, 0, _UTF8_ENDPAUSE, None, None)
+        if status != 0:
+            raise RuntimeError(f"espeak-ng could not speak {text!r} (status {status})")
+        self._library.espeak_Synchronize()
+        audio = np.concatenate(self._audio) if self._audio else np.zeros(0, np.int16)
+        ends = [start for start, _ in self._events[1:]] + [len(audio) / self.rate]
+        phonemes = [Phoneme(s, a, b) for (a, s), b in zip(self._events, ends, strict=True) if b > a]
+        return audio.astype(np.float32) / 32768.0, phonemes
+
+
+@functools.cache
+def _engine() -> _Espeak:
+    return _Espeak()
+
+
+def available() -> bool:
+    """Whether espeak-ng's library can be loaded."""
+    try:
+        _engine()
+    except RuntimeError:
+        return False
+    return True
+
+
+def variants(split: str, male: bool) -> tuple[str, ...]:
+    """Voice variants of a split; a variant belongs to one split only."""
+    if split in _HELD_OUT:
+        return _HELD_OUT[split][male]
+    held = {name for group in _HELD_OUT.values() for name in group[male]}
+    return tuple(name for name in (_MALE if male else _FEMALE) if name not in held)
+
+
+def random_voice(split: str, male: bool, rng: np.random.Generator) -> Voice:
+    """Draw a speaker of a split."""
+    return Voice(
+        variant=str(rng.choice(variants(split, male))),
+        words_per_minute=int(rng.uniform(125, 195)),
+        pitch=int(rng.uniform(25, 75)),
+        pitch_range=int(rng.uniform(30, 80)),
+        stretch=float(rng.uniform(0.92, 1.10)),
+        tilt=float(rng.uniform(-0.6, 0.6)),
+        room=float(rng.uniform(0.05, 0.35)) if rng.random() < 0.4 else 0.0,
+        noise=float(10 ** rng.uniform(-3.0, -1.3)),
+        level=float(rng.uniform(0.25, 0.95)),
+    )
+
+
+def speak(text: str, language_voice: str, voice: Voice) -> tuple[np.ndarray, list[Phoneme]]:
+    """Clean speech ``[s]`` float32 at 16 kHz and its phonemes.
+
+    Raises:
+        RuntimeError: if espeak-ng is missing or has no such voice.
+    """
+    from scipy.signal import resample_poly
+
+    engine = _engine()
+    audio, phonemes = engine.say(
+        text, f"{language_voice}+{voice.variant}", voice.words_per_minute, voice.pitch, voice.pitch_range
+    )
+    stretch = round(voice.stretch * 50) / 50
+    up, down = round(SAMPLE_RATE / 50 * stretch * 50), engine.rate
+    audio = resample_poly(audio, up, down).astype(np.float32)
+    factor = up / SAMPLE_RATE
+    return audio, [Phoneme(p.symbol, p.start * factor, p.end * factor) for p in phonemes]
+
+
+def colour(audio: np.ndarray, voice: Voice, rng: np.random.Generator) -> np.ndarray:
+    """Tilt, room, noise and level of a recording, ``[s]`` float32 to int16; the timing does not change."""
+    tilted = audio - 0.6 * max(voice.tilt, 0) * np.concatenate([[0.0], audio[:-1]])
+    if voice.tilt < 0:
+        kernel = np.array([1.0, 0.8 * -voice.tilt, 0.4 * -voice.tilt])
+        tilted = np.convolve(audio, kernel / kernel.sum(), "full")[: len(audio)]
+    if voice.room > 0:
+        from scipy.signal import fftconvolve
+
+        length = int(voice.room * SAMPLE_RATE)
+        tail = rng.normal(0, 1, length) * np.exp(-6.0 * np.arange(length) / length)
+        tail *= 0.25 / (np.sqrt((tail**2).sum()) + 1e-9)
+        tilted = tilted + fftconvolve(tilted, tail)[: len(audio)]
+    spectrum = np.fft.rfft(rng.normal(0, 1, len(audio)))
+    spectrum /= np.sqrt(np.maximum(np.arange(len(spectrum)), 20.0))
+    hiss = np.fft.irfft(spectrum, len(audio))
+    peak = np.abs(tilted).max() + 1e-6
+    mixed = tilted / peak + voice.noise * hiss / (hiss.std() + 1e-9)
+    return np.clip(mixed / np.abs(mixed).max() * voice.level * 32767.0, -32768, 32767).astype(np.int16)
