@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,7 +28,22 @@ COMPONENTS = (
 )
 CONFIG_KEY = "mcdm_config"
 
+STAGE_KEY = "stage"
+LAST_STAGE = 3
+"""Training stage of a finished UNet (section 3.5); one of stage 1 runs without layer 4 (see pipeline.py)."""
+_ALIASES = {"face": "face_network", "codec": "motion_codec"}
+_PART_FILES = ("face", "codec", *COMPONENTS[:-1], "prior", "unet_stage1", "unet_stage3", "unet")
+"""Names of part files in the order they are read; later ones win."""
+
 StateDict = dict[str, Tensor]
+
+
+class Checkpoint(NamedTuple):
+    """Configuration, state dict of every component found, and the UNet's training stage."""
+
+    config: MCDMConfig
+    states: dict[str, StateDict]
+    stage: int = LAST_STAGE
 
 
 def save_checkpoint(
@@ -36,6 +52,7 @@ def save_checkpoint(
     config: MCDMConfig,
     *,
     dtype: torch.dtype | None = None,
+    stage: int = LAST_STAGE,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write the state dicts of components to one safetensors file.
@@ -45,6 +62,7 @@ def save_checkpoint(
         states: state dict by component name (:data:`COMPONENTS`).
         config: stored as JSON in the metadata.
         dtype: floating tensors are stored so (``torch.float16`` to ship); None keeps them.
+        stage: the UNet's training stage.
         metadata: further strings.
 
     Raises:
@@ -67,74 +85,77 @@ def save_checkpoint(
             flat[f"{component}.{key}"] = value.clone(memory_format=torch.contiguous_format)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(flat, str(path), metadata={**(metadata or {}), CONFIG_KEY: to_json(config), "format": "pt"})
+    own = {CONFIG_KEY: to_json(config), STAGE_KEY: str(stage), "format": "pt"}
+    save_file(flat, str(path), metadata={**(metadata or {}), **own})
 
 
-def load_checkpoint(path: str | Path) -> tuple[MCDMConfig, dict[str, StateDict]]:
+def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a weight file; half precision becomes float32.
-
-    Returns:
-        The configuration and the state dict of every component the file holds.
 
     Raises:
         WeightsError: if the file is missing, damaged, or without a configuration.
     """
-    tensors, metadata = _read(Path(path))
+    path = Path(path)
+    tensors, metadata = _read(path)
     if CONFIG_KEY not in metadata:
         raise WeightsError(
-            f"{Path(path).name} holds no MCDM configuration (metadata key {CONFIG_KEY!r}); give a file written by "
+            f"{path.name} holds no MCDM configuration (metadata key {CONFIG_KEY!r}); give a file written by "
             "`python -m mcdm_core train` or bundled from its parts."
         )
-    try:
-        config = from_json(metadata[CONFIG_KEY])
-    except (ValueError, TypeError) as error:
-        raise WeightsError(f"{Path(path).name}: {error}") from error
     states: dict[str, StateDict] = {}
     for key, tensor in tensors.items():
         component, _, name = key.partition(".")
         if component not in COMPONENTS:
-            raise WeightsError(f"{Path(path).name} has the unknown key {key!r}; it is no MCDM weight file.")
+            raise WeightsError(f"{path.name} has the unknown key {key!r}; it is no MCDM weight file.")
         states.setdefault(component, {})[name] = tensor.float() if tensor.dtype == torch.float16 else tensor
-    return config, states
+    return Checkpoint(_config(path, metadata), states, int(metadata.get(STAGE_KEY, LAST_STAGE)))
 
 
-def load_directory(directory: str | Path) -> tuple[MCDMConfig | None, dict[str, StateDict]]:
-    """Collect ``<component>.safetensors`` files of a training directory; missing ones are left out.
+def load_directory(directory: str | Path, config: MCDMConfig | None = None) -> Checkpoint:
+    """Collect the parts of a training directory; missing ones are left out.
 
-    A file may hold several components under their prefixes, or one with bare keys.
+    A part is ``<component>.safetensors`` with bare keys, or a file whose keys all carry components' prefixes (the
+    prior with its encoders, the UNet with the archived-clip prior). Of UNets the furthest stage counts.
+
+    Args:
+        config: needed only if none of the parts carries one.
 
     Raises:
-        WeightsError: if the directory holds none of them.
+        WeightsError: if the directory holds no part, or no configuration.
     """
     directory = Path(directory)
-    config: MCDMConfig | None = None
     states: dict[str, StateDict] = {}
-    for component in COMPONENTS:
-        path = directory / f"{component}.safetensors"
+    stage = LAST_STAGE
+    for stem in _PART_FILES:
+        path = directory / f"{stem}.safetensors"
         if not path.is_file():
             continue
         tensors, metadata = _read(path)
         if CONFIG_KEY in metadata:
-            config = from_json(metadata[CONFIG_KEY])
-        for key, tensor in tensors.items():
-            prefix, _, name = key.partition(".")
-            # A module may have a child of a component's name, so only a fully prefixed file is split.
-            if prefix in COMPONENTS and all(k.partition(".")[0] in COMPONENTS for k in tensors):
-                if prefix == component or not (directory / f"{prefix}.safetensors").is_file():
-                    states.setdefault(prefix, {})[name] = tensor
-            else:
-                states.setdefault(component, {})[key] = tensor
+            config = config or _config(path, metadata)
+        if "unet" in stem:
+            stage = int(metadata.get(STAGE_KEY, LAST_STAGE))
+        if all(key.partition(".")[0] in COMPONENTS for key in tensors):
+            found: dict[str, StateDict] = {}
+            for key, tensor in tensors.items():
+                prefix, _, name = key.partition(".")
+                found.setdefault(prefix, {})[name] = tensor
+            states.update(found)
+        else:
+            states[_ALIASES.get(stem, stem)] = tensors
     if not states:
         names = ", ".join(f"{name}.safetensors" for name in COMPONENTS)
         raise WeightsError(f"{directory} holds no weights; expected some of {names}.")
-    return config, states
+    if config is None:
+        raise WeightsError(f"No file in {directory} carries a configuration; pass one, for instance config.TINY.")
+    return Checkpoint(config, states, stage)
 
 
 def bundle(ckpt_dir: str | Path, output: str | Path, config: MCDMConfig | None = None) -> Path:
     """Join a training directory's components into one half-precision file.
 
     Args:
-        ckpt_dir: directory of ``<component>.safetensors``.
+        ckpt_dir: see :func:`load_directory`.
         output: the file to write.
         config: needed only if none of the parts carries one.
 
@@ -144,15 +165,12 @@ def bundle(ckpt_dir: str | Path, output: str | Path, config: MCDMConfig | None =
     Raises:
         WeightsError: if components or the configuration are missing.
     """
-    found, states = load_directory(ckpt_dir)
-    config = config or found
-    if config is None:
-        raise WeightsError(f"No file in {ckpt_dir} carries a configuration; pass one, for instance config.TINY.")
-    missing = [name for name in COMPONENTS if name not in states]
+    found = load_directory(ckpt_dir, config)
+    missing = [name for name in COMPONENTS if name not in found.states]
     if missing:
         raise WeightsError(f"{ckpt_dir} lacks {', '.join(missing)}; train those stages first.")
-    save_checkpoint(output, states, config, dtype=torch.float16)
-    logger.info("bundled %d tensors into %s", sum(len(state) for state in states.values()), output)
+    save_checkpoint(output, found.states, found.config, dtype=torch.float16, stage=found.stage)
+    logger.info("bundled %d tensors into %s", sum(len(state) for state in found.states.values()), output)
     return Path(output)
 
 
@@ -169,6 +187,13 @@ def fingerprint(states: Mapping[str, Mapping[str, Tensor]], config: MCDMConfig) 
             digest.update(f"{component}.{key}{tuple(tensor.shape)}".encode())
             digest.update(flat.numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _config(path: Path, metadata: Mapping[str, str]) -> MCDMConfig:
+    try:
+        return from_json(metadata[CONFIG_KEY])
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"{path.name}: {error}") from error
 
 
 def _read(path: Path) -> tuple[StateDict, dict[str, str]]:

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .checkpoint import LAST_STAGE, load_checkpoint, load_directory
 from .checkpoint import fingerprint as model_fingerprint
-from .checkpoint import load_checkpoint, load_directory
 from .config import PRESETS, MCDMConfig
 from .errors import FaceNotFoundError, FaceTooSmallError, FrameRateError, MCDMError, WeightsError
 from .media.audio import frame_count, to_mono_16k
@@ -100,8 +100,10 @@ def preset_weights(preset: str) -> Path:
 class MCDMPipeline:
     """The whole model with the steps of making a video. Deterministic for a seed on one device."""
 
-    def __init__(self, model: MCDMModel) -> None:
+    def __init__(self, model: MCDMModel, stage: int = LAST_STAGE) -> None:
+        """Wrap a model. ``stage`` is the UNet's training stage: one of stage 1 runs with layer 4 bypassed."""
         self.model = model.eval().requires_grad_(False)
+        self.stage = stage
         self.config = model.config
         self.schedule = NoiseSchedule(self.config)
         self.fingerprint = model_fingerprint(model.states(), self.config)
@@ -142,10 +144,10 @@ class MCDMPipeline:
         """
         if Path(path).is_dir():
             return cls.from_directory(path, device=device)
-        config, states = load_checkpoint(path)
+        config, states, stage = load_checkpoint(path)
         model = MCDMModel(config)
         model.load_states(states)
-        return cls(model.to(device))
+        return cls(model.to(device), stage)
 
     @classmethod
     def from_directory(
@@ -157,17 +159,14 @@ class MCDMPipeline:
         Raises:
             WeightsError: see :meth:`from_file`.
         """
-        found, states = load_directory(directory)
-        config = config or found
-        if config is None:
-            raise WeightsError(f"No weight file in {directory} carries a configuration; pass one.")
+        config, states, stage = load_directory(directory, config)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = MCDMModel(config)
         missing = model.load_states(states, allow_missing=allow_missing)
         if missing:
             logger.warning("No weights yet for %s: random ones are used.", ", ".join(missing))
-        return cls(model.to(device))
+        return cls(model.to(device), stage)
 
     @property
     def device(self) -> torch.device:
@@ -443,13 +442,13 @@ class MCDMPipeline:
         size, device = self.config.clip_frames, self.device
         count = motion.tokens.head.shape[0]
         if not 1 <= count <= size:
-            raise MCDMError(f"A clip has 1 to {size} frames, the given motion has {count}; pass one of motion.clips({size}).")
+            raise MCDMError(f"A clip has 1 to {size} frames, the motion has {count}; pass one of motion.clips({size}).")
         fill = torch.arange(size, device=motion.tokens.head.device).clamp_max(count - 1)
         tokens = motion.tokens.map(lambda stream: stream[fill][None].to(device))
         guide = None
         if self.config.unet.warped_reference:
             guide = self._guide(reference, self._landmarks(reference, motion)[fill.cpu()].to(device))
-        schedule, carried = self.schedule, memory.unet_memory
+        schedule, carried, bypass = self.schedule, memory.unet_memory, self.stage < LAST_STAGE
         rows, f_pc = memory.archive_rows.to(device), tokens.cat()
         new_memory: dict[str, dict[str, Tensor]] = {}
 
@@ -457,9 +456,9 @@ class MCDMPipeline:
             key = f"{float(timestep):.1f}"
             past = {block: value.to(device) for block, value in _nearest(carried, key).items()} or None
             time = timestep.to(device).expand(1)
-            prediction, new_memory[key] = self.model.unet(x, time, rows, f_pc, past, guide)
+            prediction, new_memory[key] = self.model.unet(x, time, rows, f_pc, past, guide, bypass_temporal=bypass)
             if guidance != 1.0:
-                free, _ = self.model.unet(x, time, rows, None, past, guide)
+                free, _ = self.model.unet(x, time, rows, None, past, guide, bypass_temporal=bypass)
                 prediction = free + guidance * (prediction - free)
             return schedule.estimate(prediction, x, timestep, guide)
 

@@ -26,8 +26,8 @@ def parts(folder, config=TINY, leave: str = ""):
 def test_parts_bundle_into_one_half_precision_file(tmp_path) -> None:
     states = parts(tmp_path)
     path = bundle(tmp_path, tmp_path / "out" / "all.safetensors")
-    config, loaded = load_checkpoint(path)
-    assert config == TINY and set(loaded) == set(COMPONENTS)
+    config, loaded, stage = load_checkpoint(path)
+    assert config == TINY and stage == 3 and set(loaded) == set(COMPONENTS)
     for name, state in states.items():
         assert torch.allclose(loaded[name]["a.weight"], state["a.weight"], atol=1e-2)
         assert loaded[name]["a.weight"].dtype == torch.float32 and loaded[name]["count"] == state["count"]
@@ -38,7 +38,7 @@ def test_missing_parts_are_named(tmp_path) -> None:
     parts(tmp_path, leave="unet")
     with pytest.raises(WeightsError, match="unet"):
         bundle(tmp_path, tmp_path / "all.safetensors")
-    assert "unet" not in load_directory(tmp_path)[1]
+    assert "unet" not in load_directory(tmp_path).states
     with pytest.raises(WeightsError, match="no weights"):
         load_directory(tmp_path / "nowhere")
 
@@ -48,9 +48,19 @@ def test_a_prefixed_file_holds_several_parts(tmp_path) -> None:
         {"audio_encoder.w": torch.ones(2), "present_clip_prior.w": torch.zeros(2)},
         str(tmp_path / "present_clip_prior.safetensors"),
     )
-    _, states = load_directory(tmp_path)
+    states = load_directory(tmp_path, TINY).states
     assert set(states) == {"audio_encoder", "present_clip_prior"}
     assert torch.equal(states["audio_encoder"]["w"], torch.ones(2))
+
+
+def test_the_furthest_unet_counts(tmp_path) -> None:
+    for stem, stage in (("unet_stage1", "1"), ("unet", "3")):
+        tensors = {"unet.w": torch.full((1,), float(stage)), "archived_clip_prior.w": torch.zeros(1)}
+        save_file(tensors, str(tmp_path / f"{stem}.safetensors"), {"stage": stage})
+    found = load_directory(tmp_path, TINY)
+    assert found.stage == 3 and found.states["unet"]["w"] == 3
+    (tmp_path / "unet.safetensors").unlink()
+    assert load_directory(tmp_path, TINY).stage == 1
 
 
 def test_the_fingerprint_tells_models_apart(tmp_path) -> None:

@@ -38,8 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not path.is_file():
         print(f"weights: none at {path}")
         return 0 if arguments.weights is None else 1
-    config, states = load_checkpoint(path)
-    print(f"weights: {path.name}, preset {config.preset}, fingerprint {fingerprint(states, config)}")
+    config, states, stage = load_checkpoint(path)
+    name = fingerprint(states, config)
+    print(f"weights: {path.name}, preset {config.preset}, UNet of stage {stage}, fingerprint {name}")
     for component, state in states.items():
         print(f"  {component}: {sum(tensor.numel() for tensor in state.values()) / 1e6:.2f} M values")
     if arguments.config:

@@ -1,0 +1,72 @@
+"""``evaluate``: measure a generated video against its portrait and sound."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import MediaError
+
+
+def add_parser(commands: Any) -> None:
+    """Add this command to the main parser."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure lip movement and identity of a video",
+        description="Read the face in a generated video with the model's own face network: correlation of the lips "
+        "with the sound, and likeness to the portrait at the video's beginning and end.",
+    )
+    parser.add_argument("video", type=Path)
+    parser.add_argument("--portrait", type=Path, required=True, help="the picture the video was made from")
+    parser.add_argument("--audio", type=Path, help="the sound (default: the video's own)")
+    parser.add_argument("--weights", type=Path, help="weight file (default: the shipped one)")
+    parser.add_argument("--box", type=float, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="face, pixels")
+    parser.add_argument("--max-frames", type=int, default=1500, help="frames looked at for the identity")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the measurements as JSON; returns the exit status."""
+    import torch
+
+    from ..evaluation.face_track import track_face
+    from ..evaluation.identity import compare_identity
+    from ..evaluation.lip_sync import lip_sync, loudness
+    from ..media.audio import load_audio, to_mono_16k
+    from ..media.portrait import limit_size, load_portrait, resample_crop
+    from ..media.video_reader import VideoReader
+    from ..pipeline import MCDMPipeline
+
+    weights = arguments.weights
+    pipe = MCDMPipeline.from_file(weights) if weights else MCDMPipeline.from_preset("tiny")
+    video = VideoReader(arguments.video)
+    portrait = load_portrait(arguments.portrait)
+    shape = (video.height - video.height % 2, video.width - video.width % 2)
+    scaled = limit_size(portrait, max(video.height, video.width))
+    if abs(scaled.shape[-2] - shape[0]) > 2 or abs(scaled.shape[-1] - shape[1]) > 2:
+        raise MediaError(
+            f"{arguments.video.name} is {video.width}x{video.height}, the portrait scaled to it is "
+            f"{scaled.shape[-1]}x{scaled.shape[-2]}: expected a whole-portrait video of this picture."
+        )
+    reference = pipe.encode_reference(scaled, box=arguments.box)
+    track = track_face(pipe.model.face_network, video, reference.transform)
+    audio = load_audio(arguments.audio or arguments.video)
+    mono = to_mono_16k(audio.waveform, audio.sample_rate)
+    sync = lip_sync(track.lip_opening, loudness(mono, 16_000, video.fps, len(track.lip_opening)), video.fps)
+    step = max(1, len(track.landmarks) // arguments.max_frames)
+    crops = torch.stack(
+        [resample_crop(f, reference.transform, reference.crop.shape[-1]) for i, f in enumerate(video) if i % step == 0]
+    )
+    identity = compare_identity(reference.crop, reference.landmarks.cpu(), crops, track.landmarks[::step])
+    report = {
+        "frames": len(track.lip_opening),
+        "fps": video.fps,
+        "lips_with_loudness": vars(sync),
+        "identity": vars(identity),
+        "lip_opening_spread": float(track.lip_opening.std()),
+        "head_yaw_spread": float(track.pose[:, 0].std()),
+    }
+    print(json.dumps(report, indent=2))
+    return 0

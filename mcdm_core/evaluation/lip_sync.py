@@ -1,0 +1,64 @@
+"""Do the lips move with the sound? Correlations with the speech's loudness and with the motion that was predicted.
+
+This is no SyncNet score: it needs no outside network. What it tells: whether the mouth opens when there is voice, at
+which lag, and how much better than with the sound of another moment (the control).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LipSync:
+    """Correlation at the best lag and at lag 0, that lag in seconds (positive: the lips are late), and the control."""
+
+    correlation: float
+    correlation_at_zero: float
+    lag: float
+    control: float
+
+
+def correlation(a: Tensor, b: Tensor) -> float:
+    """Pearson's r of two series [n]; 0 if one of them is constant."""
+    a, b = a.double() - a.double().mean(), b.double() - b.double().mean()
+    scale = (a.square().sum() * b.square().sum()).sqrt()
+    return float((a * b).sum() / scale) if scale > 1e-12 else 0.0
+
+
+def loudness(waveform: Tensor, sample_rate: int, fps: float, num_frames: int) -> Tensor:
+    """Loudness of every video frame's sound [num_frames] in nepers of amplitude, floored 50 dB under the loudest.
+
+    Args:
+        waveform: mono [t].
+    """
+    edges = (torch.arange(num_frames + 1, dtype=torch.float64) / fps * sample_rate).round().long()
+    edges = edges.clamp(max=waveform.numel())
+    energy = torch.cat([waveform.new_zeros(1).double(), waveform.double().square().cumsum(0)])
+    mean = (energy[edges[1:]] - energy[edges[:-1]]) / (edges[1:] - edges[:-1]).clamp(min=1)
+    level = mean.clamp(min=1e-12).log() / 2
+    return level.clamp(min=float(level.max()) - 5.75)
+
+
+def lip_sync(opening: Tensor, sound: Tensor, fps: float, max_lag: float = 0.2) -> LipSync:
+    """Compare lip opening [n] with a series of the sound [n] (loudness, or the predicted opening).
+
+    Args:
+        max_lag: lags searched, in seconds either way.
+    """
+    count = min(len(opening), len(sound))
+    opening, sound = opening[:count], sound[:count]
+    reach = min(round(max_lag * fps), max(0, count // 4))
+
+    def at(lag: int) -> float:
+        if lag >= 0:
+            return correlation(opening[lag:], sound[: count - lag])
+        return correlation(opening[:lag], sound[-lag:])
+
+    scores = {lag: at(lag) for lag in range(-reach, reach + 1)}
+    best = max(scores, key=lambda lag: scores[lag])
+    control = correlation(opening, sound.roll(count // 2))
+    return LipSync(scores[best], scores[0], best / fps, control)

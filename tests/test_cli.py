@@ -1,0 +1,113 @@
+"""The command line: a video from a random model, interruption, continuation, measurement, messages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from mcdm_core.__main__ import build_parser, main
+from mcdm_core.checkpoint import save_checkpoint
+from mcdm_core.media.video_reader import VideoReader, read_video
+
+
+@pytest.fixture
+def inputs(pipe, portrait, voice, tmp_path) -> list[str]:
+    """Arguments of ``generate`` for the random model."""
+    import wave
+
+    save_checkpoint(tmp_path / "model.safetensors", pipe.model.states(), pipe.config)
+    Image.fromarray((portrait * 255).byte().permute(1, 2, 0).numpy()).save(tmp_path / "portrait.png")
+    with wave.open(str(tmp_path / "voice.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes((voice.clamp(-1, 1) * 32767).short().numpy().tobytes())
+    return [
+        "generate", "--portrait", str(tmp_path / "portrait.png"), "--audio", str(tmp_path / "voice.wav"),
+        "--weights", str(tmp_path / "model.safetensors"), "--box", "40", "50", "120", "130",
+        "--steps", "1", "--motion-steps", "1", "--output", str(tmp_path / "out" / "a.mp4"),
+    ]  # fmt: skip
+
+
+def test_generate_writes_the_whole_sound(inputs, tmp_path, capsys) -> None:
+    assert main([*inputs, "--memory-out", str(tmp_path / "m.safetensors")]) == 0
+    frames, fps = read_video(tmp_path / "out" / "a.mp4")
+    assert frames.shape == (14, 3, 180, 160) and fps == 25
+    assert "14 of 14 frames" in capsys.readouterr().out
+    again = [*inputs[:-1], str(tmp_path / "b.mp4"), "--memory-in", str(tmp_path / "m.safetensors")]
+    assert main(again) == 0 and (tmp_path / "b.mp4").exists()
+
+
+def test_an_interruption_keeps_what_is_done(inputs, tmp_path, monkeypatch, capsys) -> None:
+    from mcdm_core.pipeline import MCDMPipeline
+
+    original = MCDMPipeline.generate
+
+    def stop_after_two(self, *args, **kwargs):
+        for clip in original(self, *args, **kwargs):
+            if clip.index == 2:
+                raise KeyboardInterrupt
+            yield clip
+
+    monkeypatch.setattr(MCDMPipeline, "generate", stop_after_two)
+    assert main(inputs) == 130
+    assert len(list(VideoReader(tmp_path / "out" / "a.mp4"))) == 8
+    assert "8 of 14" in capsys.readouterr().err
+
+
+def test_crops_alone_and_large_portraits(inputs, tmp_path) -> None:
+    assert main([*inputs, "--crop", "--detail", "none"]) == 0
+    reader = VideoReader(tmp_path / "out" / "a.mp4")
+    assert reader.width == reader.height == 134  # the crop's 133 pixels, made even
+    assert main([*inputs, "--max-size", "90"]) == 0
+    assert VideoReader(tmp_path / "out" / "a.mp4").height == 90
+
+
+def test_evaluate_measures_a_video(inputs, tmp_path, capsys) -> None:
+    assert main(inputs) == 0
+    capsys.readouterr()
+    arguments = ["evaluate", str(tmp_path / "out" / "a.mp4"), *inputs[1:3], *inputs[5:12]]
+    assert main(arguments) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["frames"] == 14 and -1 <= report["lips_with_loudness"]["correlation"] <= 1
+
+
+def test_unusable_inputs_end_in_one_line(inputs, tmp_path, capsys) -> None:
+    missing = list(inputs)
+    missing[2] = str(tmp_path / "nobody.png")
+    assert main(missing) == 1
+    assert "nobody.png" in capsys.readouterr().err
+    assert main([*inputs[:-2], "--memory-in", str(tmp_path / "none.safetensors")]) == 1
+
+
+def test_info_lists_components(inputs, tmp_path, capsys) -> None:
+    assert main(["info", "--weights", str(tmp_path / "model.safetensors")]) == 0
+    out = capsys.readouterr().out
+    assert "torch" in out and "present_clip_prior" in out
+
+
+def test_every_command_explains_itself(capsys) -> None:
+    for command in ("generate", "info", "evaluate", "render-data", "train"):
+        with pytest.raises(SystemExit) as stop:
+            build_parser().parse_args([command, "--help"])
+        assert stop.value.code == 0
+    assert "Ctrl-C" in capsys.readouterr().out
+
+
+def test_samples_are_there() -> None:
+    from mcdm_core.samples import FOLDER, default_portrait, default_voice, list_samples
+
+    names = list_samples()
+    assert default_portrait().is_file() and default_voice().is_file()
+    text = Path(FOLDER / "LICENSES.md").read_text()
+    assert all(name in text for name in names["portraits"] + names["voices"])
+
+
+def test_torch_threads_are_left_alone() -> None:
+    before = torch.get_num_threads()
+    build_parser()
+    assert torch.get_num_threads() == before
