@@ -270,10 +270,23 @@ def train_stage(
     pictures: Path | None = None,
     cache: Path | None = None,
     resume: bool = True,
+    bfloat16: bool = False,
     config: MCDMConfig = TINY,
     seed: int = 0,
 ) -> TrainResult:
-    """Train one stage; see :func:`train_stage1` and :func:`train_stage3`."""
+    """Train one stage; see :func:`train_stage1` and :func:`train_stage3`.
+
+    Args:
+        start_from: weights of an earlier stage; codec_weights: of the motion codec (stage 3).
+        minutes, steps: limits, those of the runs resumed included.
+        clips, frames: a batch is ``frames`` of each of ``clips`` clips.
+        regression_steps: length of the plain regression at the start.
+        decode_weight, decode_clips: weight of the decoded cuts, and of how many clips one frame is decoded.
+        motion_dropout: share of batches without motion tokens (for guidance).
+        train_backbone: see :func:`freeze_for_stage`; by default for ``tiny`` only.
+        pictures: folder of validation pictures; cache: file that keeps latents and guides between runs.
+        bfloat16: compute in bfloat16 where the processor can.
+    """
     from safetensors.torch import load_file
 
     torch.manual_seed(seed)
@@ -299,9 +312,10 @@ def train_stage(
             data, clips, frames, random, motion=with_motion, consecutive=not bypass, pictures=decode_clips
         )
         timestep = sample_timesteps(clips, regression, top)
-        parts, estimate = denoiser_losses(
-            denoiser, batch, schedule, timestep, bypass_temporal=bypass, vae=data.vae, decode_weight=decode_weight
-        )
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+            parts, estimate = denoiser_losses(
+                denoiser, batch, schedule, timestep, bypass_temporal=bypass, vae=data.vae, decode_weight=decode_weight
+            )
         for (clip, indices), samples in zip(batch.sources, estimate, strict=True):
             data.remember(clip, indices, samples)
         return parts

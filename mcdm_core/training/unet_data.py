@@ -1,8 +1,8 @@
 """Training clips of the image denoiser: frames from shards; latents, guides and motion tokens computed once.
 
 The autoencoder is frozen here, so the latents of a frame, the guide of a (reference, frame) pair and the motion tokens
-of a frame never change: they are computed when first asked for and kept, in memory and (:meth:`LatentClips.save`) on
-disk under the fingerprint of the models that made them.
+of a frame never change: they are computed when first asked for and kept, in memory and (:meth:`LatentClips.save`;
+latents and guides) on disk under the fingerprint of the autoencoder that made them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,24 +19,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..config import MCDMConfig
 from ..errors import MCDMError
 from ..models.motion_codec import MotionCodec
 from ..models.reference_warp import warp_guide
+from .loop import save_state
 
 logger = logging.getLogger(__name__)
 
 
-def fingerprint(*modules: nn.Module | None) -> str:
-    """Hash of the modules' weights, 16 hexadecimal digits."""
+CACHED = ("latents", "guide")
+"""What goes to disk: both depend on the autoencoder alone."""
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Hash of a module's weights, 16 hexadecimal digits."""
     digest = hashlib.sha256()
-    for module in modules:
-        for key, value in module.state_dict().items() if module is not None else ():
-            digest.update(key.encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    for key, value in module.state_dict().items():
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -65,18 +69,21 @@ class Clip:
 
 def read_clips(folders: Iterable[Path], minimum: int, seed: int, limit: int | None = None) -> list[Clip]:
     """Clips of at least ``minimum`` frames from the shards in ``folders``, each with a reference frame drawn once."""
-    random = np.random.default_rng(seed)
     clips: list[Clip] = []
     for folder in folders:
         for path in sorted(Path(folder).glob("*.safetensors")):
+            # Drawn a file at a time: files that are added later do not change the references of the others.
+            random = np.random.default_rng([seed, zlib.crc32(path.name.encode())])
             with safe_open(str(path), framework="pt") as file:
                 count = len(json.loads((file.metadata() or {}).get("clips", "[]")))
                 for index in range(count):
                     landmarks = file.get_tensor(f"{index}/landmarks")
+                    reference = int(random.integers(len(landmarks)))
                     if len(landmarks) >= minimum:
-                        clips.append(Clip(path, index, landmarks, int(random.integers(len(landmarks)))))
+                        clips.append(Clip(path, index, landmarks, reference))
     if limit is not None and len(clips) > limit:
-        clips = [clips[i] for i in sorted(random.choice(len(clips), limit, replace=False))]
+        chosen = np.random.default_rng(seed).choice(len(clips), limit, replace=False)
+        clips = [clips[i] for i in sorted(chosen)]
     return clips
 
 
@@ -105,7 +112,7 @@ class LatentClips:
         self.codec = None if codec is None else codec.eval().requires_grad_(False)
         self.config = config
         self.batch = batch
-        self.fingerprint = fingerprint(vae, codec)
+        self.fingerprint = fingerprint(vae)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -159,34 +166,33 @@ class LatentClips:
         return latents
 
     def save(self, path: Path) -> None:
-        """Write what was computed so far; :meth:`load` takes it back if the models are the same."""
+        """Write what was computed so far; :meth:`load` takes it back if the autoencoder is the same."""
         state: dict[str, Tensor] = {}
-        for number, clip in enumerate(self.clips):
+        for clip in self.clips:
             for kind, values in clip.store.items():
-                if kind != "own":
-                    state[f"{number}/{kind}"] = values
-                    state[f"{number}/{kind}/ready"] = torch.from_numpy(clip.ready[kind])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(state, str(path), metadata={"fingerprint": self.fingerprint, "clips": self._names()})
+                if kind in CACHED:
+                    state[f"{self._name(clip)}/{kind}"] = values
+                    state[f"{self._name(clip)}/{kind}/ready"] = torch.from_numpy(clip.ready[kind])
+        save_state(path, state, {"fingerprint": self.fingerprint})
 
     def load(self, path: Path) -> bool:
-        """Take back a file of :meth:`save`; False if there is none or other models or clips made it."""
+        """Take back a file of :meth:`save`; False if there is none, or another autoencoder made it."""
         if not path.exists():
             return False
         with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-        if metadata.get("fingerprint") != self.fingerprint or metadata.get("clips") != self._names():
-            logger.info("%s was made by other models or of other clips: latents are computed anew", path.name)
-            return False
-        for key, value in load_file(str(path)).items():
-            number, kind, *rest = key.split("/")
-            clip = self.clips[int(number)]
-            if rest:
-                clip.ready[kind] = value.numpy()
-            else:
-                clip.store[kind] = value
+            if (file.metadata() or {}).get("fingerprint") != self.fingerprint:
+                logger.info("%s was made by another autoencoder: latents are computed anew", path.name)
+                return False
+            kept = set(file.keys())
+            for clip in self.clips:
+                for kind in CACHED:
+                    key = f"{self._name(clip)}/{kind}"
+                    if key in kept:
+                        clip.store[kind] = file.get_tensor(key)
+                        clip.ready[kind] = file.get_tensor(f"{key}/ready").numpy()
         return True
 
-    def _names(self) -> str:
-        listed = [[clip.path.name, clip.index, clip.length, clip.reference] for clip in self.clips]
-        return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+    @staticmethod
+    def _name(clip: Clip) -> str:
+        folder = ":".join(clip.path.parts[-3:-1])
+        return f"{folder}:{clip.path.name}:{clip.index}:{clip.length}:{clip.reference}"
