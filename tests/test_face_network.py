@@ -112,3 +112,45 @@ def test_box_is_four_numbers_and_knows_its_square() -> None:
     assert len(box) == 4 and tuple(box) == (10.0, 20.0, 70.0, 80.0)
     assert box.square == pytest.approx((40.0, 50.0, 100.0))
     assert math.isclose(box[2], 70.0)
+
+
+def test_box_targets_mark_the_face_and_leave_out_faces_of_a_neighbouring_level() -> None:
+    from mcdm_core.training.face_boxes import box_losses, cell_targets
+
+    target = cell_targets([(84.0, 44.0, 32.0), (30.0, 130.0, 60.0)])
+    row, column = 5, 10
+    assert target[0, row, column] == 1 and target[4, row, column] == 1
+    assert target[1, row, column] * 32 == pytest.approx(0.0) and target[3, row, column] == pytest.approx(0.0)
+    assert target[0, 16, 3] == -1 and target[0, 0, 0] == 0
+    perfect = torch.cat([torch.where(target[:1] > 0, 20.0, -20.0), target[1:4]])[None]
+    assert box_losses(perfect, target[None])["loss"] < 1e-3
+
+
+def test_smoothing_keeps_a_constant_and_its_length() -> None:
+    import numpy as np
+
+    from mcdm_core.data.real_video import fit_audio, smooth_in_time
+
+    series = np.full((5, 68, 2), 0.3, np.float32)
+    assert np.allclose(smooth_in_time(series, (0.1, 0.2, 0.4, 0.2, 0.1)), series)
+    assert len(fit_audio(np.ones(10, np.int16), 5, 25)) == 3200
+
+
+def test_still_clip_moves_landmarks_with_the_picture() -> None:
+    import numpy as np
+
+    from mcdm_core.data.real_stills import still_clip
+
+    ys, xs = np.meshgrid(np.arange(220) + 0.5, np.arange(220) + 0.5, indexing="ij")
+    dot = 255 * np.exp(-((xs - 130) ** 2 + (ys - 90) ** 2) / (2 * 4.0**2))
+    picture = np.repeat(dot[..., None], 3, 2).astype(np.uint8)
+    square = (110.0, 105.0, 160.0)
+    points = np.full((68, 2), [(130 - 30) / 160, (90 - 25) / 160], np.float32)
+    clip = still_clip(
+        picture, square, points, np.zeros(6, np.float32), np.zeros(16, np.float32), 6, np.random.default_rng(0)
+    )
+    grid = (np.arange(128) + 0.5) / 128
+    for frame, landmarks in zip(clip["frames"].astype(np.float64)[..., 0], clip["landmarks"], strict=True):
+        found = [(frame.sum(0) * grid).sum() / frame.sum(), (frame.sum(1) * grid).sum() / frame.sum()]
+        assert np.abs(np.array(found) - landmarks[0]).max() < 0.01
+    assert len(clip["audio"]) == 6 * 640

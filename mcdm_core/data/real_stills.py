@@ -40,3 +40,59 @@ def read_still(path: Path) -> NDArray[np.uint8]:
     if picture is None:
         raise MediaError(f"{path} cannot be decoded as a picture; delete it or convert it to JPEG or PNG.")
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def still_clip(
+    picture: NDArray[np.uint8],
+    square: tuple[float, float, float],
+    landmarks: NDArray[np.float32],
+    pose: NDArray[np.float32],
+    values: NDArray[np.float32],
+    frames: int,
+    random: np.random.Generator,
+    size: int = 128,
+) -> dict[str, NDArray]:
+    """A clip of one portrait under a slow virtual camera; the face itself does not move.
+
+    Args:
+        picture: ``[h, w, 3]`` uint8 RGB.
+        square: canonical crop: centre x, y and side in pixels.
+        landmarks: ``[68, 2]`` in [0, 1] of that crop; pose ``[6]`` and values ``[16]`` likewise.
+        frames: length; the first frame is the plain crop for a single one.
+        random: where the camera's path comes from.
+
+    Returns:
+        ``frames``, ``landmarks``, ``pose``, ``values`` and silent ``audio`` at 25 frames a second, as a shard has them.
+    """
+    time = np.linspace(0.0, 1.0, frames) if frames > 1 else np.zeros(1)
+    phases, speeds = random.uniform(0, 2 * np.pi, 4), random.uniform(0.6, 1.6, 4)
+    limits = np.array([0.035, 0.03, 0.06, 0.1]) * random.uniform(0.2, 1.0, 4)
+    path = np.sin(2 * np.pi * speeds * time[:, None] + phases) * limits if frames > 1 else np.zeros((1, 4))
+    made: dict[str, list[NDArray]] = {key: [] for key in ("frames", "landmarks", "pose", "values")}
+    x, y, side = square
+    for shift_x, shift_y, zoom, angle in path:
+        scale = size / side * float(np.exp(zoom))
+        cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
+        turn = np.array([[cos, -sin], [sin, cos]])
+        centre = np.array([0.5 + shift_x, 0.5 + shift_y]) * size
+        matrix = np.concatenate([turn, (centre - turn @ np.array([x, y]))[:, None]], 1)
+        # warpAffine places pixel centres at whole numbers, the landmarks have them at halves.
+        shifted = matrix.copy()
+        shifted[:, 2] += matrix[:, :2] @ np.array([0.5, 0.5]) - 0.5
+        flags = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        frame = cv2.warpAffine(picture, shifted, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        relative = (turn * side / size) @ np.concatenate([landmarks, pose[None, 3:5] + 0.5]).T.astype(np.float64)
+        # Points of the canonical crop turn about its centre, which lands at ``centre``.
+        about = relative - ((turn * side / size) @ np.array([0.5, 0.5]))[:, None] + (centre / size)[:, None]
+        moved = about.T.astype(np.float32)
+        new_pose = pose.copy()
+        new_pose[2] += angle
+        new_pose[3:5] = moved[-1] - 0.5
+        new_pose[5] += zoom
+        made["frames"].append(frame)
+        made["landmarks"].append(moved[:-1])
+        made["pose"].append(new_pose)
+        made["values"].append(values)
+    clip = {key: np.stack(parts) for key, parts in made.items()}
+    clip["audio"] = np.zeros(round(frames / 25 * 16_000), np.int16)
+    return clip
