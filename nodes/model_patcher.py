@@ -73,6 +73,14 @@ class LoadedModel:
         return self.pipeline
 
 
+class _Holder(torch.nn.Module):
+    """What the patcher may write its own attributes (``device``) onto; the model's is a property."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+
 def make_patcher(module: torch.nn.Module) -> Any:
     """Wrap a module the way this ComfyUI wants it; looked up per call, since ``main.py`` may swap the class."""
     import comfy.model_management as management
@@ -80,7 +88,7 @@ def make_patcher(module: torch.nn.Module) -> Any:
 
     cls = getattr(patchers, "CoreModelPatcher", patchers.ModelPatcher)
     return cls(
-        module,
+        _Holder(module),
         load_device=management.get_torch_device(),
         offload_device=management.unet_offload_device(),
     )

@@ -44,7 +44,7 @@ def load_pipeline(
     """
     import comfy.ops
 
-    config, states = load_checkpoint(path)
+    config, states, stage = load_checkpoint(path)
     parts = borrowed_components(config, vae, clip_vision, audio_encoder)
     model = MCDMModel(config, operations=comfy.ops.manual_cast)
     for name, part in parts.items():
@@ -59,7 +59,7 @@ def load_pipeline(
         )
     if attention in ("exact", "favor"):
         model.unet.set_temporal_attention(attention)
-    pipeline = ManagedPipeline(model)
+    pipeline = ManagedPipeline(model, stage)
     _store_as(model, choose_dtype(dtype, sum(weight.numel() for weight in model.parameters())))
     return pipeline
 
