@@ -17,7 +17,7 @@ def add_parser(commands: Any) -> None:
         "train",
         help="train a stage of the tiny preset, or all",
         description="Train in the paper's order: autoencoder, face network, motion codec, present-clip prior "
-        "(stage 2), UNet stage 1, UNet stage 3; then bundle everything into one file. A stopped stage goes on where it was.",
+        "(stage 2), UNet stages 1 and 3; then bundle all into one file. A stopped stage goes on where it was.",
     )
     parser.add_argument("stage", choices=(*DEFAULT_MINUTES, "bundle", "all"))
     parser.add_argument("--data", type=Path, required=True, help="folder with train/ and val/ of render-data")
