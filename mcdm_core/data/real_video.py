@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +14,10 @@ from numpy.typing import NDArray
 from ..errors import FaceNotFoundError, MediaError
 from ..models.face_network import FaceNetwork, crop_square
 from ..models.landmarks import mirror_landmarks, mirror_pose, mirror_values
+from .shards import INFO_FIELDS, SAMPLE_RATE, ShardWriter
 
-SAMPLE_RATE = 16_000
+logger = logging.getLogger(__name__)
+
 SUFFIXES = (".mp4", ".mpg", ".mkv", ".mov", ".webm")
 
 
@@ -78,11 +82,18 @@ def read_clip(path: Path, every: int = 1, with_audio: bool = True) -> RealClip:
     return RealClip(Path(path).stem, np.stack(frames), audio.astype(np.int16), fps)
 
 
-def face_square(network: FaceNetwork, frames: NDArray[np.uint8], looks: int = 5) -> tuple[float, float, float]:
+def face_square(
+    network: FaceNetwork,
+    frames: NDArray[np.uint8],
+    looks: int = 5,
+    guess: tuple[float, float, float] | None = None,
+) -> tuple[float, float, float]:
     """The fixed canonical square of a clip: the median over a few frames of the largest face found.
 
     Args:
         network: a trained face network; frames: ``[t, h, w, 3]`` uint8.
+        looks: how many frames are looked at.
+        guess: where the face is known to be about (centre x, y, side): no search, only refinement by landmarks.
 
     Raises:
         FaceNotFoundError: if fewer than half of the looks show a face.
@@ -90,9 +101,12 @@ def face_square(network: FaceNetwork, frames: NDArray[np.uint8], looks: int = 5)
     found = []
     picked = np.unique(np.linspace(0, len(frames) - 1, looks).round().astype(int))
     for index in picked:
-        boxes = network.detect(_to_model(frames[index][None])[0])
-        if boxes:
-            found.append(boxes[0].square)
+        picture = _to_model(frames[index][None])[0]
+        if guess is not None:
+            square, _, confidence = network.refine(picture, guess)
+            found += [square] if confidence > 0.5 else []
+        else:
+            found += [box.square for box in network.detect(picture)[:1]]
     if 2 * len(found) < len(picked):
         raise FaceNotFoundError(
             f"A face was found in {len(found)} of {len(picked)} frames: the clip shows no whole face, or one too small."
@@ -145,14 +159,56 @@ def fit_audio(audio: NDArray[np.int16], frames: int, fps: float) -> NDArray[np.i
     return np.pad(audio, (0, max(0, samples - len(audio))))[:samples]
 
 
-def label_clip(network: FaceNetwork, clip: RealClip) -> dict[str, NDArray]:
-    """All tensors of a shard's clip for a real one.
+def label_clip(
+    network: FaceNetwork, clip: RealClip, guess: tuple[float, float, float] | None = None
+) -> dict[str, NDArray]:
+    """All tensors of a shard's clip for a real one; ``guess`` as in :func:`face_square`.
 
     Raises:
         FaceNotFoundError: if it shows no face.
     """
-    labels = label_frames(network, clip.frames, face_square(network, clip.frames))
+    labels = label_frames(network, clip.frames, face_square(network, clip.frames, guess=guess))
     return {**labels, "audio": fit_audio(clip.audio, len(clip.frames), clip.fps)}
+
+
+def write_real_shards(
+    network: FaceNetwork,
+    paths: Sequence[Path],
+    output: Path,
+    split: str,
+    clips_per_shard: int = 20,
+    head_cut: bool = False,
+    licence: str = "unknown",
+    identity: str = "unknown",
+) -> int:
+    """Label videos and write them as shards ``<split>-00000.safetensors``, ...; returns the number of clips written.
+
+    Args:
+        head_cut: the videos are already cut to a square around the head, so no search is needed.
+        licence, identity: noted with every clip. Videos without a face are passed over with a warning.
+    """
+    network.eval()
+    written = 0
+    for start in range(0, len(paths), clips_per_shard):
+        with ShardWriter(Path(output) / f"{split}-{start // clips_per_shard:05d}.safetensors") as writer:
+            for path in paths[start : start + clips_per_shard]:
+                clip = read_clip(path)
+                height, width = clip.frames.shape[1:3]
+                guess = (0.5 * width, 0.48 * height, 0.85 * min(width, height)) if head_cut else None
+                try:
+                    tensors = label_clip(network, clip, guess)
+                except FaceNotFoundError as error:
+                    logger.warning("%s left out: %s", path.name, error)
+                    continue
+                info = {key: "" for key in INFO_FIELDS}
+                info.update(
+                    source="real video", identity=identity, language="en", sentence=clip.name, fps=round(clip.fps),
+                    split=split, licence=licence, seed=0, index=written,
+                )  # fmt: skip
+                writer.add(tensors, info)
+                written += 1
+        logger.info("%s: %d clips", writer.path.name, written)
+    return written
 
 
 def _to_model(frames: NDArray[np.uint8]) -> torch.Tensor:

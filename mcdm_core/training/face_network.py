@@ -22,6 +22,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..config import TINY, MCDMConfig, to_json
+from ..errors import MediaError
 from ..models.face_network import FaceNetwork
 from ..models.landmarks import (
     INNER_LIP_PAIRS,
@@ -57,31 +58,38 @@ class LabelledFrames:
     def __len__(self) -> int:
         return len(self.frames)
 
+    def extend(self, other: LabelledFrames) -> None:
+        """Add the frames of another set."""
+        for key in ("frames", "landmarks", "pose", "values"):
+            setattr(self, key, torch.cat([getattr(self, key), getattr(other, key)]))
+
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Pictures in [-1, 1] and their labels."""
         pictures = self.frames[index].float() / 127.5 - 1.0
         return pictures, self.landmarks[index], self.pose[index], self.values[index]
 
 
-def load_frames(folder: Path, every: int = 3, reading_weight: float = 1.0, limit: int | None = None) -> LabelledFrames:
-    """Every ``every``-th frame of the shards of a folder.
+def load_frames(
+    folder: Path, every: int = 3, reading_weight: float = 1.0, seen: set[str] | None = None
+) -> LabelledFrames | None:
+    """Every ``every``-th frame of the shards of a folder; shards named in ``seen`` (which grows) are passed over.
 
-    Raises:
-        FileNotFoundError: if there are no shards.
+    Returns:
+        The frames, or None if there is no (new) shard.
     """
+    seen = set() if seen is None else seen
     parts: dict[str, list[Tensor]] = {key: [] for key in ("frames", "landmarks", "pose", "values")}
-    count = 0
     for path in sorted(Path(folder).glob("*.safetensors")):
+        if path.name in seen:
+            continue
+        seen.add(path.name)
         with safe_open(str(path), framework="pt") as file:
             for clip in range(len(json.loads((file.metadata() or {}).get("clips", "[]")))):
-                if limit is not None and count >= limit:
-                    break
                 for key, values in parts.items():
                     part = file.get_tensor(f"{clip}/{key}")[::every]
                     values.append(part.permute(0, 3, 1, 2).contiguous() if key == "frames" else part.float())
-                count += 1
-    if not count:
-        raise FileNotFoundError(f"{folder} holds no shards (*.safetensors); render or label clips first.")
+    if not parts["frames"]:
+        return None
     joined = {key: torch.cat(values) for key, values in parts.items()}
     return LabelledFrames(**joined, reading_weight=reading_weight)
 
@@ -236,17 +244,23 @@ def train_face_network(
     """Train landmarks, pose, values and confidence (the box net is trained by ``training/face_boxes.py``).
 
     Args:
-        data_root: folder with ``train`` and ``val`` shards of synthetic clips.
+        data_root: folder with ``train`` and ``val`` shards of synthetic clips; new ones are taken up as they appear.
         output: weights file. ``initial``: weights to begin from.
         real: real frames with labels of an earlier network, ``real_share`` of every batch.
         looked_at: real crops ``[n, 3, 128, 128]`` in [-1, 1] drawn with their landmarks into ``pictures``.
+
+    Raises:
+        MediaError: if there are no shards.
     """
     torch.manual_seed(seed)
     network = FaceNetwork(config)
     if initial is not None:
         network.load_state_dict(dict(initial))
-    synthetic = load_frames(Path(data_root) / "train")
+    seen: set[str] = set()
+    synthetic = load_frames(Path(data_root) / "train", seen=seen)
     held_out = load_frames(Path(data_root) / "val", every=15)
+    if synthetic is None or held_out is None:
+        raise MediaError(f"{data_root} lacks shards (*.safetensors) in train or val; render clips first.")
     network.set_template(synthetic.landmarks)
     network.boxes.requires_grad_(False)
     network = network.to(memory_format=torch.channels_last)
@@ -270,6 +284,10 @@ def train_face_network(
         return disturb(x), landmarks, pose, values, present, weight
 
     def losses(step: int) -> Mapping[str, Tensor]:
+        # Clips rendered meanwhile are taken up as they appear.
+        fresh = load_frames(Path(data_root) / "train", seen=seen) if step % 200 == 199 else None
+        if fresh is not None:
+            synthetic.extend(fresh)
         x, *labels = draw()
         network.boxes.eval()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
@@ -290,6 +308,7 @@ def train_face_network(
         metadata={"mcdm_config": to_json(config), "component": "face_network"},
     )  # fmt: skip
     result = train(network, losses, settings, validate)
+    network.set_template(synthetic.landmarks)
     save_state(settings.output, network.state_dict(), {**settings.metadata, "step": str(result.steps)})
     return result
 
