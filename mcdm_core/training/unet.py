@@ -291,6 +291,7 @@ def train_stage(
 
     torch.manual_seed(seed)
     random = np.random.default_rng([seed, stage])
+    folders = [Path(folder) for folder in folders]
     backbone = config.preset == "tiny" if train_backbone is None else train_backbone
     schedule = NoiseSchedule(config)
     data = load_data(folders, vae_weights, codec_weights, config, seed)
@@ -321,6 +322,8 @@ def train_stage(
         return parts
 
     def validate(module: nn.Module, step: int) -> dict[str, float]:
+        added = data.add_new(folders, 2 * config.clip_frames, seed)
+        logger.info("%d clips, %d of them new", len(data), added)
         if cache is not None:
             data.save(cache)
         path = None if pictures is None else Path(pictures) / f"unet_stage{stage}_{step:06d}.png"

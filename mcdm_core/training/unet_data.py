@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ..config import MCDMConfig
 from ..errors import MCDMError
+from ..models.landmarks import VALUE_NAMES
 from ..models.motion_codec import MotionCodec
 from ..models.reference_warp import warp_guide
 from .loop import save_state
@@ -67,18 +68,34 @@ class Clip:
         return chosen.permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
 
 
-def read_clips(folders: Iterable[Path], minimum: int, seed: int, limit: int | None = None) -> list[Clip]:
+def draw_reference(values: Tensor, random: np.random.Generator, candidates: int = 6) -> int:
+    """A reference frame: of some drawn at random the one most like a portrait, eyes open and mouth at rest.
+
+    Args:
+        values: facial values ``[t, 16]``.
+    """
+    drawn = random.integers(0, len(values), candidates)
+    blinks = values[drawn][:, [VALUE_NAMES.index("blink_left"), VALUE_NAMES.index("blink_right")]].sum(1)
+    restless = blinks + 0.5 * values[drawn][:, VALUE_NAMES.index("lip_opening")]
+    return int(drawn[int(restless.argmin())])
+
+
+def read_clips(
+    folders: Iterable[Path], minimum: int, seed: int, limit: int | None = None, skip: Collection[Path] = ()
+) -> list[Clip]:
     """Clips of at least ``minimum`` frames from the shards in ``folders``, each with a reference frame drawn once."""
     clips: list[Clip] = []
     for folder in folders:
         for path in sorted(Path(folder).glob("*.safetensors")):
+            if path in skip:
+                continue
             # Drawn a file at a time: files that are added later do not change the references of the others.
             random = np.random.default_rng([seed, zlib.crc32(path.name.encode())])
             with safe_open(str(path), framework="pt") as file:
                 count = len(json.loads((file.metadata() or {}).get("clips", "[]")))
                 for index in range(count):
                     landmarks = file.get_tensor(f"{index}/landmarks")
-                    reference = int(random.integers(len(landmarks)))
+                    reference = draw_reference(file.get_tensor(f"{index}/values"), random)
                     if len(landmarks) >= minimum:
                         clips.append(Clip(path, index, landmarks, reference))
     if limit is not None and len(clips) > limit:
@@ -116,6 +133,12 @@ class LatentClips:
 
     def __len__(self) -> int:
         return len(self.clips)
+
+    def add_new(self, folders: Iterable[Path], minimum: int, seed: int) -> int:
+        """Add the clips of shards that appeared since; returns how many."""
+        new = read_clips(folders, minimum, seed, skip={clip.path for clip in self.clips})
+        self.clips += new
+        return len(new)
 
     def get(self, kind: str, clip: Clip, indices: Sequence[int]) -> Tensor:
         """``kind`` (``latents``, ``guide`` or ``motion``) of ascending frames, float32 ``[n, ...]``."""
