@@ -20,7 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..config import MCDMConfig, to_json
+from ..data.real_stills import list_stills, read_still
+from ..data.real_video import list_clips, read_clip
+from ..errors import MediaError
 from ..models.face_network import BOX_SIZE, BOX_STRIDE, FACE_FRACTION, FaceNetwork
+from .face_network import load_frames
 from .loop import LoopSettings, TrainResult, save_state, train
 
 logger = logging.getLogger(__name__)
@@ -175,6 +179,39 @@ def box_losses(output: Tensor, target: Tensor) -> dict[str, Tensor]:
     error = functional.smooth_l1_loss(output[:, 1:], target[:, 1:4], beta=0.1, reduction="none").sum(1)
     place = (error * target[:, 4]).sum() / number
     return {"loss": score + place, "score": score, "place": place}
+
+
+def gather_faces(
+    network: FaceNetwork, data_root: Path | None, stills: Path | None = None, videos: Path | None = None
+) -> list[KnownFace]:
+    """Known faces from synthetic shards (``train``), from portraits cut around heads and from talking clips likewise.
+
+    The network's own landmarks say where the face is in the real ones; those it is not sure of are left out.
+
+    Raises:
+        MediaError: if nothing was found at all.
+    """
+    network.eval()
+    pictures = [] if stills is None else [read_still(path) for path in list_stills(stills, 40)[0]]
+    if videos is not None:
+        paths = list_clips(videos)[0]
+        pictures += [read_clip(path, 40, with_audio=False).frames[0] for path in paths[:: max(1, len(paths) // 60)]]
+    faces = []
+    for picture in pictures:
+        height, width = picture.shape[:2]
+        image = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float() / 127.5 - 1
+        square, _, confidence = network.refine(image, (0.5 * width, 0.5 * height, 0.8 * height))
+        if confidence > 0.5 and 0.45 < square[2] / height < 1.15:
+            faces.append(KnownFace(picture, square))
+    synthetic = load_frames(Path(data_root) / "train", every=25) if data_root is not None else None
+    if synthetic is not None:
+        frames = synthetic.frames.permute(0, 2, 3, 1).contiguous().numpy()
+        for frame, points in zip(frames, synthetic.landmarks, strict=True):
+            faces.append(KnownFace(frame, network.canonical_square(points * frame.shape[0])))
+    if not faces:
+        raise MediaError("There are no faces to train the box net on; give synthetic shards, portraits or videos.")
+    logger.info("%d known faces", len(faces))
+    return faces
 
 
 def train_face_boxes(
