@@ -7,8 +7,9 @@ from typing import Any
 
 from comfy_api.latest import ComfyExtension, io
 
+from ..mcdm_core.samples import list_samples
 from . import model_patcher
-from .loaders import PICTURES, SOUNDS, MCDMLoadModel, MCDMSamples, sample_names
+from .loaders import MCDMLoadModel, MCDMSamples
 from .memory import MCDMLoadMemory, MCDMMemoryFromVideo, MCDMSaveMemory, MCDMStartMemory
 from .motion import MCDMEditMotion, MCDMPlotMotion, MCDMPredictMotion
 from .reference import MCDMEmbedAudio, MCDMEncodeReference
@@ -75,5 +76,5 @@ def _info() -> dict[str, Any]:
         "version": __version__,
         "models": model_patcher.available_models(),
         "presets": ["tiny", "base"],
-        "samples": {"portraits": sample_names(PICTURES), "voices": sample_names(SOUNDS)},
+        "samples": list_samples(),
     }

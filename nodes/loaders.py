@@ -7,20 +7,10 @@ from typing import Any
 
 from comfy_api.latest import InputImpl, io
 
+from ..mcdm_core.samples import FOLDER as SAMPLES
+from ..mcdm_core.samples import list_samples
 from . import media_bridge, model_patcher
 from .schema import Model, schema
-
-SAMPLES = Path(__file__).resolve().parent.parent / "mcdm_core" / "assets" / "samples"
-PICTURES = (".jpg", ".jpeg", ".png", ".webp")
-SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
-VIDEOS = (".mp4", ".webm")
-
-
-def sample_names(kinds: tuple[str, ...]) -> list[str]:
-    """Names of the shipped samples of some file types."""
-    if not SAMPLES.is_dir():
-        return []
-    return sorted(path.name for path in SAMPLES.iterdir() if path.suffix.lower() in kinds)
 
 
 class MCDMLoadModel(io.ComfyNode):
@@ -97,15 +87,15 @@ class MCDMSamples(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        pictures, sounds = sample_names(PICTURES), sample_names(SOUNDS)
+        samples = list_samples()
         return schema(
             "MCDMSamples",
             "MCDM Samples",
             description="A portrait and a voice that ship with the pack. Replace by Load Image and Load Audio.",
             search_aliases=["example portrait", "example voice", "demo"],
             inputs=[
-                io.Combo.Input("portrait", options=pictures, tooltip="A picture that ships with the pack."),
-                io.Combo.Input("voice", options=sounds, tooltip="A voice that ships with the pack."),
+                io.Combo.Input("portrait", options=samples["portraits"], tooltip="A picture that ships with the pack."),
+                io.Combo.Input("voice", options=samples["voices"], tooltip="A voice that ships with the pack."),
             ],
             outputs=[
                 io.Image.Output("image", display_name="image", tooltip="The portrait."),

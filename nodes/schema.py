@@ -55,7 +55,7 @@ def steps_input(default: int = 4) -> Any:
 def motion_steps_input(name: str = "motion_steps") -> Any:
     """Denoising steps of the motion."""
     return io.Int.Input(
-        name, default=10, min=1, max=100, tooltip="Denoising steps of the motion; cheap beside the pictures."
+        name, default=12, min=1, max=100, tooltip="Denoising steps of the motion; cheap beside the pictures."
     )
 
 

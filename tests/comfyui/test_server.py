@@ -1,0 +1,226 @@
+"""The pack inside a real ComfyUI server: registration, templates run to videos, interrupt, resume, errors, memory."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOWS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+
+
+def by_type(prompt: dict[str, Any], kind: str) -> list[str]:
+    """Ids of the nodes of a type."""
+    return [number for number, node in prompt.items() if node["class_type"] == kind]
+
+
+def saved(server: Any, entry: dict[str, Any]) -> Path:
+    """Path of a saved file of an ``executed`` event."""
+    return server.base / entry["type"] / entry["subfolder"] / entry["filename"]
+
+
+def read(path: Path) -> tuple[list[Any], float | None, float]:
+    """Frames, length of the sound in seconds (None: no sound) and loudest sample of a video."""
+    import av
+    import numpy as np
+
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(container.streams.video[0])]
+    with av.open(str(path)) as container:
+        if not container.streams.audio:
+            return frames, None, 0.0
+        stream = container.streams.audio[0]
+        blocks = [frame.to_ndarray() for frame in container.decode(stream)]
+        length = float(stream.duration * stream.time_base)
+        return frames, length, float(max(np.abs(block).max() for block in blocks))
+
+
+def test_every_node_registers(server: Any, object_info: dict[str, Any]) -> None:
+    live = server.get("/object_info")
+    ours = {name for name in object_info if name.startswith("MCDM")}
+    assert ours == {name for name in live if name.startswith("MCDM")}
+    log = server.log()
+    assert "IMPORT FAILED" not in log and "Error while calling comfy_entrypoint" not in log
+    seconds = re.search(r"([\d.]+) seconds: \S*ComfyUI-MCDM", log)
+    assert seconds and float(seconds[1]) < 1.0
+
+
+def test_committed_definitions_are_the_servers(server: Any, object_info: dict[str, Any]) -> None:
+    live = server.get("/object_info")
+    for name, committed in object_info.items():
+        if not name.startswith("MCDM"):
+            continue
+        for group, inputs in committed["input"].items():
+            assert list(inputs) == list(live[name]["input"][group]), f"{name}: run tests/comfyui/snapshot_schemas.py"
+            for key, spec in inputs.items():
+                there = live[name]["input"][group][key]
+                for field in ("default", "min", "max", "step", "tooltip"):
+                    assert spec[1].get(field) == there[1].get(field), f"{name}.{key}.{field}"
+        assert committed["output"] == live[name]["output"]
+
+
+def test_templates_help_and_translations_are_served(server: Any) -> None:
+    templates = server.get("/workflow_templates")
+    assert sorted(templates["ComfyUI-MCDM"]) == WORKFLOWS
+    texts = server.get("/i18n")
+    assert "MCDMSampleVideo" in texts["en"]["nodeDefs"] and "MCDMSampleVideo" in texts["zh"]["nodeDefs"]
+    import urllib.request
+
+    with urllib.request.urlopen(f"{server.url}/extensions/ComfyUI-MCDM/docs/MCDMSampleVideo.md") as answer:
+        assert b"# " in answer.read()
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_template_runs_to_a_video_with_sound(server: Any, workflow_prompt: Any, name: str) -> None:
+    prompt = workflow_prompt(name)
+    result = server.run(prompt, timeout=900)
+    assert result.status == "execution_success", result.data.get("exception_message", result.data)
+    for number in by_type(prompt, "SaveVideo"):
+        frames, sound, peak = read(saved(server, result.outputs[number]["images"][0]))
+        assert len(frames) > 16
+        assert sound is not None and abs(sound - len(frames) / 25) <= 1 / 25
+        assert peak > 0.01
+        assert any((frame != frames[0]).any() for frame in frames[1:])
+    clips = result.named("mcdm.clip")
+    for node in {event["node"] for event in clips}:
+        events = [event for event in clips if event["node"] == node]
+        assert [event["clip"] for event in events] == list(range(events[0]["clips"]))
+        assert all(len(event["curves"]["lip_opening"]) == event["frames"] for event in events)
+        assert all(len(event["peaks"]) == 4 * event["frames"] for event in events)
+
+
+def _sampling_only(prompt: dict[str, Any], prefix: str, seed: int = 0) -> dict[str, Any]:
+    """The sampler's video saved as it is."""
+    sampler = by_type(prompt, "MCDMSampleVideo")[0]
+    prompt[sampler]["inputs"] |= {"filename_prefix": prefix, "seed": seed}
+    for number in by_type(prompt, "MCDMAssembleVideo"):
+        del prompt[number]
+    for number in by_type(prompt, "SaveVideo"):
+        prompt[number]["inputs"]["video"] = [sampler, 0]
+    return prompt
+
+
+def test_interrupt_keeps_clips_and_the_next_run_goes_on(server: Any, workflow_prompt: Any) -> None:
+    prompt = _sampling_only(workflow_prompt("mcdm_2_long_video_to_disk", seconds=4.0), "mcdm/interrupted", seed=5)
+
+    def cancel(_: Any, kind: str, data: dict[str, Any]) -> str | None:
+        return "interrupt" if kind == "mcdm.clip" and data["clip"] == 1 else None
+
+    result = server.run(prompt, on_event=cancel)
+    assert result.status == "execution_interrupted"
+    assert result.interrupt_latency < 5, "a second on an idle machine; more would mean a missing check"
+    failed = result.named("mcdm.failed")[0]
+    assert failed["reason"] == "interrupted" and failed["kept_clips"] >= 2
+    again = server.run(prompt)
+    assert again.status == "execution_success"
+    assert again.named("mcdm.start")[0]["resumed"] == failed["kept_clips"]
+    whole = server.run(_sampling_only(copy.deepcopy(prompt), "mcdm/uninterrupted", seed=5))
+    save = by_type(prompt, "SaveVideo")[0]
+    first, _, _ = read(saved(server, again.outputs[save]["images"][0]))
+    second, _, _ = read(saved(server, whole.outputs[save]["images"][0]))
+    assert len(first) == len(second) == 100
+    assert all((a == b).all() for a, b in zip(first, second, strict=True))
+
+
+def test_stop_and_keep_ends_as_a_success(server: Any, workflow_prompt: Any) -> None:
+    prompt = _sampling_only(workflow_prompt("mcdm_2_long_video_to_disk", seconds=4.0), "mcdm/stopped", seed=6)
+
+    def stop(_: Any, kind: str, data: dict[str, Any]) -> tuple[str, Any] | None:
+        if kind == "mcdm.clip" and data["clip"] == 0:
+            return "/mcdm/stop_and_keep", {"node": data["node"]}
+        return None
+
+    result = server.run(prompt, on_event=stop)
+    assert result.status == "execution_success"
+    done = result.named("mcdm.done")[0]
+    assert done["stopped"] and 16 <= done["frames"] < 100
+    again = server.run(prompt)
+    assert again.named("mcdm.done")[0]["frames"] == 100, "the shortened video must not come from the cache"
+
+
+def test_unchanged_prompt_comes_from_the_cache(server: Any, workflow_prompt: Any) -> None:
+    prompt = workflow_prompt("mcdm_1_talking_portrait", seconds=1.0)
+    server.run(prompt)
+    again = server.run(prompt)
+    cached = {number for event in again.named("execution_cached") for number in event["nodes"]}
+    assert by_type(prompt, "MCDMSampleVideo")[0] in cached
+
+
+BAD = {
+    "silence": ("MCDMEmbedAudio", {"audio": "silence"}, "silent throughout"),
+    "start after the end": ("MCDMEmbedAudio", {"start": 500.0}, "after the end of the audio"),
+    "box outside": (
+        "MCDMEncodeReference",
+        {"box_left": 5000, "box_top": 5000, "box_right": 5100, "box_bottom": 5100},
+        "outside the picture",
+    ),
+    "clip index": ("MCDMSampleClip", {"clip_index": 999}, "clip_index is 999"),
+    "nothing to assemble": (
+        "MCDMAssembleVideo",
+        {"images": None, "images_2": None, "images_3": None},
+        "connect a VIDEO",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_answered_with_advice(server: Any, workflow_prompt: Any, name: str) -> None:
+    kind, change, message = BAD[name]
+    prompt = workflow_prompt("mcdm_3_clip_by_clip_with_memory")
+    number = by_type(prompt, kind)[0]
+    for key, value in change.items():
+        if value is None:
+            prompt[number]["inputs"].pop(key, None)
+        elif value == "silence":
+            prompt["900"] = {"class_type": "LoadAudio", "inputs": {"audio": "silence.wav"}}
+            prompt[number]["inputs"][key] = ["900", 0]
+        else:
+            prompt[number]["inputs"][key] = value
+    result = server.run(prompt)
+    assert result.status == "execution_error"
+    assert message in result.data["exception_message"]
+
+
+def test_motion_swap_without_other_is_explained(server: Any, workflow_prompt: Any) -> None:
+    prompt = workflow_prompt("mcdm_5_motion_edited_by_hand")
+    prompt[by_type(prompt, "MCDMEditMotion")[0]]["inputs"]["take_from_other"] = "head"
+    result = server.run(prompt)
+    assert result.status == "execution_error" and "nothing is connected to 'other'" in result.data["exception_message"]
+
+
+def test_memory_of_another_model_is_refused(server: Any, workflow_prompt: Any) -> None:
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    prompt = workflow_prompt("mcdm_3_clip_by_clip_with_memory")
+    server.run(prompt)
+    folder = server.base / "output" / "mcdm_memory"
+    ours = next(folder.glob("clip_by_clip*.safetensors"))
+    with safe_open(str(ours), "pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}
+        about = dict(file.metadata())
+    about["counters"] = re.sub(r'"fingerprint": "\w+"', '"fingerprint": "of another model"', about["counters"])
+    save_file(tensors, str(folder / "foreign.safetensors"), metadata=about)
+    load = {"class_type": "MCDMLoadMemory", "inputs": {"model": [by_type(prompt, "MCDMLoadModel")[0], 0]}}
+    clip = by_type(prompt, "MCDMSampleClip")[0]
+    for name, expected in ((ours.name, "execution_success"), ("foreign.safetensors", "execution_error")):
+        prompt["900"] = copy.deepcopy(load)
+        prompt["900"]["inputs"]["file"] = name
+        prompt[clip]["inputs"]["memory"] = ["900", 0]
+        result = server.run(prompt)
+        assert result.status == expected, result.data
+    assert "another" in result.data["exception_message"] or "made by the model" in result.data["exception_message"]
+
+
+def test_memory_does_not_grow_over_runs(server: Any, workflow_prompt: Any) -> None:
+    sizes = []
+    for seed in range(5):
+        prompt = _sampling_only(workflow_prompt("mcdm_1_talking_portrait", seconds=1.5), "mcdm/memory", seed=100 + seed)
+        assert server.run(prompt).status == "execution_success"
+        sizes.append(server.resident_megabytes())
+    print("resident MB after each run:", [round(size) for size in sizes])
+    assert sizes[4] <= sizes[1] * 1.05
