@@ -39,6 +39,24 @@ export function findUpstream(node, className) {
   return null;
 }
 
+/** A place left of `target` for a node of `size` where no other node of the graph lies: moved down until it is free. */
+export function freePlace(target, node) {
+  const others = (target.graph.nodes ?? target.graph._nodes ?? []).filter((other) => other !== node && other.pos);
+  // A loader grows when its preview comes, so it is given room from the start.
+  const width = Math.max(node.size?.[0] ?? 0, 280);
+  const height = Math.max(node.size?.[1] ?? 0, 320);
+  const x = target.pos[0] - width - 60;
+  let y = target.pos[1];
+  for (let tries = 0; tries < others.length; tries++) {
+    const hit = others.find(({ pos, size = [200, 100] }) => {
+      return x < pos[0] + size[0] && pos[0] < x + width && y < pos[1] + size[1] + 30 && pos[1] < y + height + 30;
+    });
+    if (!hit) break;
+    y = hit.pos[1] + hit.size[1] + 50;
+  }
+  return [x, y];
+}
+
 export function inputSlot(node, name) {
   return node.inputs?.findIndex((input) => input.name === name) ?? -1;
 }
@@ -64,8 +82,7 @@ export function feedFrom(target, slot, className, createNode) {
   const source = createNode(className);
   if (!source) return null;
   target.graph.add(source);
-  const width = source.size?.[0] ?? 300;
-  source.pos = [target.pos[0] - width - 60, target.pos[1] + 40 * slot];
+  source.pos = freePlace(target, source);
   const wanted = target.inputs[slot].type;
   const output = source.outputs?.findIndex((other) => other.type === wanted) ?? -1;
   source.connect(Math.max(0, output), target, slot);
@@ -84,8 +101,7 @@ export function addBefore(target, className, createNode) {
   const slot = target.inputs.findIndex((input) => input.type === helper.outputs[output].type);
   if (originOf(target, slot)) return null;
   target.graph.add(helper);
-  const width = helper.size?.[0] ?? 300;
-  helper.pos = [target.pos[0] - width - 60, target.pos[1]];
+  helper.pos = freePlace(target, helper);
   helper.connect(output, target, slot);
   helper.inputs?.forEach((input, own) => {
     const same = target.inputs.findIndex((other) => other.type === input.type);

@@ -11,7 +11,7 @@ import { parseMissingWeights, WeightsPanel } from "./weights.js";
 const PLAYER_CLASSES = ["MCDMSampleVideo", "MCDMSampleClip", "MCDMUpscaleVideo"];
 const SAMPLER_CLASSES = ["MCDMSampleVideo", "MCDMSampleClip"];
 const EVENTS = ["start", "clip", "done", "failed"];
-const PICKER_HEIGHT = 76;
+const PICKER_HEIGHT = 100;
 
 const t = createTranslator();
 const players = new WeakMap();

@@ -58,7 +58,8 @@ export class Playback {
    */
   setSegments(segments, complete = false) {
     const time = this.time;
-    const shown = this.segments[this.index]?.url;
+    const before = this.segments[this.index];
+    const shown = before?.url;
     const wasWaiting = this.waiting;
     const previous = this.index;
     this.segments = segments;
@@ -67,7 +68,9 @@ export class Playback {
     if (!segments.length) return this.reset();
     const same = shown ? segments.findIndex((segment) => segment.url === shown) : -1;
     if (same < 0) {
-      this.open(segmentAt(segments, time), time);
+      const goesOn = before && this.pending === undefined && this.playing;
+      const follow = goesOn ? () => before.start + this.active.currentTime : undefined;
+      this.open(segmentAt(segments, time), time, follow);
     } else if (wasWaiting && this.playing && same + 1 < segments.length) {
       this.index = same;
       this.open(same + 1, segments[same + 1].start);
@@ -84,7 +87,7 @@ export class Playback {
   get time() {
     const segment = this.segments[this.index];
     if (!segment) return 0;
-    if (this.pending !== undefined) return this.pending;
+    if (this.pending !== undefined) return this.pending();
     return Math.min(segment.start + (this.active.currentTime || 0), Math.max(segment.end, segment.start));
   }
 
@@ -128,25 +131,28 @@ export class Playback {
     this.onState();
   }
 
-  /** Show segment `index` at `time`; through the standby element unless it is already the one shown. */
-  open(index, time) {
+  /**
+   * Show segment `index` at `time`; through the standby element unless it is already the one shown.
+   * `follow`: where what is shown has got to, when it plays on while the other file loads.
+   */
+  open(index, time, follow = () => time) {
     const segment = this.segments[index];
     const request = ++this.request;
-    const offset = Math.max(0, time - segment.start);
     this.index = index;
     if (this.active.mcdmUrl === segment.url) {
       this.pending = undefined;
-      this.active.currentTime = offset;
+      this.active.currentTime = Math.max(0, time - segment.start);
       if (this.playing) this.begin(this.active);
       this.preload(index + 1);
       return;
     }
-    this.pending = time;
+    this.pending = follow;
     const video = this.standby;
     this.load(video, segment.url);
     const ready = () => {
       if (request !== this.request) return;
       if (video.readyState < 2) return void video.addEventListener("loadeddata", ready, { once: true });
+      const offset = Math.max(0, follow() - segment.start);
       if (Math.abs(video.currentTime - offset) > 1e-3) {
         video.addEventListener("seeked", () => request === this.request && this.swap(), { once: true });
         video.currentTime = offset;
@@ -195,6 +201,7 @@ export class Playback {
   }
 
   ended() {
+    if (this.pending !== undefined) return;
     if (this.index + 1 < this.segments.length) {
       this.open(this.index + 1, this.segments[this.index + 1].start);
     } else if (this.complete) {

@@ -6,7 +6,7 @@ import { Timeline } from "./timeline.js";
 import { WaveformView } from "./waveform.js";
 
 /** Height in pixels that the panel asks for; ComfyUI takes 20 of it for its margins. */
-export const PLAYER_HEIGHT = 320;
+export const PLAYER_HEIGHT = 340;
 
 const LEGEND = [
   ["lipOpening", "mcdm-key-lips"],
@@ -96,14 +96,14 @@ export class Player {
     this.stopButton.title = t("stopAndKeepHint");
     for (const button of [this.playButton, this.muteButton, this.stopButton]) button.type = "button";
     const controls = make("div", "mcdm-controls");
-    controls.append(this.playButton, this.muteButton, this.time, legend, this.stopButton);
+    controls.append(this.playButton, this.muteButton, this.time, this.stopButton);
 
     const state = make("div", "mcdm-state");
     this.status = make("span", "mcdm-status");
     this.status.setAttribute("role", "status");
     this.left = make("span", "mcdm-left");
     state.append(this.status, this.left);
-    this.element.append(this.stage, this.wave.element, controls, state);
+    this.element.append(this.stage, this.wave.element, legend, controls, state);
 
     this.playButton.addEventListener("click", () => this.toggle());
     this.muteButton.addEventListener("click", () => (this.playback.muted = !this.playback.muted));
@@ -270,7 +270,7 @@ export class Player {
   showTime() {
     const time = this.playback?.time ?? 0;
     this.wave.setTime(time);
-    this.time.textContent = `${clock(time)} / ${clock(this.timeline.duration)}`;
+    this.time.textContent = `${clock(time, true)} / ${clock(this.timeline.duration, true)}`;
   }
 
   redraw() {

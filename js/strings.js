@@ -84,11 +84,12 @@ export function createTranslator(messages = ENGLISH) {
   return t;
 }
 
-/** `75.4` becomes `1:15`; anything unknown or negative becomes `0:00`. */
-export function clock(seconds) {
-  const whole = Number.isFinite(seconds) && seconds > 0 ? Math.floor(seconds) : 0;
+/** `75.4` becomes `1:15`, or `1:15.4` with `tenths`; anything unknown or negative becomes zero. */
+export function clock(seconds, tenths = false) {
+  const known = Number.isFinite(seconds) && seconds > 0 ? seconds : 0;
+  const whole = Math.floor(known + 1e-6);
   const hours = Math.floor(whole / 3600);
   const minutes = Math.floor(whole / 60) % 60;
-  const tail = String(whole % 60).padStart(2, "0");
+  const tail = String(whole % 60).padStart(2, "0") + (tenths ? `.${Math.floor((known + 1e-6 - whole) * 10)}` : "");
   return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${tail}` : `${minutes}:${tail}`;
 }

@@ -3,6 +3,9 @@
 export const CURVES = Object.freeze(["lip_opening", "head_yaw", "blink"]);
 export const PEAKS_PER_FRAME = 4;
 
+/** Numbers as they are; null, which stands for "no number" in JSON, as NaN. */
+const numbers = (values) => values.map((value) => value ?? NaN);
+
 /** Copy `source` into a longer array so that index `length - 1` exists. Values never set are NaN. */
 function grown(source, length) {
   if (source.length >= length) return source;
@@ -34,7 +37,7 @@ export class Timeline {
   setPeaks(firstFrame, values) {
     const at = firstFrame * PEAKS_PER_FRAME;
     this.peaks = grown(this.peaks, at + values.length);
-    this.peaks.set(values, at);
+    this.peaks.set(numbers(values), at);
   }
 
   /** Add the data of `mcdm.clip`. The same clip sent twice replaces itself; order does not matter. */
@@ -49,7 +52,7 @@ export class Timeline {
       const values = clip.curves?.[name];
       if (!Array.isArray(values)) continue;
       this.curves[name] = grown(this.curves[name], entry.first_frame + values.length);
-      this.curves[name].set(values, entry.first_frame);
+      this.curves[name].set(numbers(values), entry.first_frame);
     }
     this.clips = this.clips.filter((other) => other.clip !== entry.clip);
     this.clips.push(entry);

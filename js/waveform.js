@@ -166,7 +166,7 @@ export class WaveformView {
     this.element.setAttribute("aria-valuenow", time.toFixed(2));
     this.element.setAttribute(
       "aria-valuetext",
-      this.t("position", { time: this.clock(time), total: this.clock(duration) }),
+      this.t("position", { time: this.clock(time, true), total: this.clock(duration, true) }),
     );
   }
 

@@ -95,6 +95,16 @@ test("a portrait on a bare sampler brings its encoder, with the model it already
   assert.ok(graph.nodes.includes(encoder));
 });
 
+test("nodes made by a drop cover no other node", () => {
+  const { graph, at } = scene();
+  Object.assign(at.MCDMEncodeReference, { pos: [500, 100] });
+  Object.assign(at.MCDMEmbedAudio, { pos: [500, 230] });
+  connectFile(at.MCDMEncodeReference, "image", "p.png", createNode);
+  connectFile(at.MCDMEmbedAudio, "audio", "a.wav", createNode);
+  const [one, two] = graph.nodes.slice(-2);
+  assert.ok(one.pos[1] + 100 < two.pos[1]);
+});
+
 test("no place for a file is said, and nothing is changed", async () => {
   const { graph, at } = scene();
   at.MCDMSampleVideo.inputs[2].link = null;

@@ -76,6 +76,25 @@ test("the whole video takes over at the same position and keeps playing", () => 
   assert.ok(playback.active.running);
 });
 
+test("while the whole video loads the last clip plays on, and its end does not end the playback", () => {
+  const playback = fresh();
+  playback.setSegments(parts(3));
+  playback.play();
+  playback.seek(2.2);
+  const { active, standby } = playback;
+  standby.load = function () { this.readyState = 0; };
+  playback.setSegments([{ start: 0, end: 4, url: "/view?whole" }], true);
+  assert.equal(playback.active, active);
+  active.end(1);
+  assert.ok(playback.playing);
+  assert.equal(playback.time, 3);
+  standby.readyState = 4;
+  standby.dispatchEvent(new Event("loadeddata"));
+  assert.equal(playback.active, standby);
+  assert.equal(playback.time, 3);
+  assert.ok(standby.running);
+});
+
 test("seeking goes across clips and stays within what is finished", () => {
   const playback = fresh();
   playback.setSegments(parts(3));

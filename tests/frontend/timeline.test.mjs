@@ -30,6 +30,12 @@ test("a page that joins late builds its arrays from the clips", () => {
   assert.equal(timeline.peaks[4 * 32], 0.5);
 });
 
+test("null in a curve is a gap, not zero", () => {
+  const timeline = new Timeline();
+  timeline.addClip(clip(0, 0, 3, { curves: { head_yaw: [0.1, null, 0.3] } }));
+  assert.ok(Number.isNaN(timeline.curves.head_yaw[1]));
+});
+
 test("stop and keep shortens the video; a new start forgets it", () => {
   const timeline = new Timeline();
   timeline.start({ clips: 3, frames: 48, fps: 24 });
