@@ -29,7 +29,7 @@ STABLE = (20, 24, 28, 32, 46, 47, 61, 62, 63)
 MOUTH_SIDE = 1.5
 """Side of the mouth crop in units of the stable landmarks' spread (root mean square distance to their mean)."""
 FACE_SIDE = 3.2
-FACE_SHIFT = 0.5
+FACE_SHIFT = 0.7
 """Side of the face crop and its centre below the stable landmarks' mean, in the same unit."""
 EXPRESSIONS = ("neutral", "happy", "sad", "angry", "surprised", "fearful", "disgusted", "contempt")
 DISPLACEMENT_SCALE = 0.1

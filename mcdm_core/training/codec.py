@@ -92,7 +92,8 @@ def load_codec_frames(folders: Sequence[Path], stride: int = 3, limit: int | Non
                 landmarks = torch.from_numpy(clip["pair_landmarks"]).float().flatten(0, 1)
                 value = torch.from_numpy(clip["pair_values"]).float().flatten(0, 1)
                 first, last = add(clip["pairs"].reshape(-1, *clip["pairs"].shape[2:]), landmarks, value)
-                pairs.append(torch.arange(first, last).view(number_of_pairs, 4))
+                # Shards hold them with the lips changing first; here the lips are the outer index.
+                pairs.append(torch.arange(first, last).view(number_of_pairs, 2, 2).transpose(1, 2).flatten(1))
     if not spans:
         raise FileNotFoundError(f"no clips in {', '.join(map(str, folders))}: make the data first")
     return CodecFrames(

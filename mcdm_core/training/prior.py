@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,42 +19,22 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..config import TINY, MCDMConfig, to_json
-from ..models.audio_encoder import LogMelAudioEncoder, log_mel, normalize_level
+from ..models.audio_encoder import LogMelAudioEncoder, log_mel
 from ..models.image_encoder import ConvImageEncoder
 from ..models.landmarks import LIP_VALUES
 from ..models.motion_codec import MotionCodec, MotionTokens
 from ..models.present_clip_prior import PresentClipPrior
+from .audio_pretraining import encode_sound
+from .clip_sampler import ClipSampler, MotionClip
 from .codec import correlation, to_unit
 from .loop import LoopSettings, log_to_file, save_state, train
 from .motion_clips import iterate_clips
-from .prior_losses import (
-    augment_mels,
-    auxiliary_value_loss,
-    diffusion_loss,
-    lip_readout,
-    readout_loss,
-    resample_clip,
-    window_positions,
-)
+from .prior_losses import auxiliary_value_loss, diffusion_loss, lip_readout, readout_loss, resample_clip
 
 logger = logging.getLogger("mcdm_core.training.prior")
 
 REFERENCES = 3
 """Reference pictures kept of each clip."""
-
-
-@dataclass
-class MotionClip:
-    """A clip ready for the prior. ``tokens [t, nq, dm]`` normalised, ``values [t, 16]``, ``mels [m, j]`` log power
-    (not yet levelled), ``references [r, 3, 128, 128]`` uint8, ``landmarks [t, 68, 2]``, ``info`` the metadata."""
-
-    tokens: Tensor
-    values: Tensor
-    mels: Tensor
-    references: Tensor
-    landmarks: Tensor
-    info: dict
-    fps: float
 
 
 class PriorModules(nn.Module):
@@ -116,50 +95,23 @@ class PriorObjective:
         audio_batch: int = 16, seed: int = 0,
     ) -> None:  # fmt: skip
         self.modules, self.config = modules, config
-        self.groups = [g for g in groups if g]
+        self.sampler = ClipSampler(config, groups, seed)
         self.batch, self.audio_batch = batch, audio_batch
-        self.random = np.random.default_rng(seed)
-        self.generator = torch.Generator().manual_seed(seed)
+        self.random, self.generator = self.sampler.random, self.sampler.generator
         codec = config.motion_codec
         self.lips = slice(codec.head_tokens, codec.head_tokens + codec.lip_tokens)
-        tokens = torch.cat([c.tokens[:, self.lips].flatten(1) for g in self.groups for c in g[:300]])
-        values = torch.cat([c.values[:, list(LIP_VALUES)] for g in self.groups for c in g[:300]])
+        tokens = torch.cat([c.tokens[:, self.lips].flatten(1) for g in self.sampler.groups for c in g[:300]])
+        values = torch.cat([c.values[:, list(LIP_VALUES)] for g in self.sampler.groups for c in g[:300]])
         self.readout = lip_readout(tokens, values)
         explained = 1 - (values - values.mean(0) - (tokens - tokens.mean(0)) @ self.readout).var(0) / values.var(0)
         logger.info("linear readout of the lip values explains %s", [round(float(e), 3) for e in explained])
-
-    def _sample(self) -> tuple[MotionClip, Tensor, float]:
-        """A clip, the real positions of context and clip frames, and the speed."""
-        group = self.groups[int(self.random.integers(len(self.groups)))]
-        clip = group[int(self.random.integers(len(group)))]
-        speed = float(np.exp(self.random.uniform(-0.15, 0.15))) if self.random.random() < 0.6 else 1.0
-        context, frames = self.config.present_clip_prior.context_frames, self.config.clip_frames
-        room = len(clip.tokens) - 1 - (frames - 1) * speed
-        start = float(self.random.uniform(0, max(0.0, room)))
-        start = start if speed != 1.0 else float(round(start))
-        return clip, start + (torch.arange(-context, frames)) * speed, speed
-
-    def _windows(self, clip: MotionClip, positions: Tensor, speed: float) -> Tensor:
-        """Augmented windows ``[n, mels, w]``; positions before the clip are silence."""
-        audio = self.config.audio_encoder
-        mel_rate = audio.sample_rate / audio.hop_length
-        at = window_positions(positions, speed, audio.window_frames, mel_rate, clip.fps)
-        first = int(at.min().floor()) - 1
-        last = int(at.max().ceil()) + 2
-        # The level is the utterance's, as at inference; the augmentation is cheap enough for the whole utterance.
-        mels = normalize_level(augment_mels(clip.mels, self.generator))
-        padded = torch.full((last - first, mels.shape[0]), -1.0)
-        low, high = max(first, 0), min(last, mels.shape[1])
-        if high > low:
-            padded[low - first : high - first] = mels[:, low:high].T
-        return resample_clip(padded, at.flatten() - first).unflatten(0, at.shape).transpose(1, 2)
 
     def __call__(self, step: int) -> dict[str, Tensor]:
         modules, context = self.modules, self.config.present_clip_prior.context_frames
         windows, tokens, values, references = [], [], [], []
         for index in range(self.batch + self.audio_batch):
-            clip, positions, speed = self._sample()
-            windows.append(self._windows(clip, positions, speed))
+            clip, positions, speed = self.sampler.sample()
+            windows.append(self.sampler.windows(clip, positions, speed))
             values.append(resample_clip(clip.values, positions))
             if index < self.batch:
                 row = resample_clip(clip.tokens, positions)
@@ -182,11 +134,11 @@ class PriorObjective:
         dropped = torch.from_numpy(self.random.random(self.batch) < 0.1)
         # Context in use comes from the model itself: a little noise keeps small errors from growing.
         before = clean[:, :context] + 0.1 * torch.randn(clean[:, :context].shape, generator=self.generator)
-        loss, estimate, alpha = diffusion_loss(
+        loss, estimate, _ = diffusion_loss(
             modules.present_clip_prior, clean[:, context:], given, self.generator, audio=sound[:, context:],
             image=image, context=before, context_audio=known_sound, drop_audio=dropped,
         )  # fmt: skip
-        readout = readout_loss(estimate, clean[:, context:], self.readout, alpha, self.lips)
+        readout = readout_loss(estimate, clean[:, context:], self.readout, self.lips)
         return {"loss": loss + 2 * auxiliary + 10 * readout, "mse": loss, "audio": auxiliary, "readout": readout}
 
 
@@ -204,7 +156,7 @@ def validate_prior(
     """
     length = min(len(c.tokens) for c in clips)
     truth = torch.stack([c.tokens[:length] for c in clips])
-    sound = torch.stack([_encode_sound(modules.audio_encoder, c, length) for c in clips])
+    sound = torch.stack([encode_sound(modules.audio_encoder, c, length) for c in clips])
     image = modules.image_encoder(to_unit(torch.stack([c.references[0] for c in clips])))
     config = codec.config
     openings = {}
@@ -236,24 +188,16 @@ def validate_prior(
     }
 
 
-def _encode_sound(encoder: LogMelAudioEncoder, clip: MotionClip, length: int) -> Tensor:
-    """Audio tokens ``[t, k, d]`` of a loaded clip, as at inference."""
-    from ..models.audio_encoder import frame_centres, gather_windows
-
-    audio = encoder.config
-    centres = frame_centres(length, clip.fps, audio.sample_rate, audio.hop_length)
-    return encoder(gather_windows(normalize_level(clip.mels), centres, audio.window_frames))
-
-
 def train_prior(
     groups: Sequence[list[MotionClip]], codec: MotionCodec, output: Path, minutes: float,
     held: dict[str, list[MotionClip]], config: MCDMConfig = TINY, batch: int = 16, seed: int = 0,
-    start_from: Path | None = None, learning_rate: float = 2e-3,
+    start_from: Path | None = None, audio_from: Path | None = None, learning_rate: float = 2e-3,
 ) -> dict[str, float]:  # fmt: skip
     """Train and write ``output`` with the prefixes ``present_clip_prior.``, ``audio_encoder.``, ``image_encoder.``.
 
     Args:
-        held: named lists of clips to validate on; start_from: weights of an earlier run to go on from.
+        held: named lists of clips to validate on; start_from: weights of an earlier run to go on from;
+        audio_from: a pretrained audio encoder (:mod:`.audio_pretraining`).
 
     Returns:
         The last validation.
@@ -262,6 +206,8 @@ def train_prior(
     modules = PriorModules(config)
     if start_from is not None:
         modules.load_state_dict(load_file(str(start_from)))
+    if audio_from is not None:
+        modules.audio_encoder.load_state_dict(load_file(str(audio_from)))
     objective = PriorObjective(modules, config, groups, batch=batch, seed=seed)
 
     def validate(module: nn.Module, step: int) -> dict[str, float]:
@@ -288,6 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--validation", type=Path, nargs="*", default=[])
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--start-from", type=Path)
+    parser.add_argument("--audio-from", type=Path, help="pretrained audio encoder")
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
@@ -303,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logger.info("prior: clips %s, held out %s", [len(g) for g in groups], {k: len(v) for k, v in held.items()})
     result = train_prior(
         groups, codec, options.output, options.minutes, held, batch=options.batch, start_from=options.start_from,
-        learning_rate=options.learning_rate,
+        audio_from=options.audio_from, learning_rate=options.learning_rate,
     )  # fmt: skip
     logger.info("finished: %s", result)
 

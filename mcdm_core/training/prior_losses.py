@@ -103,11 +103,11 @@ def lip_readout(tokens: Tensor, values: Tensor) -> Tensor:
     return torch.linalg.solve(gram, tokens.T @ values)
 
 
-def readout_loss(estimate: Tensor, clean: Tensor, readout: Tensor, alpha: Tensor, lips: slice) -> Tensor:
+def readout_loss(estimate: Tensor, clean: Tensor, readout: Tensor, lips: slice) -> Tensor:
     """Squared error of the lip values read linearly off estimated and true tokens.
 
     Args:
-        estimate, clean: ``[b, f, nq, dm]``; readout: ``[nl * dm, v]``; alpha: ``[b]``; lips: token slice.
+        estimate, clean: ``[b, f, nq, dm]``; readout: ``[nl * dm, v]``; lips: token slice.
 
     Returns:
         Scalar; samples count alike at all noise levels (the estimate is of the clean tokens, bounded).

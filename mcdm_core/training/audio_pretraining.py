@@ -1,0 +1,155 @@
+"""Pretraining of the small audio encoder: speech to the lips' values, from motion that was never rendered.
+
+Synthetic speech with its mouth movements costs a tenth of a second a clip when no pictures are drawn, so the encoder
+hears hundreds of voices and sentences before the prior's training begins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..config import TINY, MCDMConfig
+from ..models.audio_encoder import LogMelAudioEncoder, frame_centres, gather_windows, log_mel, normalize_level
+from .clip_sampler import ClipSampler, MotionClip
+from .codec import correlation
+from .loop import LoopSettings, log_to_file, train
+from .prior_losses import auxiliary_value_loss, resample_clip
+
+logger = logging.getLogger("mcdm_core.training.audio_pretraining")
+
+
+def speech_clip(audio: np.ndarray, values: np.ndarray, config: MCDMConfig, fps: float = 25.0) -> MotionClip:
+    """A clip without pictures: ``audio [s]`` int16 at 16 kHz and ``values [t, 16]``; its tokens are empty."""
+    settings = config.audio_encoder
+    sound = torch.from_numpy(audio.astype(np.float32) / 32768)
+    mels = log_mel(sound, settings.sample_rate, settings.num_mels, settings.hop_length)
+    none = torch.zeros(len(values), 0)
+    return MotionClip(none, torch.from_numpy(values).float(), mels, none, none, {}, fps)
+
+
+def render_speech(number: int, seed: int, split: str, asset_path: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Speech and facial values of random people, without pictures.
+
+    Args:
+        number: clips; seed, split: of the synthetic data; asset_path: cache of the head model.
+
+    Returns:
+        Sound ``[n, s]`` int16 at 16 kHz and values ``[n, t, 16]`` at 25 frames a second.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from ..data.synthetic.clip import CLIP_FRAMES, FPS, random_speech
+    from ..data.synthetic.head_asset import load_head_asset
+    from ..data.synthetic.identity import random_identity
+    from ..data.synthetic.labels import facial_values, lip_geometry
+    from ..data.synthetic.motion import random_motion
+    from ..data.synthetic.rig import Rig, RigParts
+    from ..data.synthetic.speech import colour
+
+    asset = load_head_asset(asset_path)
+    parts = RigParts(asset)
+    sounds, values = [], []
+    with threadpool_limits(1):
+        for index in range(number):
+            rng = np.random.default_rng([seed, index, 7])
+            identity = random_identity(asset, rng)
+            speech = random_speech(split, identity, CLIP_FRAMES, rng)
+            motion = random_motion(asset, speech.phonemes, speech.audio, CLIP_FRAMES, FPS, rng)
+            rig = Rig(parts, identity)
+            geometry = np.stack([lip_geometry(rig.unposed(a)[rig.landmark_ids]) for a in motion.actions])
+            rest = lip_geometry(identity.vertices[rig.landmark_ids])
+            values.append(facial_values(asset, motion.actions, geometry, rest))
+            sounds.append(colour(speech.audio, speech.voice, rng))
+    return np.stack(sounds), np.stack(values)
+
+
+class AudioObjective:
+    """Loss of the value head on a batch of augmented stretches; called by the training loop."""
+
+    def __init__(
+        self, encoder: LogMelAudioEncoder, config: MCDMConfig, groups: Sequence[list[MotionClip]], batch: int = 48,
+        seed: int = 0,
+    ) -> None:  # fmt: skip
+        self.encoder, self.batch = encoder, batch
+        self.sampler = ClipSampler(config, groups, seed)
+        self.context = config.present_clip_prior.context_frames
+
+    def __call__(self, step: int) -> dict[str, Tensor]:
+        windows, values = [], []
+        for _ in range(self.batch):
+            clip, positions, speed = self.sampler.sample()
+            positions = positions[self.context :]
+            windows.append(self.sampler.windows(clip, positions, speed))
+            values.append(resample_clip(clip.values, positions))
+        predicted = self.encoder.predict_values(self.encoder(torch.cat(windows)))
+        return {"loss": auxiliary_value_loss(predicted, torch.cat(values))}
+
+
+@torch.no_grad()
+def encode_sound(encoder: LogMelAudioEncoder, clip: MotionClip, length: int) -> Tensor:
+    """Audio tokens ``[length, k, d]`` of a loaded clip, as at inference."""
+    audio = encoder.config
+    centres = frame_centres(length, clip.fps, audio.sample_rate, audio.hop_length)
+    return encoder(gather_windows(normalize_level(clip.mels), centres, audio.window_frames))
+
+
+@torch.no_grad()
+def validate_audio(encoder: LogMelAudioEncoder, clips: Sequence[MotionClip]) -> dict[str, float]:
+    """Mean correlation within a clip of heard and true lip opening (``r``), lip width (``width_r``), and with another
+    clip's sound (``wrong_r``)."""
+    heard = [encoder.predict_values(encode_sound(encoder, c, len(c.values))) for c in clips]
+    shifted = heard[1:] + heard[:1]
+
+    def mean(series: Sequence[Tensor], value: int) -> float:
+        pairs = zip(series, clips, strict=True)
+        return float(np.nanmean([correlation(h[: len(c.values), value], c.values[: len(h), value]) for h, c in pairs]))
+
+    return {"r": mean(heard, 0), "width_r": mean(heard, 1), "wrong_r": mean(shifted, 0)}
+
+
+def pretrain_audio(
+    groups: Sequence[list[MotionClip]], output: Path, minutes: float, held: dict[str, list[MotionClip]],
+    config: MCDMConfig = TINY, seed: int = 0,
+) -> dict[str, float]:  # fmt: skip
+    """Train an encoder and write its plain state to ``output``. Returns the last validation, keys ``<name>_r`` etc."""
+    torch.manual_seed(seed)
+    encoder = LogMelAudioEncoder(config)
+    settings = LoopSettings(output, minutes=minutes, learning_rate=2e-3, validate_every=200, save_every=200)
+
+    def validate(module: nn.Module, step: int) -> dict[str, float]:
+        return {f"{n}_{k}": v for n, clips in held.items() for k, v in validate_audio(module, clips).items()}
+
+    return train(encoder, AudioObjective(encoder, config, groups, seed=seed), settings, validate).validation
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line: ``python -m mcdm_core.training.audio_pretraining --clips 700 --output FILE --minutes 5``."""
+    parser = argparse.ArgumentParser(description="Pretrain the audio encoder on speech with unrendered motion.")
+    parser.add_argument("--clips", type=int, default=700)
+    parser.add_argument("--seed", type=int, default=777)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--asset", type=Path, help="cache file of the head model")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    log_to_file(options.output.with_suffix(".log"))
+
+    def clips(number: int, seed: int, split: str) -> list[MotionClip]:
+        sounds, values = render_speech(number, seed, split, options.asset)
+        return [speech_clip(a, v, TINY) for a, v in zip(sounds, values, strict=True)]
+
+    groups, held = [clips(options.clips, options.seed, "train")], {"held": clips(50, options.seed + 1, "val")}
+    result = pretrain_audio(groups, options.output, options.minutes, held)
+    logger.info("finished: %s", result)
+
+
+if __name__ == "__main__":
+    main()
