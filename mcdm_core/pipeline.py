@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,19 @@ from torch import Tensor
 from .checkpoint import LAST_STAGE, load_checkpoint, load_directory
 from .checkpoint import fingerprint as model_fingerprint
 from .config import PRESETS, MCDMConfig
-from .errors import FaceNotFoundError, FaceTooSmallError, FrameRateError, MCDMError, WeightsError
-from .media.audio import frame_count, to_mono_16k
+from .errors import FrameRateError, MCDMError, WeightsError
 from .media.compositing import feather_mask, full_resolution_crop, paste_back, transfer_detail
-from .media.portrait import MIN_FACE_PIXELS, CropTransform, check_box, crop_face, resample_crop
+from .media.portrait import resample_crop
 from .memory import MotionMemory
 from .model import MCDMModel
-from .models.audio_encoder import LogMelAudioEncoder, frame_centres, gather_windows, log_mel, normalize_level
 from .models.motion_codec import MotionTokens
 from .models.reference_warp import tps_flow, warp, warp_guide
 from .motion import Motion
+from .preparation import Preparation, at_size
+from .records import AudioEmbedding, Clip, Reference
 from .schedule import NoiseSchedule, sample_clip
+
+__all__ = ["AudioEmbedding", "Clip", "MCDMPipeline", "Reference", "preset_weights"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,56 +41,6 @@ Callback = Callable[[int, int, Tensor], None]
 DEFAULT_STEPS = {"tiny": 4}
 DEFAULT_MOTION_STEPS = {"tiny": 12}
 PAPER_STEPS = 25
-AUDIO_CHUNK = 1024
-"""Video frames whose sound is encoded at a time."""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A prepared portrait.
-
-    Attributes:
-        image: the portrait [3, h, w] in [0, 1]; crop: the face crop [3, s, s] in [0, 1]; transform: where it lies.
-        latents: of the crop [1, c, h, w].
-        landmarks: [68, 2] in [0, 1] of the crop; pose [6]; values [16].
-        image_tokens: [1, k, d]; motion_tokens: of the crop, streams [1, n, dm].
-    """
-
-    image: Tensor
-    crop: Tensor
-    transform: CropTransform
-    latents: Tensor
-    landmarks: Tensor
-    pose: Tensor
-    values: Tensor
-    image_tokens: Tensor
-    motion_tokens: MotionTokens
-
-
-@dataclass(frozen=True)
-class AudioEmbedding:
-    """Sound prepared for the motion prior: tokens [N, k, d], one group a video frame; mono waveform [t] at 16 kHz."""
-
-    tokens: Tensor
-    num_frames: int
-    fps: float
-    waveform: Tensor
-    sample_rate: int
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A finished clip: frames [f, 3, s, s] in [0, 1] on the CPU (face crops), latents [f, c, h, w], and what follows.
-
-    ``index`` counts clips and ``start`` frames from the video's beginning; ``memory`` continues after this clip.
-    """
-
-    index: int
-    start: int
-    frames: Tensor
-    latents: Tensor
-    motion: Motion
-    memory: MotionMemory
 
 
 def preset_weights(preset: str) -> Path:
@@ -97,7 +48,7 @@ def preset_weights(preset: str) -> Path:
     return Path(__file__).parent / "assets" / f"mcdm_{preset}.safetensors"
 
 
-class MCDMPipeline:
+class MCDMPipeline(Preparation):
     """The whole model with the steps of making a video. Deterministic for a seed on one device."""
 
     def __init__(self, model: MCDMModel, stage: int = LAST_STAGE) -> None:
@@ -168,106 +119,6 @@ class MCDMPipeline:
             logger.warning("No weights yet for %s: random ones are used.", ", ".join(missing))
         return cls(model.to(device), stage)
 
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return self.model.device
-
-    # Preparing the inputs ------------------------------------------------------------------------------------------
-
-    def detect_faces(self, image: Tensor) -> list[tuple[float, float, float, float]]:
-        """Boxes (left, top, right, bottom) in pixels of the faces in a portrait [3, h, w] in [0, 1], largest first."""
-        found = self.model.face_network.detect((image * 2 - 1).to(self.device))
-        boxes = [(float(face[0]), float(face[1]), float(face[2]), float(face[3])) for face in found]
-        return sorted(boxes, key=lambda box: (box[0] - box[2]) * (box[3] - box[1]))
-
-    @torch.no_grad()
-    def encode_reference(self, image: Tensor, box: Sequence[float] | None = None) -> Reference:
-        """Find the face, crop it and encode it.
-
-        Args:
-            image: portrait [3, h, w] in [0, 1], any size.
-            box: the face (left, top, right, bottom) in pixels; None finds the largest.
-
-        Raises:
-            FaceNotFoundError, FaceTooSmallError, MediaError: see the messages; a box can always be given.
-        """
-        if image.ndim != 3 or image.shape[0] != 3:
-            raise MCDMError(f"The portrait has shape {list(image.shape)}; expected [3, h, w] with values in [0, 1].")
-        image = image.detach().float().cpu()
-        height, width = image.shape[-2:]
-        if box is None:
-            box = self._find_face(image)
-        box = check_box(box, width, height)
-        crop, transform = crop_face(image, box, self.config.image_size)
-        return self._encode_crop(image, crop, transform)
-
-    def _find_face(self, image: Tensor) -> tuple[float, float, float, float]:
-        height, width = image.shape[-2:]
-        boxes = self.detect_faces(image)
-        if not boxes:
-            raise FaceNotFoundError(
-                f"No face was found in the portrait of {width}x{height} pixels. Use a picture with one face seen "
-                "from the front, or give the face's box (left, top, right, bottom) yourself."
-            )
-        if len(boxes) > 1:
-            logger.warning("%d faces were found; the largest is used. Give a box to choose another.", len(boxes))
-        left, top, right, bottom = boxes[0]
-        if right - left < MIN_FACE_PIXELS:
-            raise FaceTooSmallError(
-                f"The largest face is {right - left:.0f} pixels wide; at least {MIN_FACE_PIXELS} are needed. "
-                "Use a larger or closer picture."
-            )
-        return boxes[0]
-
-    def _encode_crop(self, image: Tensor, crop: Tensor, transform: CropTransform) -> Reference:
-        signed = (crop * 2 - 1)[None].to(self.device)
-        reading = self.model.face_network(signed)
-        motion = self.model.motion_codec.encode(_at(signed, 128)[:, None], reading.landmarks[:, None])
-        return Reference(
-            image=image,
-            crop=crop,
-            transform=transform,
-            latents=self.model.vae.encode(signed),
-            landmarks=reading.landmarks[0],
-            pose=reading.pose[0],
-            values=reading.values[0],
-            image_tokens=self.model.image_encoder(signed),
-            motion_tokens=motion.map(lambda stream: stream[:, 0]),
-        )
-
-    @torch.no_grad()
-    def embed_audio(
-        self, waveform: Tensor, sample_rate: int, fps: float | None = None, *, allow_silent: bool = False
-    ) -> AudioEmbedding:
-        """Encode sound: one group of tokens for each of max(1, round(T fps)) video frames.
-
-        Args:
-            waveform: [t] or [c, t] at any rate.
-            fps: frames a second, the model's by default.
-            allow_silent: accept sound that is silent throughout.
-
-        Raises:
-            AudioError, FrameRateError: for unusable sound or rates.
-        """
-        fps = float(fps or self.config.fps)
-        rate = self.config.audio_encoder.sample_rate
-        mono = to_mono_16k(waveform, sample_rate, allow_silent=allow_silent, target_rate=rate)
-        count = frame_count(mono.numel(), rate, fps)
-        encoder = self.model.audio_encoder
-        if isinstance(encoder, LogMelAudioEncoder):
-            # Windows overlap tenfold: cutting them chunk by chunk keeps an hour of speech small.
-            settings = self.config.audio_encoder
-            mels = normalize_level(log_mel(mono, rate, settings.num_mels, settings.hop_length))
-            centres = frame_centres(count, fps, rate, settings.hop_length)
-            chunks: Iterator[Tensor] = (
-                gather_windows(mels, part, settings.window_frames) for part in centres.split(AUDIO_CHUNK)
-            )
-        else:
-            chunks = iter(encoder.frame_windows(mono.to(self.device), rate, fps, count).split(AUDIO_CHUNK))
-        tokens = torch.cat([encoder(chunk.to(self.device)) for chunk in chunks])
-        return AudioEmbedding(tokens, count, fps, mono, rate)
-
     # Memory --------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -308,7 +159,7 @@ class MCDMPipeline:
         latents = self.model.vae.encode(signed)[None]
         memory = self.start_memory(reference, seed)
         landmarks = self.model.face_network(signed).landmarks
-        context = self.model.motion_codec.encode(_at(signed, 128)[None], landmarks[None])
+        context = self.model.motion_codec.encode(at_size(signed, 128)[None], landmarks[None])
         keep = self.config.present_clip_prior.context_frames
         after = memory.advanced(
             latents,
@@ -576,13 +427,6 @@ class MCDMPipeline:
             else:
                 frame = F.interpolate(frame, size=large.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
             yield paste_back(frame, reference.image, reference.transform, mask) if paste else frame
-
-
-def _at(images: Tensor, size: int) -> Tensor:
-    """Images [b, 3, h, w] at size x size."""
-    if images.shape[-1] == size and images.shape[-2] == size:
-        return images
-    return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
 def _nearest(memory: dict[str, dict[str, Tensor]], key: str) -> dict[str, Any]:
