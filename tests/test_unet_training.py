@@ -1,0 +1,174 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mcdm_core.config import TINY
+from mcdm_core.errors import MCDMError
+from mcdm_core.models.landmarks import LIDS, LIPS
+from mcdm_core.models.vae import TinyAutoencoder
+from mcdm_core.schedule import NoiseSchedule
+from mcdm_core.training.unet import (
+    Denoiser,
+    augment_archive,
+    decoded_loss,
+    denoiser_losses,
+    freeze_for_stage,
+    region_weights,
+    sample_batch,
+    sample_timesteps,
+)
+from mcdm_core.training.unet_data import LatentClips, draw_reference, read_clips
+
+NARROW = dataclasses.replace(
+    TINY,
+    clip_frames=4,
+    image_size=128,
+    vae=dataclasses.replace(TINY.vae, block_channels=(8, 8, 8), blocks_per_level=(1, 1, 1)),
+    unet=dataclasses.replace(TINY.unet, block_channels=(8, 16, 16), num_heads=2, norm_groups=4),
+    archived_clip_prior=dataclasses.replace(TINY.archived_clip_prior, width=16),
+)
+
+
+def write_shard(path, frames=12, clips=2):
+    torch.manual_seed(0)
+    base = torch.rand(68, 2) * 0.5 + 0.25
+    tensors = {}
+    for i in range(clips):
+        tensors[f"{i}/frames"] = torch.randint(0, 255, (frames, 128, 128, 3), dtype=torch.uint8)
+        tensors[f"{i}/landmarks"] = base + 0.01 * torch.randn(frames, 68, 2)
+        tensors[f"{i}/values"] = torch.rand(frames, 16)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, str(path), metadata={"clips": json.dumps([{}] * clips)})
+
+
+@pytest.fixture
+def data(tmp_path):
+    write_shard(tmp_path / "train" / "a.safetensors")
+    torch.manual_seed(1)
+    return LatentClips(read_clips([tmp_path / "train"], 8, 0), TinyAutoencoder(NARROW), NARROW)
+
+
+def test_latents_are_computed_once_and_kept_on_disk(data, tmp_path):
+    clip = data.clips[0]
+    first = data.get("latents", clip, [2, 5])
+    direct = data.vae.encode(clip.frames([2, 5])).detach()
+    torch.testing.assert_close(first, direct, atol=2e-3, rtol=2e-3)
+    assert clip.ready["latents"].sum() == 2
+    data.get("guide", clip, [1])
+    data.save(tmp_path / "cache.safetensors")
+    again = LatentClips(read_clips([tmp_path / "train"], 8, 0), data.vae, NARROW)
+    assert again.load(tmp_path / "cache.safetensors")
+    assert torch.equal(again.get("latents", again.clips[0], [2, 5]), first)
+    other = LatentClips(read_clips([tmp_path / "train"], 8, 0), TinyAutoencoder(NARROW), NARROW)
+    assert not other.load(tmp_path / "cache.safetensors")
+
+
+def test_new_shards_join_and_leave_the_others_references_alone(data, tmp_path):
+    before = [clip.reference for clip in data.clips]
+    write_shard(tmp_path / "train" / "0.safetensors", clips=1)
+    assert data.add_new([tmp_path / "train"], 8, 0) == 1 and data.add_new([tmp_path / "train"], 8, 0) == 0
+    assert [clip.reference for clip in data.clips[:2]] == before
+    ordered = read_clips([tmp_path / "train"], 8, 0)
+    assert [clip.reference for clip in ordered if clip.path.name == "a.safetensors"] == before
+
+
+def test_a_reference_has_open_eyes():
+    values = torch.zeros(50, 16)
+    values[:, 6:8] = 1.0
+    values[::2, 6:8] = 0.0
+    drawn = [draw_reference(values, np.random.default_rng(i)) % 2 for i in range(10)]
+    assert sum(drawn) <= 1
+
+
+def test_no_clips_is_an_error_that_says_what_to_do():
+    with pytest.raises(MCDMError, match="shards"):
+        LatentClips([], TinyAutoencoder(NARROW), NARROW)
+
+
+@pytest.mark.parametrize("consecutive", [False, True])
+def test_archived_frames_pair_with_target_frames(data, consecutive):
+    """With the archive undisturbed, row i is the frame a clip length before target i."""
+    frames = 4 if consecutive else 2
+    found = 0
+    for seed in range(12):
+        batch = sample_batch(data, 1, frames, np.random.default_rng(seed), motion=False, consecutive=consecutive)
+        clip, indices = batch.sources[0]
+        past = data.get("latents", clip, [i - 4 for i in indices])
+        found += torch.equal(batch.archive[0], past)
+        assert torch.equal(batch.latents[0], data.get("latents", clip, indices))
+        assert min(indices) >= 4 and max(indices) < clip.length
+        assert batch.guide.shape == (1, frames, 26, 16, 16)
+    assert found
+
+
+def test_own_samples_enter_the_archive_where_they_exist(data):
+    clip = data.clips[0]
+    data.remember(clip, [3], torch.full((1, 12, 16, 16), 7.0))
+    archive = data.archived(clip, [3, 4], own=True)
+    assert (archive[0] == 7).all()
+    assert torch.equal(archive[1], data.get("latents", clip, [4])[0])
+    assert torch.equal(data.archived(clip, [3, 4], own=False), data.get("latents", clip, [3, 4]))
+
+
+def test_weights_have_mean_one_and_favour_lips_and_lids():
+    landmarks = torch.full((1, 1, 68, 2), 0.9)
+    landmarks[:, :, LIPS] = 0.3
+    landmarks[:, :, LIDS] = 0.6
+    weight = region_weights(landmarks, 16)
+    torch.testing.assert_close(weight.mean((-2, -1)), torch.ones(1, 1, 1))
+    cell = weight[0, 0, 0]
+    assert cell[4, 4] > cell[9, 9] > cell[15, 0]
+
+
+def test_timesteps_regress_at_the_top_and_later_cover_all():
+    assert (sample_timesteps(5, True, 999) == 999).all()
+    torch.manual_seed(0)
+    drawn = sample_timesteps(4000, False, 999)
+    assert drawn.min() >= 10 and drawn.max() <= 999
+    assert 0.5 < (drawn > 870).float().mean() < 0.65 and (drawn < 200).float().mean() > 0.05
+
+
+def test_augmentation_keeps_shape_and_is_bounded():
+    latents = torch.randn(3, 12, 16, 16)
+    for seed in range(20):
+        result = augment_archive(latents, np.random.default_rng(seed))
+        assert result.shape == latents.shape and result.abs().max() < 20
+
+
+def test_the_decoded_loss_is_zero_for_the_decoder_s_own_pictures():
+    """Away from the cut's edge a cut decodes almost as the whole does; a wrong latent does not."""
+    vae = TinyAutoencoder(NARROW).eval()
+    latents, points = torch.randn(2, 12, 16, 16), torch.full((2, 68, 2), 0.5)
+    with torch.no_grad():
+        true = vae.decode(latents)
+        right, wrong = decoded_loss(vae, latents, true, points), decoded_loss(vae, latents + 1, true, points)
+    assert right < 0.4 * wrong
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_a_few_steps_lower_the_loss_of_one_batch(data, stage):
+    torch.manual_seed(2)
+    denoiser, schedule = Denoiser(NARROW), NoiseSchedule(NARROW)
+    freeze_for_stage(denoiser, stage, train_backbone=True)
+    batch = sample_batch(
+        data, 2, 4, np.random.default_rng(0), motion=False, consecutive=stage == 3, pictures=1
+    )
+    if stage == 3:
+        batch.motion = torch.randn(2, 4, 6, 32)
+    optimizer = torch.optim.AdamW([p for p in denoiser.parameters() if p.requires_grad], 3e-3)
+    history = []
+    for _ in range(12):
+        torch.manual_seed(3)
+        losses, estimate = denoiser_losses(
+            denoiser, batch, schedule, torch.tensor([999.0, 500.0]),
+            bypass_temporal=stage == 1, vae=data.vae, decode_weight=0.1,
+        )  # fmt: skip
+        optimizer.zero_grad()
+        losses["loss"].backward()
+        optimizer.step()
+        history.append(float(losses["mse"].detach()))
+    assert estimate.shape == batch.latents.shape and history[-1] < 0.9 * history[0]
