@@ -214,7 +214,7 @@ class MCDMUpscaleVideo(io.ComfyNode):
                 ),
                 io.Int.Input("frames_at_once", default=4, min=1, max=64, tooltip="Fewer need less memory."),
                 io.Int.Input(
-                    "tile", default=512, min=128, max=2048, step=64, tooltip="Tile of the upscaler, in pixels"
+                    "tile", default=512, min=128, max=2048, step=64, tooltip="Tile of the upscaler, in pixels."
                 ),
             ],
             outputs=[io.Video.Output("out_video", display_name="video", tooltip="The larger video, with its sound.")],

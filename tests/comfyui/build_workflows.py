@@ -143,7 +143,10 @@ def _begin(graph: Graph, note: str, seconds: float = 0.0) -> tuple[int, int, int
 
 def talking_portrait(g: Graph) -> None:
     """The shortest way from a portrait and a voice to a video."""
-    note = "**Talking portrait.** Press Run. Then replace *MCDM Samples* by *Load Image* and *Load Audio* with your own; only use "
+    note = (
+        "**Talking portrait.** Press Run. Then replace *MCDM Samples* by *Load Image* and *Load Audio* with "
+        "your own; only use "
+    )
     note += "faces and voices of people who agreed."
     model, _, reference, audio = _begin(g, note)
     video = g.add("MCDMSampleVideo", model=(model, 0), reference=(reference, 0), audio=(audio, 0))
@@ -153,7 +156,10 @@ def talking_portrait(g: Graph) -> None:
 
 def long_video(g: Graph) -> None:
     """A long sound; clips lie on disk as they come, and a stopped run goes on."""
-    note = "**Long video to disk.** Clips are kept under output/mcdm as they come. Stop it whenever you like, by Cancel or by closing "
+    note = (
+        "**Long video to disk.** Clips are kept under output/mcdm as they come. Stop it whenever you like, "
+        "by Cancel or by closing "
+    )
     note += "ComfyUI: with the same inputs the next Run goes on where it ended. Memory does not grow with length."
     g.note(note)
     model = g.add("MCDMLoadModel")
@@ -171,7 +177,10 @@ def long_video(g: Graph) -> None:
 
 def clip_by_clip(g: Graph) -> None:
     """Three clips, each begun from the memory of the one before."""
-    note = "**Clip by clip.** Each *Sample Clip* makes 16 frames and hands its memory to the next. Save a memory to go on another day."
+    note = (
+        "**Clip by clip.** Each *Sample Clip* makes 16 frames and hands its memory to the next. Save a "
+        "memory to go on another day."
+    )
     model, _, reference, audio = _begin(g, note, seconds=1.92)
     memory = g.add("MCDMStartMemory", model=(model, 0), reference=(reference, 0))
     motion = g.add(
@@ -207,7 +216,10 @@ def clip_by_clip(g: Graph) -> None:
 
 def head_driven(g: Graph) -> None:
     """A driver's head on the portrait; here the driver is generated first, so that nothing needs to be loaded."""
-    note = "**Head driven by a video.** The driver here is made by the left sampler; connect *Load Video* instead to use your own. Only "
+    note = (
+        "**Head driven by a video.** The driver here is made by the left sampler; connect *Load Video* "
+        "instead to use your own. Only "
+    )
     note += "the head's movement is taken; lips and expression follow the voice."
     model, _, reference, audio = _begin(g, note, seconds=2.56)
     driver = g.add(
@@ -236,7 +248,10 @@ def head_driven(g: Graph) -> None:
 
 def edited_motion(g: Graph) -> None:
     """Motion looked at and changed before it becomes pixels."""
-    note = "**Motion edited by hand.** Change the values of *Edit Motion* and run again: only what follows is computed anew."
+    note = (
+        "**Motion edited by hand.** Change the values of *Edit Motion* and run again: only what follows is "
+        "computed anew."
+    )
     model, _, reference, audio = _begin(g, note, seconds=2.56)
     motion = g.add("MCDMPredictMotion", model=(model, 0), reference=(reference, 0), audio=(audio, 0))
     edited = g.add(
@@ -265,7 +280,10 @@ def edited_motion(g: Graph) -> None:
 
 def upscaled(g: Graph) -> None:
     """Two ways to a larger picture: in memory with core nodes, and streaming for any length."""
-    note = "**Upscaled.** Above: all frames in memory through a core node (*Upscale Image By*; *Upscale Image using Model* goes into its "
+    note = (
+        "**Upscaled.** Above: all frames in memory through a core node (*Upscale Image By*; *Upscale Image "
+        "using Model* goes into its "
+    )
     note += (
         "place). Below: *Upscale Video*, a few frames at a time, for any length; connect *Load Upscale Model* to it."
     )
@@ -288,7 +306,10 @@ def upscaled(g: Graph) -> None:
 
 def continued(g: Graph) -> None:
     """A second part that goes on where an existing video ends."""
-    note = "**Continue an existing video.** The first part is made here; connect *Load Video* instead to continue your own. The reference "
+    note = (
+        "**Continue an existing video.** The first part is made here; connect *Load Video* instead to "
+        "continue your own. The reference "
+    )
     note += "must be a frame of that very video."
     model, samples, reference, audio = _begin(g, note, seconds=1.28)
     rest = g.add(

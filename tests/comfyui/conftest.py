@@ -1,7 +1,8 @@
 """A ComfyUI server for the integration tests.
 
-``COMFYUI_PATH`` names ComfyUI's repository (without it these tests are skipped), ``COMFYUI_PYTHON`` the interpreter with
-its requirements and ours (default: this one), ``COMFYUI_EXTRA_PATH`` a folder to prepend to PYTHONPATH, ``CHROMIUM`` the browser.
+``COMFYUI_PATH`` names ComfyUI's repository (without it these tests are skipped), ``COMFYUI_PYTHON`` the interpreter
+with its requirements and ours (default: this one), ``COMFYUI_EXTRA_PATH`` a folder to prepend to PYTHONPATH,
+``COMFYUI_BASE`` a folder to keep (default: a temporary one), ``CHROMIUM`` the browser.
 """
 
 from __future__ import annotations

@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-START_TIMEOUT = 240
+START_TIMEOUT = 900
+"""Seconds; 20 on an idle machine."""
 ENDS = ("execution_success", "execution_error", "execution_interrupted")
 
 
 @dataclass
 class Result:
-    """How a prompt ended: the last event's type, outputs by node, all events, binary previews and the seconds it took."""
+    """How a prompt ended: the last event's type, outputs by node, all events, number of previews, seconds."""
 
     status: str
     data: dict[str, Any]

@@ -1,7 +1,7 @@
 """Writes ``tests/data/object_info.json``: this pack's node definitions, and the core's that the templates use.
 
-Usage: ``COMFYUI_PATH=... python tests/comfyui/snapshot_schemas.py`` with the oldest supported ComfyUI. What depends on the machine
-(lists of files) is left out.
+Usage: ``COMFYUI_PATH=... python tests/comfyui/snapshot_schemas.py`` with the oldest supported ComfyUI. What depends on
+the machine (lists of files) is left out.
 """
 
 from __future__ import annotations
