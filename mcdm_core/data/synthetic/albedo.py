@@ -1,4 +1,8 @@
-"""Albedo of the skin, baked once an identity: pores, blush, lips, brows, beard, age, hairline, clothes."""
+"""Albedo of the skin, baked once an identity: pores, blush, lips, brows, beard, age, hairline, clothes.
+
+Places are those of the template (``x`` to the person's left, ``y`` backwards, ``z`` upwards), so that the same code
+paints every head; ``across`` is the distance from the midline.
+"""
 
 from __future__ import annotations
 
@@ -6,153 +10,136 @@ import math
 
 from numba import njit
 
-from .noise import JIT, gs, mixf, n3, ss
+from .head_asset import HAIR
+from .noise import JIT, bell, mix, noise, step
 
 
 @njit(**JIT)
-def hline(x, y, z, line):
-    f = math.atan2(abs(x), -(y + 0.03))
-    h = mixf(0.800, 0.790, ss(0.0, 0.75, f))
-    h = mixf(h, 0.722, ss(0.80, 1.15, f))
-    h = mixf(h, 0.742, ss(1.25, 1.6, f))
-    h = mixf(h, 0.655, ss(1.75, 2.3, f))
-    h = mixf(h, 0.625, ss(2.3, 3.1, f))
-    return h + line * (1.0 - ss(0.9, 1.4, f))
+def hair_line_height(x, y, z, shift):
+    """Height at which the hair begins at this angle around the head; ``shift`` raises it over the forehead."""
+    angle = math.atan2(abs(x), -(y + 0.03))
+    height = mix(0.800, 0.790, step(0.0, 0.75, angle))
+    height = mix(height, 0.722, step(0.80, 1.15, angle))
+    height = mix(height, 0.742, step(1.25, 1.6, angle))
+    height = mix(height, 0.655, step(1.75, 2.3, angle))
+    height = mix(height, 0.625, step(2.3, 3.1, angle))
+    return height + shift * (1.0 - step(0.9, 1.4, angle))
 
 
 @njit(**JIT)
-def bake(Rm, Mm, cov, prm, skin, lip, hair, brow, cloth, tex):
-    # prm: seed,beard,mous,bthick,bden,age,blush,collar,freck,hstyle,hline
-    seed, beard, mous, bthick, bden, age, blush, collar, freck, hst, hln = prm
-    H, W = cov.shape
-    for i in range(H):
-        for j in range(W):
-            if cov[i, j] == 0:
+def _toned(r, g, b, less_r, less_g, less_b, amount):
+    return r * (1 - less_r * amount), g * (1 - less_g * amount), b * (1 - less_b * amount)
+
+
+@njit(**JIT)
+def _over(r, g, b, colour, strength, amount):
+    """Paint ``colour`` times ``strength`` over (r, g, b)."""
+    return (
+        mix(r, colour[0] * strength, amount),
+        mix(g, colour[1] * strength, amount),
+        mix(b, colour[2] * strength, amount),
+    )
+
+
+@njit(**JIT)
+def _bare_skin(x, y, z, across, ear, skin, blush, age, freckles, seed):
+    coarse, middle = noise(x * 35 + seed, y * 35, z * 35), noise(x * 120 + seed * 2, y * 120, z * 120)
+    mottle = 0.86 + 0.16 * coarse + 0.10 * middle + 0.08 * noise(x * 500, y * 500, z * 500)
+    r, g, b = skin[0] * mottle, skin[1] * mottle, skin[2] * mottle
+    cheeks = bell(across - 0.045, 0.022) * bell(z - 0.690, 0.020)
+    nose = 0.8 * bell(x, 0.014) * bell(z - 0.695, 0.014)
+    r, g, b = _toned(r, g, b, -0.10, 0.18, 0.20, blush * min(1.0, cheeks + nose + 0.6 * ear))
+    socket = bell(across - 0.031, 0.018) * bell(z - 0.7205, 0.011) * (0.5 + 0.4 * age)
+    r, g, b = _toned(r, g, b, 0.18, 0.28, 0.26, socket)
+    crease = bell(z - 0.7395 + 9.0 * (across - 0.031) * (across - 0.031), 0.0016)
+    crease *= step(0.016, 0.02, across) * step(0.052, 0.046, across) * (y < -0.08)
+    r, g, b = _toned(r, g, b, 0.30, 0.30, 0.30, crease)
+    if freckles > 0:
+        spots = 0.35 * freckles * step(0.62, 0.8, noise(x * 330 + seed, y * 330, z * 330)) * bell(z - 0.70, 0.03)
+        r, g, b = _toned(r, g, b, 1.0, 1.0, 1.0, spots)
+    if age > 0:
+        furrows = 0.5 + 0.5 * math.sin(z * 900 + 6 * noise(x * 30, y * 30, z * 30))
+        forehead = bell(z - 0.775, 0.02) * furrows * 0.22 * step(0.07, 0.03, across)
+        fold = 0.30 * bell(across - 0.022 - 0.35 * max(0.0, 0.692 - z), 0.0022)
+        fold *= step(0.655, 0.665, z) * step(0.697, 0.688, z) * (y < -0.1)
+        r, g, b = _toned(r, g, b, 1.0, 1.0, 1.0, age * (forehead + fold))
+    return r, g, b
+
+
+@njit(**JIT)
+def _beard_cover(x, y, z, across, lip, beard, moustache, seed):
+    area = step(0.697, 0.668, z - 0.55 * max(0.0, across - 0.035)) * step(0.585, 0.60, z)
+    area *= step(0.0, -0.05, y + 0.02) * (1 - lip) * step(0.026, 0.042, across + (0.655 - z) * 1.6)
+    upper = moustache * bell(z - 0.6815, 0.006) * step(0.033, 0.026, across) * (1 - lip)
+    return min(0.9, max(area, upper) * beard * (0.45 + 0.75 * noise(x * 900 + seed, y * 900, z * 200)))
+
+
+@njit(**JIT)
+def _brow_cover(x, y, z, across, thickness, density, seed):
+    along = (across - 0.010) / 0.043
+    inside = min(1.0, max(0.0, along))
+    middle = 0.7475 + 0.0065 * math.sin(inside * 2.3) - 0.004 * max(0.0, along - 0.6)
+    ragged = (noise(x * 500 + seed, y * 500, z * 500) - 0.5) * 0.0022
+    shape = step(1.0, 0.35, abs(z - middle + ragged) / (thickness * (1.15 - 0.65 * inside)))
+    shape *= step(-0.06, 0.06, along) * step(1.08, 0.85, along)
+    strands = noise(x * 900 + z * 500 * (1 if x > 0 else -1), z * 160, seed)
+    return min(0.96, shape * density * (0.55 + 0.75 * strands))
+
+
+@njit(**JIT)
+def bake(positions, masks, cover, parameters, skin, lip, hair, brow, cloth, texture):
+    """Paint the texture of one identity.
+
+    Args:
+        positions: ``[h, w, 3]`` template positions of the texels; ``masks``: ``[h, w, 2]`` lips and ears.
+        cover: ``[h, w]`` int, 0 where no skin is.
+        parameters: noise seed, beard, moustache, brow thickness and density, age, blush, collar height, freckles,
+            hair style (-1 bald) and shift of the hairline.
+        skin, lip, hair, brow, cloth: ``[3]`` linear RGB.
+        texture: ``[h, w, 4]`` written: linear RGB, then the share of hair in [0, 1], -1 for clothes.
+    """
+    seed, beard, moustache, brow_thickness, brow_density, age, blush, collar, freckles, style, line = parameters
+    height, width = cover.shape
+    for i in range(height):
+        for j in range(width):
+            if cover[i, j] == 0:
                 continue
-            x = Rm[i, j, 0]
-            y = Rm[i, j, 1]
-            z = Rm[i, j, 2]
-            ax = abs(x)
-            lm = Mm[i, j, 0]
-            er = Mm[i, j, 1]
-            l1 = n3(x * 35 + seed, y * 35, z * 35)
-            l2 = n3(x * 120 + seed * 2, y * 120, z * 120)
-            l3 = n3(x * 500, y * 500, z * 500)
-            k = 0.86 + 0.16 * l1 + 0.10 * l2 + 0.08 * l3
-            r = skin[0] * k
-            g = skin[1] * k
-            b = skin[2] * k
-            t = blush * min(
-                1.0, gs(ax - 0.045, 0.022) * gs(z - 0.690, 0.020) + 0.8 * gs(x, 0.014) * gs(z - 0.695, 0.014) + 0.6 * er
-            )
-            r *= 1 + 0.10 * t
-            g *= 1 - 0.18 * t
-            b *= 1 - 0.20 * t
-            so = gs(ax - 0.031, 0.018) * gs(z - 0.7205, 0.011) * (0.5 + 0.4 * age)
-            r *= 1 - 0.18 * so
-            g *= 1 - 0.28 * so
-            b *= 1 - 0.26 * so
-            # upper lid crease & lash line
-            lid = (
-                gs(z - 0.7395 + 0.9 * (ax - 0.031) * (ax - 0.031) * 10.0, 0.0016)
-                * ss(0.016, 0.02, ax)
-                * ss(0.052, 0.046, ax)
-                * (y < -0.08)
-            )
-            k = 1 - 0.30 * lid
-            r *= k
-            g *= k
-            b *= k
-            if freck > 0:
-                f = 0.35 * freck * ss(0.62, 0.8, n3(x * 330 + seed, y * 330, z * 330)) * gs(z - 0.70, 0.03)
-                r *= 1 - f
-                g *= 1 - f
-                b *= 1 - f
-            if age > 0:
-                w = (
-                    age
-                    * gs(z - 0.775, 0.02)
-                    * (0.5 + 0.5 * math.sin(z * 900 + 6 * n3(x * 30, y * 30, z * 30)))
-                    * 0.22
-                    * ss(0.07, 0.03, ax)
-                )
-                # nasolabial fold + crow feet
-                nx = 0.022 + 0.35 * max(0.0, 0.692 - z)
-                w += age * 0.30 * gs(ax - nx, 0.0022) * ss(0.655, 0.665, z) * ss(0.697, 0.688, z) * (y < -0.1)
-                r *= 1 - w
-                g *= 1 - w
-                b *= 1 - w
-            k = 0.85 + 0.3 * n3(x * 700, z * 120, 0.0)
-            r = mixf(r, lip[0] * k, lm)
-            g = mixf(g, lip[1] * k, lm)
-            b = mixf(b, lip[2] * k, lm)
+            x, y, z = positions[i, j, 0], positions[i, j, 1], positions[i, j, 2]
+            across, on_lip, ear = abs(x), masks[i, j, 0], masks[i, j, 1]
+            r, g, b = _bare_skin(x, y, z, across, ear, skin, blush, age, freckles, seed)
+            r, g, b = _over(r, g, b, lip, 0.85 + 0.3 * noise(x * 700, z * 120, 0.0), on_lip)
             if beard > 0:
-                bz = (
-                    ss(0.697, 0.668, z - 0.55 * max(0.0, ax - 0.035))
-                    * ss(0.585, 0.60, z)
-                    * ss(0.0, -0.05, y + 0.02)
-                    * (1 - lm)
-                )
-                bz *= ss(0.026, 0.042, ax + (0.655 - z) * 1.6)
-                bz = max(bz, mous * gs(z - 0.6815, 0.006) * ss(0.033, 0.026, ax) * (1 - lm))
-                bd = min(0.9, bz * beard * (0.45 + 0.75 * n3(x * 900 + seed, y * 900, z * 200)))
-                r = mixf(r, hair[0] * 0.8, bd)
-                g = mixf(g, hair[1] * 0.8, bd)
-                b = mixf(b, hair[2] * 0.8, bd)
-            bt = (ax - 0.010) / 0.043
-            bc = min(1.0, max(0.0, bt))
-            zc = 0.7475 + 0.0065 * math.sin(bc * 2.3) - 0.004 * max(0.0, bt - 0.6)
-            th = bthick * (1.15 - 0.65 * bc)
+                r, g, b = _over(r, g, b, hair, 0.8, _beard_cover(x, y, z, across, on_lip, beard, moustache, seed))
             if y < -0.08:
-                bm = (
-                    ss(1.0, 0.35, abs(z - zc + (n3(x * 500 + seed, y * 500, z * 500) - 0.5) * 0.0022) / th)
-                    * ss(-0.06, 0.06, bt)
-                    * ss(1.08, 0.85, bt)
-                )
-                st = n3(x * 900 + z * 500 * (1 if x > 0 else -1), z * 160, seed)
-                m = min(0.96, bm * bden * (0.55 + 0.75 * st))
-                r = mixf(r, brow[0], m)
-                g = mixf(g, brow[1], m)
-                b = mixf(b, brow[2], m)
-            hm = 0.0
-            if hst > -0.5:
-                hm = ss(
-                    -0.010,
-                    0.012,
-                    z
-                    - hline(x, y, z, hln)
-                    + (n3(x * 140 + seed, y * 140, z * 25) - 0.5) * 0.014
-                    + (n3(x * 60 + seed, y * 60, z * 60) - 0.5) * 0.012,
-                ) * (1 - min(1.0, er))
-                r = mixf(r, hair[0] * 0.9, hm * 0.9)
-                g = mixf(g, hair[1] * 0.9, hm * 0.9)
-                b = mixf(b, hair[2] * 0.9, hm * 0.9)
-            ao = mixf(0.55, 1.0, ss(0.52, 0.60, z + 0.6 * max(0.0, -y - 0.09))) * (
-                1 - 0.35 * gs(ax - 0.019, 0.008) * gs(z - 0.726, 0.008)
-            )
-            dd = math.sqrt(x * x + (y + 0.01) * (y + 0.01))
-            cz = collar - 0.040 + 1.15 * max(0.0, dd - 0.066)
-            cl = 0.0
-            if z < cz and z < 0.592:
-                k = 0.8 + 0.3 * n3(x * 200, y * 200, z * 200) - 0.25 * ss(0.006, 0.0, cz - z)
-                r = cloth[0] * k
-                g = cloth[1] * k
-                b = cloth[2] * k
-                cl = 1.0
-            tex[i, j, 0] = r * ao
-            tex[i, j, 1] = g * ao
-            tex[i, j, 2] = b * ao
-            tex[i, j, 3] = hm if cl == 0 else -1.0
+                r, g, b = _over(r, g, b, brow, 1.0, _brow_cover(x, y, z, across, brow_thickness, brow_density, seed))
+            scalp = 0.0
+            if style > -0.5:
+                ragged = (noise(x * 140 + seed, y * 140, z * 25) - 0.5) * 0.014
+                ragged += (noise(x * 60 + seed, y * 60, z * 60) - 0.5) * 0.012
+                above = z - hair_line_height(x, y, z, line) + ragged
+                scalp = step(-0.010, 0.012, above) * (1 - min(1.0, ear))
+                r, g, b = _over(r, g, b, hair, 0.9, scalp * 0.9)
+            under_chin = mix(0.55, 1.0, step(0.52, 0.60, z + 0.6 * max(0.0, -y - 0.09)))
+            eye_corner = 1 - 0.35 * bell(across - 0.019, 0.008) * bell(z - 0.726, 0.008)
+            hem = collar - 0.040 + 1.15 * max(0.0, math.sqrt(x * x + (y + 0.01) * (y + 0.01)) - 0.066)
+            if z < hem and z < 0.592:
+                weave = 0.8 + 0.3 * noise(x * 200, y * 200, z * 200) - 0.25 * step(0.006, 0.0, hem - z)
+                r, g, b = cloth[0] * weave, cloth[1] * weave, cloth[2] * weave
+                scalp = -1.0
+            texture[i, j, 0] = r * under_chin * eye_corner
+            texture[i, j, 1] = g * under_chin * eye_corner
+            texture[i, j, 2] = b * under_chin * eye_corner
+            texture[i, j, 3] = scalp
 
 
 @njit(**JIT)
-def hairoff(T, er, part, line, thick, seed, out):
-    for i in range(T.shape[0]):
-        x = T[i, 0]
-        y = T[i, 1]
-        z = T[i, 2]
-        if part[i] == 7:
-            out[i] = 0.0
+def hair_lift(positions, ears, parts, line, thickness, seed, lift):
+    """How far the hair shell stands off the scalp, ``lift`` ``[n]`` written; nothing at the helper for long hair."""
+    for i in range(positions.shape[0]):
+        x, y, z = positions[i, 0], positions[i, 1], positions[i, 2]
+        if parts[i] == HAIR:
+            lift[i] = 0.0
             continue
-        t = ss(-0.004, 0.05, z - hline(x, y, z, line))
-        out[i] = (thick * t * (1 - er[i]) + 0.0012) * (0.8 + 0.5 * n3(x * 25 + seed, y * 25, z * 25))
+        above = step(-0.004, 0.05, z - hair_line_height(x, y, z, line))
+        uneven = 0.8 + 0.5 * noise(x * 25 + seed, y * 25, z * 25)
+        lift[i] = (thickness * above * (1 - ears[i]) + 0.0012) * uneven

@@ -10,8 +10,8 @@ import dataclasses
 
 import numpy as np
 
-from .head_asset import EYE, SKIN, HeadAsset
-from .landmark_points import lip_sides
+from .head_asset import EYE, MOUTH, SKIN, HeadAsset
+from .landmark_points import above_mouth, lip_sides
 
 _SKIN_TONES = np.array(
     [
@@ -233,10 +233,8 @@ def close_lips(asset: HeadAsset, vertices: np.ndarray, overlap: float = 0.0004) 
     amount *= np.clip((0.034 - np.abs(rest[:, 0])) / 0.010, 0, 1)
     height = rest[:, 2] - np.interp(rest[:, 0], columns, seam)
     fade = np.exp(-((height / 0.011) ** 2)) * np.clip((-0.105 - rest[:, 1]) / 0.02, 0, 1)
-    jaw = asset.action_shapes[asset.action("jawOpen")][:, 2]
-    limit = np.interp(np.abs(rest[:, 0]), [0.0, 0.010, 0.018, 0.026], [-0.010, -0.010, -0.012, -0.0122])
-    direction = np.where(jaw > limit, -1.0, 1.0)
-    moves = (asset.vertex_part == SKIN) | (asset.vertex_part == 5)
+    direction = np.where(above_mouth(asset), -1.0, 1.0)
+    moves = (asset.vertex_part == SKIN) | (asset.vertex_part == MOUTH)
     closed = vertices.copy()
     closed[:, 2] += np.where(moves, direction * amount * fade, 0.0).astype(np.float32)
     return closed

@@ -40,7 +40,7 @@ _SIDE_SPOTS: dict[int, tuple[float, float, float]] = {
 
 def landmark_vertices(asset: HeadAsset) -> np.ndarray:
     """Vertex index of each of the 68 landmarks, ``[68]`` int64."""
-    points, jaw = asset.template, asset.action_shapes[asset.action("jawOpen")][:, 2]
+    points = asset.template
     skin = asset.vertex_part == SKIN
     found = np.full(NUM_LANDMARKS, -1, dtype=np.int64)
 
@@ -52,7 +52,7 @@ def landmark_vertices(asset: HeadAsset) -> np.ndarray:
     for index, spot in _SIDE_SPOTS.items():
         found[index] = _nearest(points, skin, spot)
 
-    _find_lips(asset, found, skin, jaw)
+    _find_lips(asset, found, skin)
     _find_lids(asset, found)
     _mirror_rest(points, found, skin)
     return found
@@ -67,16 +67,21 @@ def _nearest(points: np.ndarray, allowed: np.ndarray, spot: tuple[float | None, 
     return int(candidates[np.argmin(((points[candidates][:, axes] - target) ** 2).sum(axis=1))])
 
 
+def above_mouth(asset: HeadAsset) -> np.ndarray:
+    """Mask ``[n]`` of what stays with the upper lip: the jaw carries the rest, and corners follow it in part."""
+    jaw = asset.action_shapes[asset.action("jawOpen")][:, 2]
+    across = np.abs(asset.template[:, 0])
+    return jaw > np.interp(across, [0.0, 0.010, 0.018, 0.026], [-0.010, -0.010, -0.012, -0.0122])
+
+
 def lip_sides(asset: HeadAsset) -> tuple[np.ndarray, np.ndarray]:
     """Masks ``[n]`` of the visible red of the upper and of the lower lip."""
-    points, jaw = asset.template, asset.action_shapes[asset.action("jawOpen")][:, 2]
-    red = (asset.vertex_part == SKIN) & (asset.lip_mask > 0.5) & (points[:, 1] < -0.12)
-    # The jaw carries the lower lip; the upper one follows it only towards the corners.
-    limit = np.interp(np.abs(points[:, 0]), [0.0, 0.010, 0.018, 0.026], [-0.010, -0.010, -0.012, -0.0122])
-    return red & (jaw > limit), red & (jaw <= limit)
+    red = (asset.vertex_part == SKIN) & (asset.lip_mask > 0.5) & (asset.template[:, 1] < -0.12)
+    upper = above_mouth(asset)
+    return red & upper, red & ~upper
 
 
-def _find_lips(asset: HeadAsset, found: np.ndarray, skin: np.ndarray, jaw: np.ndarray) -> None:
+def _find_lips(asset: HeadAsset, found: np.ndarray, skin: np.ndarray) -> None:
     points = asset.template
     upper, lower = lip_sides(asset)
 

@@ -7,146 +7,151 @@ import math
 import numpy as np
 from numba import njit
 
-from .noise import JIT, n3, ss
+from .head_asset import HAIR, LASH, SKIN
+from .noise import JIT, noise, step
+
+BODY_PASS, HAIR_PASS, ATLAS_PASS = 0, 1, 2
 
 
 @njit(**JIT)
-def raster(S, tris, tpart, shell, UV, R, tex, hp, seed, size, zb, tid, bu, bv, base):
-    TH, TW = tex.shape[:2]
-    for t in range(tris.shape[0]):
-        a = tris[t, 0]
-        b = tris[t, 1]
-        c = tris[t, 2]
-        p = tpart[t]
-        x0 = S[a, 0]
-        y0 = S[a, 1]
-        x1 = S[b, 0]
-        y1 = S[b, 1]
-        x2 = S[c, 0]
-        y2 = S[c, 1]
-        ar = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
-        if ar == 0:
-            continue
-        if p == 0 and shell == 0 and ar > 0:
-            continue  # back faces
-        xa = max(0, int(math.ceil(min(x0, x1, x2) - 0.5)))
-        xb = min(size - 1, int(math.floor(max(x0, x1, x2) - 0.5)))
-        ya = max(0, int(math.ceil(min(y0, y1, y2) - 0.5)))
-        yb = min(size - 1, int(math.floor(max(y0, y1, y2) - 0.5)))
-        if xa > xb or ya > yb:
-            continue
-        ia = 1.0 / ar
-        for yy in range(ya, yb + 1):
-            py = yy + 0.5
-            for xx in range(xa, xb + 1):
-                px = xx + 0.5
-                w1 = ((px - x0) * (y2 - y0) - (x2 - x0) * (py - y0)) * ia
-                w2 = ((x1 - x0) * (py - y0) - (px - x0) * (y1 - y0)) * ia
+def _interpolate(values, a, b, c, w0, w1, w2, axis):
+    """One coordinate of a vertex attribute inside triangle (a, b, c)."""
+    return w0 * values[a, axis] + w1 * values[b, axis] + w2 * values[c, axis]
+
+
+@njit(**JIT)
+def _see_through(part, mode, a, b, c, w0, w1, w2, uv, rest, texture, hair_length, seed):
+    """Whether a pixel of hair or lashes falls between the strands."""
+    if part != HAIR and part != LASH and mode != HAIR_PASS:
+        return False
+    x = _interpolate(rest, a, b, c, w0, w1, w2, 0)
+    y = _interpolate(rest, a, b, c, w0, w1, w2, 1)
+    z = _interpolate(rest, a, b, c, w0, w1, w2, 2)
+    if mode == HAIR_PASS and part != HAIR:
+        # The scalp as a shell: its edge dissolves into strands.
+        height, width = texture.shape[:2]
+        row = min(height - 1, max(0, int(_interpolate(uv, a, b, c, w0, w1, w2, 1) * height)))
+        column = min(width - 1, max(0, int(_interpolate(uv, a, b, c, w0, w1, w2, 0) * width)))
+        return texture[row, column, 3] < 0.30 + 0.45 * noise(x * 700, y * 700, z * 90)
+    if part == HAIR:
+        in_face = y < -0.115 and z < 0.80
+        return in_face or z < hair_length + 0.05 * noise(x * 60 + seed, y * 60, 0.0)
+    # Only the upper lashes: the full lash mesh draws black rings.
+    return z < 0.7275 or noise(x * 1100, 0.0, 0.0) < 0.40 + 0.9 * step(-0.1335, -0.142, y)
+
+
+@njit(**JIT)
+def rasterize(
+    screen, triangles, parts, mode, uv, rest, texture, hair_length, seed, size, depth, owner, weight_b, weight_c, base
+):  # fmt: skip
+    """Draw triangles into the depth buffer.
+
+    Args:
+        screen: ``[n, 3]`` x, y in pixels and depth of the vertices.
+        triangles: ``[m, 3]``; ``parts``: ``[m]``.
+        mode: :data:`BODY_PASS`, :data:`HAIR_PASS` (the scalp shell and long hair) or :data:`ATLAS_PASS` (no test).
+        uv: ``[n, 2]``; ``rest``: ``[n, 3]`` template positions; ``texture``: ``[h, w, 4]``, the last channel hair.
+        depth, owner, weight_b, weight_c: ``[size, size]`` buffers: depth, ``base`` plus the triangle's number, and the
+            barycentric weights of its second and third corner.
+    """
+    for t in range(triangles.shape[0]):
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        part = parts[t]
+        ax, ay, bx, by, cx, cy = screen[a, 0], screen[a, 1], screen[b, 0], screen[b, 1], screen[c, 0], screen[c, 1]
+        area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+        if area == 0 or (part == SKIN and mode == BODY_PASS and area > 0):
+            continue  # nothing to see, or the skin's back
+        left = max(0, int(math.ceil(min(ax, bx, cx) - 0.5)))
+        right = min(size - 1, int(math.floor(max(ax, bx, cx) - 0.5)))
+        top = max(0, int(math.ceil(min(ay, by, cy) - 0.5)))
+        bottom = min(size - 1, int(math.floor(max(ay, by, cy) - 0.5)))
+        inverse = 1.0 / area
+        for row in range(top, bottom + 1):
+            y = row + 0.5
+            for column in range(left, right + 1):
+                x = column + 0.5
+                w1 = ((x - ax) * (cy - ay) - (cx - ax) * (y - ay)) * inverse
+                w2 = ((bx - ax) * (y - ay) - (x - ax) * (by - ay)) * inverse
                 w0 = 1 - w1 - w2
                 if w0 < 0 or w1 < 0 or w2 < 0:
                     continue
-                z = w0 * S[a, 2] + w1 * S[b, 2] + w2 * S[c, 2]
-                if z >= zb[yy, xx]:
+                z = w0 * screen[a, 2] + w1 * screen[b, 2] + w2 * screen[c, 2]
+                if z >= depth[row, column]:
                     continue
-                if shell == 1 and p != 7:
-                    u = w0 * UV[a, 0] + w1 * UV[b, 0] + w2 * UV[c, 0]
-                    v = w0 * UV[a, 1] + w1 * UV[b, 1] + w2 * UV[c, 1]
-                    if tex[min(TH - 1, max(0, int(v * TH))), min(TW - 1, max(0, int(u * TW))), 3] < 0.30 + 0.45 * n3(
-                        (w0 * R[a, 0] + w1 * R[b, 0] + w2 * R[c, 0]) * 700,
-                        (w0 * R[a, 1] + w1 * R[b, 1] + w2 * R[c, 1]) * 700,
-                        (w0 * R[a, 2] + w1 * R[b, 2] + w2 * R[c, 2]) * 90,
-                    ):
-                        continue
-                elif p == 7:
-                    rx = w0 * R[a, 0] + w1 * R[b, 0] + w2 * R[c, 0]
-                    ry = w0 * R[a, 1] + w1 * R[b, 1] + w2 * R[c, 1]
-                    rz = w0 * R[a, 2] + w1 * R[b, 2] + w2 * R[c, 2]
-                    if rz < hp[3] + 0.05 * n3(rx * 60 + seed, ry * 60, 0.0) or (ry < -0.115 and rz < 0.80):
-                        continue
-                elif p == 4:
-                    rx = w0 * R[a, 0] + w1 * R[b, 0] + w2 * R[c, 0]
-                    ry = w0 * R[a, 1] + w1 * R[b, 1] + w2 * R[c, 1]
-                    rz = w0 * R[a, 2] + w1 * R[b, 2] + w2 * R[c, 2]
-                    if rz < 0.7275 or n3(rx * 1100, 0.0, 0.0) < 0.40 + 0.9 * ss(-0.1335, -0.142, ry):
-                        continue
-                zb[yy, xx] = z
-                tid[yy, xx] = t + base
-                bu[yy, xx] = w1
-                bv[yy, xx] = w2
+                if mode != ATLAS_PASS and _see_through(
+                    part, mode, a, b, c, w0, w1, w2, uv, rest, texture, hair_length, seed
+                ):
+                    continue
+                depth[row, column] = z
+                owner[row, column] = t + base
+                weight_b[row, column] = w1
+                weight_c[row, column] = w2
 
 
 @njit(**JIT)
-def depth(S, tris, size, zb):
-    for t in range(tris.shape[0]):
-        a = tris[t, 0]
-        b = tris[t, 1]
-        c = tris[t, 2]
-        x0 = S[a, 0]
-        y0 = S[a, 1]
-        x1 = S[b, 0]
-        y1 = S[b, 1]
-        x2 = S[c, 0]
-        y2 = S[c, 1]
-        ar = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
-        if ar == 0:
+def depth_map(screen, triangles, size, depth):
+    """Depth alone, for the shadow map: ``screen`` ``[n, 3]``, ``triangles`` ``[m, 3]``, ``depth`` ``[size, size]``."""
+    for t in range(triangles.shape[0]):
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        ax, ay, bx, by, cx, cy = screen[a, 0], screen[a, 1], screen[b, 0], screen[b, 1], screen[c, 0], screen[c, 1]
+        area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+        if area == 0:
             continue
-        xa = max(0, int(math.ceil(min(x0, x1, x2) - 0.5)))
-        xb = min(size - 1, int(math.floor(max(x0, x1, x2) - 0.5)))
-        ya = max(0, int(math.ceil(min(y0, y1, y2) - 0.5)))
-        yb = min(size - 1, int(math.floor(max(y0, y1, y2) - 0.5)))
-        ia = 1.0 / ar
-        for yy in range(ya, yb + 1):
-            for xx in range(xa, xb + 1):
-                px = xx + 0.5
-                py = yy + 0.5
-                w1 = ((px - x0) * (y2 - y0) - (x2 - x0) * (py - y0)) * ia
-                w2 = ((x1 - x0) * (py - y0) - (px - x0) * (y1 - y0)) * ia
+        left = max(0, int(math.ceil(min(ax, bx, cx) - 0.5)))
+        right = min(size - 1, int(math.floor(max(ax, bx, cx) - 0.5)))
+        top = max(0, int(math.ceil(min(ay, by, cy) - 0.5)))
+        bottom = min(size - 1, int(math.floor(max(ay, by, cy) - 0.5)))
+        inverse = 1.0 / area
+        for row in range(top, bottom + 1):
+            y = row + 0.5
+            for column in range(left, right + 1):
+                x = column + 0.5
+                w1 = ((x - ax) * (cy - ay) - (cx - ax) * (y - ay)) * inverse
+                w2 = ((bx - ax) * (y - ay) - (x - ax) * (by - ay)) * inverse
                 if w1 < 0 or w2 < 0 or w1 + w2 > 1:
                     continue
-                z = (1 - w1 - w2) * S[a, 2] + w1 * S[b, 2] + w2 * S[c, 2]
-                if z < zb[yy, xx]:
-                    zb[yy, xx] = z
+                z = (1 - w1 - w2) * screen[a, 2] + w1 * screen[b, 2] + w2 * screen[c, 2]
+                if z < depth[row, column]:
+                    depth[row, column] = z
 
 
 @njit(**JIT)
-def vnorm(V, tris, vm, nv, out):
-    acc = np.zeros((nv, 3), np.float32)
-    for t in range(tris.shape[0]):
-        a = tris[t, 0]
-        b = tris[t, 1]
-        c = tris[t, 2]
-        ex = V[b, 0] - V[a, 0]
-        ey = V[b, 1] - V[a, 1]
-        ez = V[b, 2] - V[a, 2]
-        fx = V[c, 0] - V[a, 0]
-        fy = V[c, 1] - V[a, 1]
-        fz = V[c, 2] - V[a, 2]
-        x = ey * fz - ez * fy
-        y = ez * fx - ex * fz
-        z = ex * fy - ey * fx
-        for k in (vm[a], vm[b], vm[c]):
-            acc[k, 0] += x
-            acc[k, 1] += y
-            acc[k, 2] += z
-    for i in range(vm.shape[0]):
-        k = vm[i]
-        q = 1 / math.sqrt(acc[k, 0] ** 2 + acc[k, 1] ** 2 + acc[k, 2] ** 2 + 1e-20)
-        out[i, 0] = acc[k, 0] * q
-        out[i, 1] = acc[k, 1] * q
-        out[i, 2] = acc[k, 2] * q
+def vertex_normals(points, triangles, merged, num_merged, normals):
+    """Unit normals ``[n, 3]`` of ``points`` ``[n, 3]``; vertices with the same ``merged`` number ``[n]`` share one."""
+    total = np.zeros((num_merged, 3), np.float32)
+    for t in range(triangles.shape[0]):
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        ex, ey, ez = points[b, 0] - points[a, 0], points[b, 1] - points[a, 1], points[b, 2] - points[a, 2]
+        fx, fy, fz = points[c, 0] - points[a, 0], points[c, 1] - points[a, 1], points[c, 2] - points[a, 2]
+        x, y, z = ey * fz - ez * fy, ez * fx - ex * fz, ex * fy - ey * fx
+        for k in (merged[a], merged[b], merged[c]):
+            total[k, 0] += x
+            total[k, 1] += y
+            total[k, 2] += z
+    for i in range(merged.shape[0]):
+        k = merged[i]
+        scale = 1 / math.sqrt(total[k, 0] ** 2 + total[k, 1] ** 2 + total[k, 2] ** 2 + 1e-20)
+        normals[i, 0] = total[k, 0] * scale
+        normals[i, 1] = total[k, 1] * scale
+        normals[i, 2] = total[k, 2] * scale
 
 
 @njit(**JIT)
-def finish(rgb, al, bg, out, k, noise, amp):
-    n = out.shape[0]
-    for i in range(n):
-        for j in range(n):
-            for c in range(3):
-                s = 0.0
-                for a in range(k):
-                    for b in range(k):
-                        y = i * k + a
-                        x = j * k + b
-                        s += rgb[y, x, c] if al[y, x] else bg[y, x, c]
-                s = max(0.0, s / (k * k)) ** (1 / 2.2) * 255 + noise[i, j, c] * amp
-                out[i, j, c] = 0 if s < 0 else (255 if s > 255 else int(s + 0.5))
+def resolve(colour, covered, background, picture, factor, grain, strength):
+    """Average ``factor`` squared samples, put the background behind, encode as sRGB-like bytes with sensor noise.
+
+    Args:
+        colour, background: ``[n f, n f, 3]`` linear RGB; ``covered``: ``[n f, n f]``.
+        picture: ``[n, n, 3]`` uint8, written; ``grain``: ``[n, n, 3]`` unit noise; ``strength`` in grey levels.
+    """
+    side = picture.shape[0]
+    for i in range(side):
+        for j in range(side):
+            for channel in range(3):
+                total = 0.0
+                for a in range(factor):
+                    for b in range(factor):
+                        y, x = i * factor + a, j * factor + b
+                        total += colour[y, x, channel] if covered[y, x] else background[y, x, channel]
+                value = max(0.0, total / (factor * factor)) ** (1 / 2.2) * 255 + grain[i, j, channel] * strength
+                picture[i, j, channel] = 0 if value < 0 else (255 if value > 255 else int(value + 0.5))

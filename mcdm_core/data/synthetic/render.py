@@ -1,6 +1,6 @@
 """Render synthetic clips into shards, with several processes; can be stopped and started again.
 
-python -m mcdm_core.data.synthetic.render OUTPUT --clips 700 --split train --seed 0 --workers 2
+Command: `python -m mcdm_core.data.synthetic.render OUTPUT --clips 700 --split train --seed 0 --workers 2`
 """
 
 from __future__ import annotations
@@ -97,11 +97,12 @@ def _render_shard(job: tuple[Path, int, str, range, Path | str | None]) -> tuple
             _MAKERS[key] = ClipMaker(load_head_asset(asset_path))
         for index in indices:
             clip = _MAKERS[key].make(seed, split, index)
-            writer.add(_tensors(clip), clip.info)
+            writer.add(clip_tensors(clip), clip.info)
     return path, len(indices) * CLIP_FRAMES
 
 
-def _tensors(clip: Clip) -> dict[str, object]:
+def clip_tensors(clip: Clip) -> dict[str, object]:
+    """The arrays of a clip under the names they have in a shard."""
     return {name: getattr(clip, name) for name in _TENSORS}
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .albedo import bake, hairoff
-from .head_asset import HAIR, SKIN, HeadAsset
+from .albedo import bake, hair_lift
+from .head_asset import EYE, HAIR, SKIN, HeadAsset
 from .identity import Identity
-from .raster import depth, finish, raster
+from .raster import ATLAS_PASS, BODY_PASS, HAIR_PASS, depth_map, rasterize, resolve
 from .rig import Rig, hair_shell, skin_triangles
 from .scene import Camera, Light
-from .shading import shade2
+from .shading import shade
 
 _ATLAS = (640, 1024)
 _HAIR_OFFSET = 1 << 20
@@ -45,7 +45,7 @@ class Renderer:
         self._shadow_triangles = skin_triangles(asset)
         self._shell = hair_shell(asset)
         self._eye_centres = _f32(
-            [rest[(asset.vertex_part == 1) & (rest[:, 0] * side > 0)].mean(axis=0) for side in (1, -1)]
+            [rest[(asset.vertex_part == EYE) & (rest[:, 0] * side > 0)].mean(axis=0) for side in (1, -1)]
         )
         self._atlas = self._make_atlas()
 
@@ -62,10 +62,9 @@ class Renderer:
         triangles = np.ascontiguousarray(triangles[np.ptp(self._uv[triangles][:, :, 0], axis=1) < 0.4])
         zbuffer, owner = np.full((side, side), 1e9, np.float32), np.full((side, side), -1, np.int32)
         u, v = np.zeros((side, side), np.float32), np.zeros((side, side), np.float32)
-        none, parts = np.zeros((2, 2, 4), np.float32), np.full(len(triangles), 8, np.int32)
-        raster(
-            screen, triangles, parts, 2, self._uv, _f32(rest), none, np.zeros(4, np.float32), 0.0, side,
-            zbuffer, owner, u, v, 0,
+        none, parts = np.zeros((2, 2, 4), np.float32), np.full(len(triangles), SKIN, np.int32)
+        rasterize(
+            screen, triangles, parts, ATLAS_PASS, self._uv, _f32(rest), none, 0.0, 0.0, side, zbuffer, owner, u, v, 0
         )  # fmt: skip
         owner, u, v = owner[:height, :width], u[:height, :width, None], v[:height, :width, None]
         corners = triangles[np.maximum(owner, 0)]
@@ -102,12 +101,11 @@ class Renderer:
         self._hair = (shell, shell_part)
         self._every = np.concatenate([self._body[0], shell]), np.concatenate([self._body[1], shell_part])
         lift = np.zeros(len(self.asset.template), np.float32)
-        hairoff(
-            _f32(self.asset.template), self._masks[:, 1].copy(), _f32(self.asset.vertex_part),
+        hair_lift(
+            _f32(self.asset.template), self._masks[:, 1].copy(), self.asset.vertex_part,
             person.hair_line, person.hair_thickness, person.noise_seed, lift,
         )  # fmt: skip
         self._lift = np.concatenate([lift, np.zeros(extra, np.float32)])[:, None]
-        self._strands = _f32([0, 0, 0, person.hair_length])
         self._shadow_matrix = self._make_shadow_matrix(light.key_direction, person)
 
     def _bake(self, person: Identity) -> np.ndarray:
@@ -143,31 +141,28 @@ class Renderer:
         buffers = (size, self._depth, self._triangle, self._u, self._v)
         rest, seed = self._rig.template, person.noise_seed
         body, body_part = self._body
-        raster(
-            self._camera.project(vertices, size), body, body_part, 0, self._all_uv, rest, self._texture,
-            self._strands, seed, *buffers, 0,
-        )  # fmt: skip
+        surface = (self._all_uv, rest, self._texture, person.hair_length, seed)
+        screen = self._camera.project(vertices, size)
+        rasterize(screen, body, body_part, BODY_PASS, *surface, *buffers, 0)
         if person.hair_style >= 0:
             shell, shell_part = self._hair
             raised = self._camera.project(vertices + normals * self._lift, size)
-            raster(
-                raised, shell, shell_part, 1, self._all_uv, rest, self._texture, self._strands, seed,
-                *buffers, _HAIR_OFFSET,
-            )  # fmt: skip
+            rasterize(raised, shell, shell_part, HAIR_PASS, *surface, *buffers, _HAIR_OFFSET)
+            # Shell triangles come after those of the body in the list that is shaded.
             hair = self._triangle >= _HAIR_OFFSET
             self._triangle[hair] -= _HAIR_OFFSET - len(body)
         in_light = _f32(vertices @ self._shadow_matrix[:, :3].T + self._shadow_matrix[:, 3])
-        depth(in_light, self._shadow_triangles, self.shadow_size, self._shadow)
+        depth_map(in_light, self._shadow_triangles, self.shadow_size, self._shadow)
         light, (triangles, parts) = self._light, self._every
-        shade2(
-            size, self._triangle, self._u, self._v, triangles, parts, len(body), vertices, normals, rest,
-            self._all_uv, self._all_masks, self._texture, self._shadow_matrix, self._shadow,
+        shade(
+            self._triangle, self._u, self._v, triangles, parts, len(body), vertices, normals, rest,
+            self._all_uv, self._all_masks, self._texture, self._shadow_matrix, self._shadow, float(light.shadow),
             _f32(person.skin), _f32(person.hair), _f32(person.iris), _f32(person.glasses_colour),
-            _f32(self._camera.position), _f32(light.key_direction), _f32(light.key_colour),
-            _f32(light.fill_direction), _f32(light.fill_colour), _f32(light.sky), _f32(light.ground),
-            float(light.exposure), float(light.shadow), self._eye_centres, seed, self._colour, self._covered,
+            self._eye_centres, seed, _f32(self._camera.position),
+            _f32(light.key_direction), _f32(light.key_colour), _f32(light.fill_direction), _f32(light.fill_colour),
+            _f32(light.sky), _f32(light.ground), float(light.exposure), self._colour, self._covered,
         )  # fmt: skip
-        noise = self._noise[self._count % len(self._noise)]
+        grain = self._noise[self._count % len(self._noise)]
         self._count += 1
-        finish(self._colour, self._covered, self._background, self._picture, size // self.output, noise, self._grain)
+        resolve(self._colour, self._covered, self._background, self._picture, size // self.output, grain, self._grain)
         return self._picture.copy()

@@ -8,10 +8,10 @@ from ...models.landmarks import LIDS
 from .head_asset import HAIR, SKIN, HeadAsset
 from .identity import Identity
 from .landmark_points import landmark_vertices
-from .raster import vnorm
+from .materials import GLASSES
+from .raster import vertex_normals
 from .scene import Camera, rotation
 
-GLASSES = 8
 _RING = 28
 _EYE_CHIN_HEIGHT = 0.118
 
@@ -77,7 +77,7 @@ class Rig:
         turned = (points - self._pivot) @ turn.T + self._pivot + head[3:]
         points = (points + self._follow * (turned - points)).astype(np.float32)
         normals = np.empty((len(self.asset.template), 3), np.float32)
-        vnorm(points[: len(normals)], self.asset.triangles, self._merged, self._num_merged, normals)
+        vertex_normals(points[: len(normals)], self.asset.triangles, self._merged, self._num_merged, normals)
         if len(self._extra):
             forward = np.broadcast_to(turn @ np.array([0, -1.0, 0]), self._extra.shape)
             normals = np.concatenate([normals, forward.astype(np.float32)])

@@ -10,6 +10,8 @@ import ctypes
 import ctypes.util
 import dataclasses
 import functools
+import json
+import os
 
 import numpy as np
 
@@ -123,6 +125,37 @@ def _engine() -> _Espeak:
     return _Espeak()
 
 
+def _say_afresh(*request: object) -> tuple[np.ndarray, list[Phoneme]]:
+    """Speak in a forked copy of this process, whose library has not spoken yet.
+
+    espeak-ng keeps the phase of its pitch flutter from one utterance to the next and cannot be started twice, so the
+    same text would sound different depending on what was said before. Without fork (Windows) it does.
+    """
+    engine = _engine()
+    if not hasattr(os, "fork"):
+        return engine.say(*request)
+    source, sink = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(source)
+        with os.fdopen(sink, "wb") as stream:
+            try:
+                audio, phonemes = engine.say(*request)
+                head = {"phonemes": [dataclasses.astuple(p) for p in phonemes]}
+            except Exception as error:  # reported by the parent
+                audio, head = np.zeros(0, np.float32), {"error": str(error)}
+            stream.write(json.dumps(head).encode() + b"\n" + audio.tobytes())
+        os._exit(0)
+    os.close(sink)
+    with os.fdopen(source, "rb") as stream:
+        head, _, data = stream.read().partition(b"\n")
+    os.waitpid(child, 0)
+    answer = json.loads(head) if head else {"error": "espeak-ng stopped while speaking"}
+    if "error" in answer:
+        raise RuntimeError(answer["error"])
+    return np.frombuffer(data, np.float32), [Phoneme(*p) for p in answer["phonemes"]]
+
+
 def available() -> bool:
     """Whether espeak-ng's library can be loaded."""
     try:
@@ -163,12 +196,11 @@ def speak(text: str, language_voice: str, voice: Voice) -> tuple[np.ndarray, lis
     """
     from scipy.signal import resample_poly
 
-    engine = _engine()
-    audio, phonemes = engine.say(
+    audio, phonemes = _say_afresh(
         text, f"{language_voice}+{voice.variant}", voice.words_per_minute, voice.pitch, voice.pitch_range
     )
     stretch = round(voice.stretch * 50) / 50
-    up, down = round(SAMPLE_RATE / 50 * stretch * 50), engine.rate
+    up, down = round(SAMPLE_RATE * stretch), _engine().rate
     audio = resample_poly(audio, up, down).astype(np.float32)
     factor = up / SAMPLE_RATE
     return audio, [Phoneme(p.symbol, p.start * factor, p.end * factor) for p in phonemes]

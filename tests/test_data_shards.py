@@ -1,0 +1,92 @@
+"""Shards keep what was written, refuse what does not fit, and give windows with exactly their sound."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from mcdm_core.data.shards import SAMPLE_RATE, ClipDataset, ShardWriter
+from mcdm_core.errors import MediaError
+
+
+def _clip(frames: int, fps: int = 25, size: int = 8) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
+    generator = torch.Generator().manual_seed(frames)
+    tensors = {
+        "frames": torch.randint(0, 256, (frames, size, size, 3), generator=generator, dtype=torch.uint8),
+        "landmarks": torch.rand(frames, 68, 2, generator=generator),
+        "pose": torch.rand(frames, 6, generator=generator),
+        "values": torch.rand(frames, 16, generator=generator),
+        "audio": torch.arange(round(frames / fps * SAMPLE_RATE)).to(torch.int16),
+    }
+    info = {
+        "source": "made up", "identity": f"person {frames}", "language": "en", "voice": "none", "sentence": "\u00e9",
+        "fps": fps, "split": "train", "licence": "none", "seed": 0, "index": frames,
+    }  # fmt: skip
+    return tensors, info
+
+
+def test_round_trip_in_order(tmp_path: Path) -> None:
+    first, second = _clip(5), _clip(7)
+    with ShardWriter(tmp_path / "a.safetensors") as writer:
+        writer.add(*first)
+        writer.add({**second[0], "actions": torch.zeros(7, 52, dtype=torch.float16)}, second[1])
+    data = ClipDataset(tmp_path)
+    assert len(data) == 2
+    assert data.info(0) == first[1] and data.info(1) == second[1]
+    assert data.num_frames(1) == 7
+    for name, value in first[0].items():
+        torch.testing.assert_close(data[0][name], value)
+    assert "actions" in data.names(1) and "actions" not in data.names(0)
+    with pytest.raises(KeyError):
+        data.read(0, "actions")
+
+
+def test_window_reads_frames_and_their_samples(tmp_path: Path) -> None:
+    tensors, info = _clip(10)
+    with ShardWriter(tmp_path / "a.safetensors") as writer:
+        writer.add(tensors, info)
+    window = ClipDataset([tmp_path / "a.safetensors"]).window(0, 3, 4)
+    torch.testing.assert_close(window["frames"], tensors["frames"][3:7])
+    assert window["audio"].tolist() == list(range(3 * 640, 7 * 640))
+
+
+def test_failure_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), ShardWriter(tmp_path / "a.safetensors") as writer:
+        writer.add(*_clip(2))
+        raise RuntimeError("stopped")
+    assert not list(tmp_path.iterdir())
+
+
+def test_refuses_sound_of_another_length(tmp_path: Path) -> None:
+    tensors, info = _clip(5)
+    tensors["audio"] = tensors["audio"][:-1]
+    with pytest.raises(MediaError, match="samples at 16 kHz"):
+        ShardWriter(tmp_path / "a.safetensors").add(tensors, info)
+
+
+def test_refuses_a_clip_without_labels(tmp_path: Path) -> None:
+    tensors, info = _clip(5)
+    del tensors["pose"]
+    with pytest.raises(MediaError, match="pose"):
+        ShardWriter(tmp_path / "a.safetensors").add(tensors, info)
+
+
+def test_empty_folder_and_broken_file_are_named(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="No shards"):
+        ClipDataset(tmp_path)
+    (tmp_path / "bad.safetensors").write_bytes(b"nothing")
+    with pytest.raises(MediaError, match="bad.safetensors"):
+        ClipDataset(tmp_path)
+
+
+def test_dataset_travels_to_a_worker_process(tmp_path: Path) -> None:
+    tensors, info = _clip(4)
+    with ShardWriter(tmp_path / "a.safetensors") as writer:
+        writer.add(tensors, info)
+    data = ClipDataset(tmp_path)
+    data[0]
+    copy = pickle.loads(pickle.dumps(data))  # noqa: S301 - what a DataLoader does with its own objects
+    torch.testing.assert_close(copy[0]["frames"], tensors["frames"])
