@@ -1,4 +1,4 @@
-"""Template workflows against the committed node definitions (made by a real server: tests/comfyui/snapshot_schemas.py)."""
+"""Template workflows against the node definitions that tests/comfyui/snapshot_schemas.py took from a real server."""
 
 from __future__ import annotations
 

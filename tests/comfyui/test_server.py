@@ -54,8 +54,11 @@ def test_committed_definitions_are_the_servers(server: Any, object_info: dict[st
     for name, committed in object_info.items():
         if not name.startswith("MCDM"):
             continue
-        for group, inputs in committed["input"].items():
-            assert list(inputs) == list(live[name]["input"][group]), f"{name}: run tests/comfyui/snapshot_schemas.py"
+        for group in ("required", "optional"):
+            inputs = committed["input"].get(group, {})
+            assert list(inputs) == list(live[name]["input"].get(group, {})), (
+                f"{name}: run tests/comfyui/snapshot_schemas.py"
+            )
             for key, spec in inputs.items():
                 there = live[name]["input"][group][key]
                 for field in ("default", "min", "max", "step", "tooltip"):
