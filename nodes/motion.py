@@ -21,6 +21,7 @@ from .schema import (
     reference_input,
     schema,
     seed_input,
+    temperature_input,
 )
 from .working_memory import working_bytes
 
@@ -54,9 +55,7 @@ class MCDMPredictMotion(io.ComfyNode):
                 io.Image.Input("driver_images", optional=True, tooltip="The driver as frames instead."),
                 motion_steps_input("steps"),
                 guidance_input(),
-                io.Float.Input(
-                    "temperature", default=1.0, min=0.0, max=2.0, step=0.05, tooltip="Liveliness: 0 calm, 1 as learnt."
-                ),
+                temperature_input(),
                 seed_input(),
             ],
             outputs=[Motion.Output("motion", display_name="motion", tooltip="Motion of the whole voice.")],

@@ -27,6 +27,7 @@ from .schema import (
     schema,
     seed_input,
     steps_input,
+    temperature_input,
 )
 from .stop_requests import STOP_REQUESTS
 from .working_memory import working_bytes
@@ -111,6 +112,7 @@ class MCDMSampleVideo(io.ComfyNode):
                 guidance_input(),
                 motion_steps_input(),
                 guidance_input("motion_guidance"),
+                temperature_input(),
                 seed_input(),
                 io.String.Input(
                     "filename_prefix", default="mcdm/video", tooltip="Folder and name under output for the clips."
@@ -148,6 +150,7 @@ class MCDMSampleVideo(io.ComfyNode):
         guidance: float,
         motion_steps: int,
         motion_guidance: float,
+        temperature: float,
         seed: int,
         filename_prefix: str,
         resume: bool,
@@ -159,7 +162,7 @@ class MCDMSampleVideo(io.ComfyNode):
         pipeline = model.ready(working_bytes(model.pipeline))
         settings = {"steps": steps, "guidance": guidance}
         if motion is None:
-            settings |= {"motion_steps": motion_steps, "motion_guidance": motion_guidance}
+            settings |= {"motion_steps": motion_steps, "motion_guidance": motion_guidance, "temperature": temperature}
         begin = memory if memory is not None else pipeline.start_memory(reference, seed=seed)
         frames = min(audio.num_frames, len(motion)) if motion is not None else audio.num_frames
         key = run_key(

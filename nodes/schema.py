@@ -71,6 +71,13 @@ def guidance_input(name: str = "guidance", default: float = 1.0) -> Any:
     )
 
 
+def temperature_input() -> Any:
+    """Scale of the noise that the motion begins with."""
+    return io.Float.Input(
+        "temperature", default=1.0, min=0.0, max=2.0, step=0.05, tooltip="Liveliness: 0 calm, 1 as learnt."
+    )
+
+
 def seed_input() -> Any:
     """The seed, with ComfyUI's control after generation."""
     return io.Int.Input(
