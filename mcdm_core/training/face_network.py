@@ -2,7 +2,7 @@
 
 Synthetic frames know every point exactly; the augmentation (turn, scale, shift, blur, colour, shadow, noise, hidden
 parts, flip) is what carries them over to photographs. Crops without a face, or with one far out of place, teach the
-confidence. Labelled real frames may be mixed in afterwards (their labels averaged over several views).
+confidence. Real frames labelled by an earlier network may be mixed in.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from ..models.landmarks import (
     LID_PAIRS,
     LIDS,
     LIPS,
-    MIRROR,
     mirror_landmarks,
     mirror_pose,
     mirror_values,
@@ -331,25 +330,6 @@ def evaluate(network: FaceNetwork, held_out: LabelledFrames, batch_size: int = 6
         "pose": float(torch.cat(poses).mean()),
         "values": float(torch.cat(values).mean()),
     }
-
-
-@torch.no_grad()
-def averaged_landmarks(network: FaceNetwork, crops: Tensor, views: int = 6) -> Tensor:
-    """Landmarks ``[n, 68, 2]`` of crops ``[n, 3, 128, 128]``, averaged over flipped, turned and scaled views."""
-    total = network(crops).landmarks * 2.0
-    mirrored = torch.tensor(MIRROR)
-    for view in range(views):
-        matrix, _ = random_affine(len(crops), roll=0.2, scale=0.12, shift=0.04)
-        grid = functional.affine_grid(matrix, list(crops.shape), align_corners=False)
-        moved = functional.grid_sample(crops, grid, padding_mode="border", align_corners=False)
-        if view % 2:
-            found = network(moved.flip(3)).landmarks[:, mirrored]
-            found = torch.stack([1 - found[..., 0], found[..., 1]], -1)
-        else:
-            found = network(moved).landmarks
-        centred = (found * 2 - 1).transpose(1, 2)
-        total = total + ((matrix[:, :, :2] @ centred + matrix[:, :, 2:]).transpose(1, 2) + 1) / 2
-    return total / (views + 2)
 
 
 def drawn_sheet(path: Path, crops: Tensor, landmarks: Tensor, columns: int = 12, size: int = 192) -> None:
