@@ -148,17 +148,21 @@ class RunFolder:
         part.write_text(json.dumps(state), encoding="utf-8")
         os.replace(part, self.path / STATE)
 
-    def join(self, fps: float, audio: Audio | None, metadata: dict[str, str] | None = None) -> Path:
-        """Join the clips into one mp4 with one sound track; packets are copied, not coded again."""
+    def join(self, fps: float, audio: Audio | None, between: Callable[[], None] | None = None) -> Path:
+        """Join the clips into one mp4 with one sound track; packets are copied, not coded again.
+
+        Args:
+            between: called before each clip; may raise to stop.
+        """
         target = self.path / f"video_{self.frames:07d}.mp4"
         part = target.with_suffix(".part.mp4")
-        join_clips([self.path / clip.filename for clip in self.clips], part, fps, audio, metadata)
+        join_clips([self.path / clip.filename for clip in self.clips], part, fps, audio, between)
         os.replace(part, target)
         return target
 
 
 def join_clips(
-    paths: list[Path], target: Path, fps: float, audio: Audio | None, metadata: dict[str, str] | None = None
+    paths: list[Path], target: Path, fps: float, audio: Audio | None, between: Callable[[], None] | None = None
 ) -> None:
     """Copy the pictures of h264 mp4 files of one size one after the other, and encode the sound once over them all.
 
@@ -175,11 +179,12 @@ def join_clips(
         picture: Any = None
         sound: SoundTrack | None = None
         for path in paths:
+            if between is not None:
+                between()
             with av.open(str(path)) as source:
                 stream = source.streams.video[0]
                 if picture is None:
                     out.metadata.update(source.metadata)
-                    out.metadata.update(metadata or {})
                     picture = out.add_stream_from_template(stream)
                     if audio is not None:
                         sound = SoundTrack(out, audio)

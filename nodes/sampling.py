@@ -14,6 +14,7 @@ from ..mcdm_core.errors import MCDMError
 from . import media_bridge
 from .curves import player_curves
 from .loaders import video_from_file
+from .player_events import show_whole_video
 from .progress import StepProgress, check_interrupt, send_event
 from .run_folder import RunFolder, run_key
 from .schema import (
@@ -30,6 +31,7 @@ from .schema import (
     temperature_input,
 )
 from .stop_requests import STOP_REQUESTS
+from .temporary_files import temporary_video
 from .working_memory import working_bytes
 
 logger = logging.getLogger(__name__)
@@ -86,9 +88,22 @@ class MCDMSampleClip(io.ComfyNode):
             reference, piece, memory, steps=steps, guidance=guidance, callback=progress.callback(0, steps)
         )
         progress.show(clip.frames[-1])
+        _show_clip(str(cls.hidden.unique_id), clip, motion.fps)
         latents = clip.latents.reshape(-1, *clip.latents.shape[-3:]).cpu()
         images = media_bridge.frames_to_image(clip.frames)
         return io.NodeOutput(images, {"samples": latents}, after)
+
+
+def _show_clip(node: str, clip: Any, fps: float) -> None:
+    """Write a clip to the temporary folder, for the player alone; a motion has no sound."""
+    from ..mcdm_core.media.video_writer import VideoWriter
+
+    frames = clip.frames
+    path = temporary_video("mcdm_clip")
+    with VideoWriter(path, frames.shape[-1], frames.shape[-2], fps) as writer:
+        writer.write(frames)
+    size = (frames.shape[-1], frames.shape[-2])
+    show_whole_video(node, path, size, frames.shape[0], fps, None, player_curves(clip.motion, frames.shape[0]))
 
 
 class MCDMSampleVideo(io.ComfyNode):
@@ -175,7 +190,7 @@ class MCDMSampleVideo(io.ComfyNode):
         stopped = False
         try:
             stopped = job.sample(begin, motion, settings)
-            path = run.join(audio.fps, audio.audio)
+            path = run.join(audio.fps, audio.audio, between=check_interrupt)
             send_event("done", job.facts(path.name) | {"frames": run.frames, "fps": audio.fps, "stopped": stopped})
         except BaseException as error:  # an interruption is no Exception on newer ComfyUI
             job.report_failure(error)

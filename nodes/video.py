@@ -3,43 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..mcdm_core.errors import MediaError, OutOfMemoryError
 from ..mcdm_core.media.audio import Audio
 from . import media_bridge
 from .loaders import video_from_file
+from .player_events import show_whole_video
 from .progress import StepProgress, check_interrupt
 from .sampling import ALL_FRAMES, LAST_FRAME
 from .schema import Motion, model_input, reference_input, schema
+from .temporary_files import preview_of, temporary_video
 
 CHUNK = 16
 FULL, CROP = "full picture", "face crop"
-
-
-def temporary_video(name: str) -> Path:
-    """A new file in ComfyUI's temporary folder; Save Video puts it where it is to stay."""
-    import folder_paths
-
-    folder, stem, counter, _, _ = folder_paths.get_save_image_path(name, folder_paths.get_temp_directory())
-    path = Path(folder) / f"{stem}_{counter:05d}_.mp4"
-    # The counter looks at names with this prefix only, and a broken earlier file may be there.
-    while path.exists():
-        counter += 1
-        path = Path(folder) / f"{stem}_{counter:05d}_.mp4"
-    return path
-
-
-def preview_of(path: Path) -> Any:
-    """The video as a preview on the node."""
-    import folder_paths
-
-    subfolder = path.parent.relative_to(folder_paths.get_temp_directory()).as_posix()
-    return ui.PreviewVideo([ui.SavedResult(path.name, "" if subfolder == "." else subfolder, io.FolderType.temp)])
 
 
 class MCDMAssembleVideo(io.ComfyNode):
@@ -218,6 +198,7 @@ class MCDMUpscaleVideo(io.ComfyNode):
                 ),
             ],
             outputs=[io.Video.Output("out_video", display_name="video", tooltip="The larger video, with its sound.")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -231,7 +212,8 @@ class MCDMUpscaleVideo(io.ComfyNode):
         size = (2 * round(height * scale / 2), 2 * round(width * scale / 2))
         path = temporary_video("mcdm_upscaled")
         progress = StepProgress(_expected_frames(video, [], fps))
-        with VideoWriter(path, size[1], size[0], fps, media_bridge.video_audio(video)) as writer:
+        sound = media_bridge.video_audio(video)
+        with VideoWriter(path, size[1], size[0], fps, sound) as writer:
             for frames in media_bridge.iterate_video(video, frames_at_once):
                 check_interrupt()
                 large = frames if upscale_model is None else upscale_frames(upscale_model, frames, tile)
@@ -241,6 +223,7 @@ class MCDMUpscaleVideo(io.ComfyNode):
                 writer.write(large)
                 progress.show(large[-1])
                 progress.advance(frames.shape[0])
+        show_whole_video(str(cls.hidden.unique_id), path, (size[1], size[0]), writer.frames_written, fps, sound)
         return io.NodeOutput(video_from_file(path), ui=preview_of(path))
 
 
