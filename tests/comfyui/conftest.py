@@ -62,8 +62,7 @@ def write_random_weights(path: Path) -> None:
     from mcdm_core.config import TINY
     from mcdm_core.pipeline import MCDMPipeline
 
-    if not path.is_file():
-        save_checkpoint(path, MCDMPipeline.from_config(TINY).model.states(), TINY, dtype=torch.float16)
+    save_checkpoint(path, MCDMPipeline.from_config(TINY).model.states(), TINY, dtype=torch.float16)
 
 
 def write_inputs(folder: Path) -> None:
