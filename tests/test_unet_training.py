@@ -22,6 +22,7 @@ from mcdm_core.training.unet import (
     sample_timesteps,
 )
 from mcdm_core.training.unet_data import LatentClips, draw_reference, read_clips
+from mcdm_core.training.unet_validation import validate_denoiser
 
 NARROW = dataclasses.replace(
     TINY,
@@ -172,3 +173,12 @@ def test_a_few_steps_lower_the_loss_of_one_batch(data, stage):
         optimizer.step()
         history.append(float(losses["mse"].detach()))
     assert estimate.shape == batch.latents.shape and history[-1] < 0.9 * history[0]
+
+
+def test_validation_compares_with_the_warp_alone_and_draws_a_sheet(data, tmp_path):
+    numbers = validate_denoiser(
+        Denoiser(NARROW), data, NoiseSchedule(NARROW), bypass_temporal=False, motion=False,
+        picture=tmp_path / "sheet.png", steps=(2, 1), num_clips=2,
+    )  # fmt: skip
+    assert set(numbers) == {"warp", "mouth_warp", "psnr_2", "mouth_2", "psnr_1", "mouth_1"}
+    assert all(np.isfinite(v) for v in numbers.values()) and (tmp_path / "sheet.png").stat().st_size > 1000

@@ -373,7 +373,7 @@ def train_stage3(
         if not Path(path).exists():
             raise WeightsError(f"{what} are expected at {path}; train them first.")
     defaults: dict[str, Any] = {
-        "clips": 3, "frames": 16, "learning_rate": 5e-4, "regression_steps": 0, "decode_clips": 3
+        "clips": 2, "frames": 16, "learning_rate": 5e-4, "regression_steps": 0, "decode_clips": 2
     }  # fmt: skip
     return train_stage(
         3,

@@ -92,36 +92,39 @@ def validate_denoiser(
     bypass_temporal: bool,
     motion: bool,
     picture: Path | None = None,
-    steps: int = 4,
+    steps: tuple[int, ...] = (4, 1),
     num_clips: int = 2,
 ) -> dict[str, float]:
     """PSNR in dB of generated frames and of the warped reference alone, whole and at the mouth.
 
-    A contact sheet has, for each person, a row of true, of warped and of generated frames.
+    A contact sheet has, for each person, a row of true frames, of warped ones and of those of each number of steps.
+
+    Returns:
+        ``warp``, ``mouth_warp``, and for every number n of ``steps`` ``psnr_n`` and ``mouth_n``.
     """
     length = data.config.clip_frames
-    totals: dict[str, list[float]] = {"psnr": [], "warp": [], "mouth": [], "mouth_warp": []}
-    rows: list[tuple[Tensor, Tensor, Tensor]] = []
+    totals: dict[str, list[float]] = {}
+    rows: list[tuple[Tensor, ...]] = []
+    indices = list(range(num_clips * length))
+    shown = torch.arange(2, len(indices), 3)[:10]
     for clip in data.clips[:6]:
-        indices = list(range(num_clips * length))
-        latents = generate_frames(
-            denoiser, data, clip, schedule,
-            num_clips=num_clips, steps=steps, bypass_temporal=bypass_temporal, motion=motion,
-        )  # fmt: skip
-        true = clip.frames(indices)
-        output = data.vae.decode(latents[0]).clamp(-1, 1)
-        points = clip.landmarks[: len(indices)]
+        true, points = clip.frames(indices), clip.landmarks[: len(indices)]
         still = clip.landmarks[clip.reference].expand_as(points)
         warped = warp(clip.frames([clip.reference]).expand(len(indices), -1, -1, -1), tps_flow(points, still))
+        videos = {"warp": warped}
+        for number in steps:
+            latents = generate_frames(
+                denoiser, data, clip, schedule,
+                num_clips=num_clips, steps=number, bypass_temporal=bypass_temporal, motion=motion,
+            )  # fmt: skip
+            videos[str(number)] = data.vae.decode(latents[0]).clamp(-1, 1)
         side = true.shape[-1] // 3
         mouth = mouth_cuts(true, points, side)
-        totals["psnr"].append(float(psnr(output, true).mean()))
-        totals["warp"].append(float(psnr(warped, true).mean()))
-        totals["mouth"].append(float(psnr(mouth_cuts(output, points, side), mouth).mean()))
-        totals["mouth_warp"].append(float(psnr(mouth_cuts(warped, points, side), mouth).mean()))
-        shown = torch.arange(2, len(indices), 3)[:10]
-        rows.append((true[shown], warped[shown], output[shown]))
+        for name, video in videos.items():
+            whole, part = ("warp", "mouth_warp") if name == "warp" else (f"psnr_{name}", f"mouth_{name}")
+            totals.setdefault(whole, []).append(float(psnr(video, true).mean()))
+            totals.setdefault(part, []).append(float(psnr(mouth_cuts(video, points, side), mouth).mean()))
+        rows.append((true[shown], *(video[shown] for video in videos.values())))
     if picture is not None:
-        true, warped, output = (torch.cat(parts) for parts in zip(*rows, strict=True))
-        contact_sheet(picture, true, warped, output, columns=10)
+        contact_sheet(picture, *(torch.cat(parts) for parts in zip(*rows, strict=True)), columns=10)
     return {name: sum(values) / len(values) for name, values in totals.items()}
