@@ -73,8 +73,8 @@ class LoadedModel:
         return self.pipeline
 
 
-class _Holder(torch.nn.Module):
-    """What the patcher may write its own attributes (``device``) onto; the model's is a property."""
+class MCDMWeights(torch.nn.Module):
+    """Holds the model for the patcher, which writes attributes of its own (``device``) onto what it is given."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ def make_patcher(module: torch.nn.Module) -> Any:
 
     cls = getattr(patchers, "CoreModelPatcher", patchers.ModelPatcher)
     return cls(
-        _Holder(module),
+        MCDMWeights(module),
         load_device=management.get_torch_device(),
         offload_device=management.unet_offload_device(),
     )
