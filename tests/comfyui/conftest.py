@@ -2,7 +2,8 @@
 
 ``COMFYUI_PATH`` names ComfyUI's repository (without it these tests are skipped), ``COMFYUI_PYTHON`` the interpreter
 with its requirements and ours (default: this one), ``COMFYUI_EXTRA_PATH`` a folder to prepend to PYTHONPATH,
-``COMFYUI_BASE`` a folder to keep (default: a temporary one), ``CHROMIUM`` the browser.
+``COMFYUI_BASE`` a folder to keep (default: a temporary one), ``COMFYUI_PORT`` a server that runs on it already,
+``CHROMIUM`` the browser.
 """
 
 from __future__ import annotations
@@ -43,12 +44,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
     base = Path(os.environ["COMFYUI_BASE"]) if "COMFYUI_BASE" in os.environ else tmp_path_factory.mktemp("comfyui")
     models = base / "models" / "mcdm"
     models.mkdir(parents=True, exist_ok=True)
-    if not SHIPPED.is_file():
+    if not SHIPPED.is_file() and "COMFYUI_PORT" not in os.environ:
         write_random_weights(models / RANDOM)
     write_inputs(base / "input")
     python = os.environ.get("COMFYUI_PYTHON", sys.executable)
     comfy = ComfyServer(Path(source), base, python, os.environ.get("COMFYUI_EXTRA_PATH"))
-    comfy.start()
+    if "COMFYUI_PORT" in os.environ:
+        comfy.attach(int(os.environ["COMFYUI_PORT"]))
+    else:
+        comfy.start()
     yield comfy
     comfy.stop()
 

@@ -90,6 +90,11 @@ class ComfyServer:
         self.stop()
         raise RuntimeError(f"ComfyUI did not start:\n{self.log()[-4000:]}")
 
+    def attach(self, port: int) -> None:
+        """Use a server that runs already, with the same base folder; it is left running."""
+        self.port, self.url = port, f"http://127.0.0.1:{port}"
+        self.stats = self.get("/system_stats")
+
     def stop(self, *, kill: bool = False) -> None:
         """End the server; ``kill`` as a crash would."""
         if self.process is None:
