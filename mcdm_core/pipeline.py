@@ -21,8 +21,16 @@ from .checkpoint import LAST_STAGE, load_checkpoint, load_directory
 from .checkpoint import fingerprint as model_fingerprint
 from .config import PRESETS, MCDMConfig
 from .errors import FrameRateError, MCDMError, WeightsError
-from .media.compositing import feather_mask, full_resolution_crop, paste_back, transfer_detail
-from .media.portrait import resample_crop
+from .media.compositing import (
+    SURROUNDINGS,
+    feather_mask,
+    full_resolution_crop,
+    head_mask,
+    move_surroundings,
+    paste_back,
+    transfer_detail,
+)
+from .media.portrait import grown, resample_crop
 from .memory import MotionMemory
 from .model import MCDMModel
 from .models.motion_codec import MotionTokens
@@ -38,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 Callback = Callable[[int, int, Tensor], None]
 
-DEFAULT_STEPS = {"tiny": 4}
+DEFAULT_STEPS = {"tiny": 2}
 DEFAULT_MOTION_STEPS = {"tiny": 12}
 PAPER_STEPS = 25
 
@@ -414,19 +422,36 @@ class MCDMPipeline(Preparation):
         """
         if detail not in ("warp", "none"):
             raise MCDMError(f"detail is {detail!r}; expected 'warp' or 'none'.")
-        large = full_resolution_crop(reference.image, reference.transform)
-        small = (reference.crop)[None]
-        mask = feather_mask(large.shape[-1])
+        transform, side = reference.transform, round(reference.transform.side)
+        if detail == "none":
+            for frame in clip.frames:
+                large = F.interpolate(frame[None], size=(side, side), mode="bicubic", antialias=True).clamp(0, 1)
+                yield paste_back(large, reference.image, transform) if paste else large
+            return
+        outer = grown(transform, SURROUNDINGS)
+        surroundings = full_resolution_crop(reference.image, outer)
+        margin = (round(outer.side) - side) // 2
+        inner = (..., slice(margin, margin + side), slice(margin, margin + side))
+        mask = feather_mask(side)
         landmarks = self._landmarks(reference, clip.motion).cpu()
-        still = reference.landmarks[None].cpu()
+        change = clip.frames - self._warp_reconstructed(reference, landmarks)
         for index in range(len(clip.frames)):
-            frame = clip.frames[index : index + 1]
-            if detail == "warp":
-                flow = tps_flow(landmarks[index : index + 1], still)
-                frame = transfer_detail(frame, warp(small, flow), large, flow)
-            else:
-                frame = F.interpolate(frame, size=large.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
-            yield paste_back(frame, reference.image, reference.transform, mask) if paste else frame
+            moved = move_surroundings(
+                surroundings, landmarks[index : index + 1], reference.landmarks.cpu(), outer.side / transform.side
+            )
+            here = mask * head_mask(landmarks[index : index + 1], reference.landmarks.cpu(), side)
+            moved[inner] = transfer_detail(moved[inner], change[index : index + 1], here)
+            # The flow ends inside the square; the mask only hides rounding at its edge.
+            edge = feather_mask(moved.shape[-1], 0.02)
+            yield paste_back(moved, reference.image, outer, edge) if paste else moved[inner]
+
+    def _warp_reconstructed(self, reference: Reference, landmarks: Tensor) -> Tensor:
+        """The warped reference crop through the autoencoder: [f, 3, s, s] in [0, 1] on the CPU."""
+        points = landmarks.to(self.device)
+        crop = (reference.crop * 2 - 1)[None].to(self.device).expand(len(points), -1, -1, -1)
+        still = reference.landmarks[None].to(self.device).expand(len(points), -1, -1)
+        warped = warp(crop, tps_flow(points, still))
+        return self.model.vae.decode(self.model.vae.encode(warped)).clamp(-1, 1).float().cpu() / 2 + 0.5
 
 
 def _nearest(memory: dict[str, dict[str, Tensor]], key: str) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class Preparation:
         """
         size = max(box[2] - box[0], box[3] - box[1])
         start = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2, size / FACE_FRACTION)
-        square, _, confidence = self.model.face_network.refine((image * 2 - 1).to(self.device), start)
+        square, _, confidence = self.model.face_network.refine((image * 2 - 1).to(self.device), start, steps=2)
         shift = max(abs(square[0] - start[0]), abs(square[1] - start[1])) / start[2]
         if confidence < 0.6 or shift > 0.3 or not 0.6 < square[2] / start[2] < 1.6:
             return box

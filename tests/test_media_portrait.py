@@ -10,8 +10,15 @@ import torch
 from PIL import Image
 
 from mcdm_core.errors import FaceTooSmallError, MediaError
-from mcdm_core.media.compositing import feather_mask, full_resolution_crop, head_mask, paste_back
-from mcdm_core.media.portrait import crop_face, limit_size, load_portrait
+from mcdm_core.media.compositing import (
+    feather_mask,
+    full_resolution_crop,
+    head_mask,
+    move_surroundings,
+    paste_back,
+    transfer_detail,
+)
+from mcdm_core.media.portrait import crop_face, grown, limit_size, load_portrait
 
 
 def gradient(height: int = 60, width: int = 80) -> np.ndarray:
@@ -117,3 +124,36 @@ def test_the_head_mask_follows_the_head() -> None:
 def test_limit_size_only_shrinks() -> None:
     assert limit_size(torch.rand(3, 50, 100), 64).shape == (3, 32, 64)
     assert limit_size(torch.rand(3, 50, 40), 64).shape == (3, 50, 40)
+
+
+def test_a_face_at_rest_leaves_its_surroundings_alone() -> None:
+    large, still = torch.rand(3, 90, 90), torch.rand(68, 2)
+    assert torch.allclose(move_surroundings(large, still[None], still)[0], large, atol=1e-4)
+
+
+def test_surroundings_follow_the_face_and_end_at_the_border() -> None:
+    y, x = torch.meshgrid(torch.arange(120) / 120, torch.arange(120) / 120, indexing="ij")
+    large = torch.stack([x, y, x])
+    still = torch.rand(68, 2) * 0.6 + 0.2
+    moved = move_surroundings(large, still[None] + torch.tensor([0.06, 0.0]), still)[0]
+    # A shift of 0.06 crop widths is 0.04 of the larger square.
+    assert (large - moved)[0, 55:65, 55:65].mean().item() == pytest.approx(0.04, abs=0.01)
+    assert torch.allclose(moved[:, :, 0], large[:, :, 0], atol=5e-3)
+
+
+def test_no_change_keeps_the_detail_and_grain_is_left_out() -> None:
+    moved, mask = torch.rand(2, 3, 96, 96), torch.ones(1, 96, 96)
+    assert torch.allclose(transfer_detail(moved, torch.zeros(2, 3, 32, 32), mask), moved)
+    grain = 0.02 * torch.randn(2, 3, 32, 32)
+    assert (transfer_detail(moved, grain, mask) - moved).abs().mean() < 0.004
+    grey = torch.full((1, 3, 96, 96), 0.5)
+    dark = transfer_detail(grey, torch.full((1, 3, 32, 32), -0.3), mask)
+    assert dark.mean().item() == pytest.approx(0.2, abs=0.01)
+    assert torch.allclose(transfer_detail(grey, torch.full((1, 3, 32, 32), -0.3), mask * 0), grey)
+
+
+def test_a_grown_crop_is_concentric() -> None:
+    _, transform = crop_face(torch.rand(3, 150, 120), (30, 40, 90, 100), 64)
+    outer = grown(transform, 1.5)
+    assert outer.left + outer.side / 2 == transform.left + transform.side / 2
+    assert outer.side == pytest.approx(1.5 * transform.side, abs=1)

@@ -132,11 +132,13 @@ def test_a_driver_gives_the_head_and_leaves_the_rest(pipe, reference, voice) -> 
 
 
 @pytest.mark.parametrize("detail", ["warp", "none"])
-def test_finished_frames_have_the_portraits_size(pipe, reference, voice, detail: str) -> None:
+def test_finished_frames_have_the_portraits_size(pipe, portrait, voice, detail: str) -> None:
+    reference = pipe.encode_reference(portrait, box=(70, 80, 100, 110))
     clip = run(pipe, reference, pipe.embed_audio(voice[:2560], 16_000))[0]
     frames = torch.cat(list(pipe.finish_frames(reference, clip, detail=detail)))
     assert frames.shape == (4, 3, 180, 160) == (4, 3, *pipe.output_size(reference))
-    assert torch.equal(frames[0, :, :20], reference.image[:, :20])
+    assert torch.equal(frames[0, :, :40], reference.image[:, :40])
+    assert not torch.equal(frames[0, :, 90:100, 80:90], reference.image[:, 90:100, 80:90])
     crops = torch.cat(list(pipe.finish_frames(reference, clip, detail=detail, paste=False)))
     assert crops.shape[-2:] == pipe.output_size(reference, paste=False)
 

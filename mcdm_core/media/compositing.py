@@ -1,23 +1,30 @@
 """Putting generated face crops back into the portrait, with the portrait's own fine detail.
 
-A model of 128 pixels knows nothing of the pores and hairs of a large portrait. With landmarks of the reference and of a
-frame, :func:`transfer_detail` moves the full-resolution crop by the same thin-plate spline the model used for its small
-one, and adds what the network changed in the small one, enlarged:
-``detail = warp(large) + enlarge(generated - warp(small))``.
+A model of 128 pixels knows nothing of the pores and hairs of a large portrait. :func:`move_surroundings` moves the
+full-resolution head by the same landmarks as the model's warped reference, and :func:`transfer_detail` adds what the
+network changed in the small picture, enlarged: ``warp(portrait) + enlarge(generated - reconstructed(warp(crop)))``.
+Both terms of the difference went through the autoencoder: its blur cancels where the network left the warp as it was.
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from .portrait import CropTransform, resample_crop
 
 BORDER_FEATHER = 0.10
 """Width of the soft edge of a pasted crop, as a part of its side."""
+SURROUNDINGS = 1.5
+"""Side of the square that moves with the head, in face crops."""
+GRAIN_LOW, GRAIN_HIGH = 0.015, 0.045
+"""Mean change of colour (of 1) below which a change counts as the model's grain, and from which it is shown whole."""
+CHANGE_LOW, CHANGE_HIGH = 0.05, 0.15
+"""Mean change of colour (of 1) from which the portrait's detail begins to go, and at which it is gone."""
 
 
-def feather_mask(size: int, feather: float = BORDER_FEATHER) -> torch.Tensor:
+def feather_mask(size: int, feather: float = BORDER_FEATHER) -> Tensor:
     """Mask [1, size, size]: 0 on the crop's edge, rising smoothly to 1 at ``feather`` * size inside."""
     position = (torch.arange(size) + 0.5) / size
     edge = torch.minimum(position, 1 - position) / max(feather, 1e-6)
@@ -27,8 +34,8 @@ def feather_mask(size: int, feather: float = BORDER_FEATHER) -> torch.Tensor:
 
 
 def head_mask(
-    landmarks: torch.Tensor, reference_landmarks: torch.Tensor, size: int, margin: float = 0.22
-) -> torch.Tensor:
+    landmarks: Tensor, reference_landmarks: Tensor, size: int, margin: float = 0.22
+) -> Tensor:
     """Soft mask [f, 1, size, size] of where the head is in a frame or was in the portrait.
 
     Outside of it the generated background is replaced by the still one. The union with the portrait's own head keeps
@@ -42,7 +49,7 @@ def head_mask(
     grid = (torch.arange(size) + 0.5) / size
     y, x = torch.meshgrid(grid, grid, indexing="ij")
 
-    def ellipse(points: torch.Tensor) -> torch.Tensor:
+    def ellipse(points: Tensor) -> Tensor:
         low, high = points.amin(-2), points.amax(-2)
         center = (low + high) / 2 - points.new_tensor([0.0, margin * 0.4])
         radius = (high - low) / 2 + points.new_tensor([margin, margin * 1.2])
@@ -57,31 +64,65 @@ def head_mask(
     return torch.maximum(now, before)[:, None]
 
 
-def transfer_detail(
-    frames: torch.Tensor, warped_small: torch.Tensor, large: torch.Tensor, flow: torch.Tensor
-) -> torch.Tensor:
-    """Give generated frames the portrait's fine detail.
+def move_surroundings(
+    large: Tensor, landmarks: Tensor, reference_landmarks: Tensor, scale: float = SURROUNDINGS
+) -> Tensor:
+    """Warp a large picture of the head and its surroundings by a motion of the face crop inside it.
+
+    The spline is solved in the larger square, pinned at its border: hair and neck follow the head and come to rest
+    outside of the crop, where nothing shows a seam.
 
     Args:
-        frames: generated crops [f, 3, s, s] in [0, 1].
-        warped_small: the small reference crop warped by ``flow``, [f, 3, s, s] in [0, 1].
-        large: the reference crop at the portrait's resolution [3, S, S] in [0, 1].
-        flow: backward displacement [f, 2, k, k] in crop widths (``reference_warp.tps_flow``).
+        large: [3, S, S]; the face crop is its concentric part of side S / ``scale``.
+        landmarks: [f, 68, 2] in units of the face crop; reference_landmarks: [68, 2].
+
+    Returns:
+        [f, 3, S, S].
+    """
+    from ..models.reference_warp import tps_flow, warp
+
+    count, size = landmarks.shape[0], large.shape[-1]
+
+    def outward(points: Tensor) -> Tensor:
+        return (points - 0.5) / scale + 0.5
+
+    flow = tps_flow(outward(landmarks), outward(reference_landmarks)[None].expand(count, -1, -1), 48)
+    # The spline is zero at twelve points of the border only; between them it is faded out.
+    flow = flow * feather_mask(flow.shape[-1], 0.15)
+    return warp(large[None].expand(count, -1, -1, -1), flow.to(large)).reshape(count, 3, size, size)
+
+
+def transfer_detail(moved: Tensor, change: Tensor, mask: Tensor) -> Tensor:
+    """Give generated frames the portrait's fine detail.
+
+    Where the model changed much (an opening mouth, a closing lid), the warped portrait's detail is that of something
+    else; there its finest part is taken away. Where it changed next to nothing, the change is grain of its sampling and
+    is left out (a soft threshold, as in wavelet denoising).
+
+    Args:
+        moved: the warped portrait at its own resolution, the crop's part of it [f, 3, S, S] in [0, 1].
+        change: generated minus warped frames, both as the autoencoder shows them, [f, 3, s, s].
+        mask: [1 or f, 1, S, S]; 0 where nothing may change.
 
     Returns:
         [f, 3, S, S] in [0, 1].
     """
-    from ..models.reference_warp import warp
-
-    size = large.shape[-1]
-    moved = warp(large[None].expand(frames.shape[0], -1, -1, -1), flow.to(large))
-    change = F.interpolate(frames - warped_small, size=(size, size), mode="bicubic", align_corners=False)
-    return (moved + change).clamp(0, 1)
+    size, small = moved.shape[-1], change.shape[-1]
+    # The mean over a window is that of what is meant: grain of alternating sign cancels in it.
+    strength = _mean(_mean(change, 5).abs().mean(1, keepdim=True), 5)
+    meant = ((strength - GRAIN_LOW) / (GRAIN_HIGH - GRAIN_LOW)).clamp(0, 1)
+    enlarged = F.interpolate(change * meant, size=(size, size), mode="bicubic", align_corners=False)
+    painted = ((strength - CHANGE_LOW) / (CHANGE_HIGH - CHANGE_LOW)).clamp(0, 1)
+    painted = F.interpolate(painted, size=(size, size), mode="bilinear", align_corners=False)
+    coarse = F.interpolate(moved, size=(small, small), mode="area") if size > small else moved
+    coarse = F.interpolate(_mean(coarse, 3), size=(size, size), mode="bicubic", align_corners=False)
+    detailed = moved + painted * mask * (coarse - moved)
+    return (detailed + mask * enlarged).clamp(0, 1)
 
 
 def paste_back(
-    frames: torch.Tensor, portrait: torch.Tensor, transform: CropTransform, mask: torch.Tensor | None = None
-) -> torch.Tensor:
+    frames: Tensor, portrait: Tensor, transform: CropTransform, mask: Tensor | None = None
+) -> Tensor:
     """Lay face crops over the still portrait.
 
     Args:
@@ -111,6 +152,11 @@ def paste_back(
     return out
 
 
-def full_resolution_crop(portrait: torch.Tensor, transform: CropTransform) -> torch.Tensor:
+def full_resolution_crop(portrait: Tensor, transform: CropTransform) -> Tensor:
     """The crop [3, S, S] at the portrait's own resolution."""
     return resample_crop(portrait, transform, round(transform.side))
+
+
+def _mean(x: Tensor, size: int) -> Tensor:
+    """Mean over size x size windows; at the edge over the part inside."""
+    return F.avg_pool2d(x, size, 1, size // 2, count_include_pad=False)

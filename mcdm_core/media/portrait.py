@@ -46,6 +46,18 @@ class CropTransform:
         return CropTransform(self.left * factor, self.top * factor, self.side * factor, width, height)
 
 
+def grown(transform: CropTransform, scale: float) -> CropTransform:
+    """The concentric square of ``scale`` times the side, on whole pixels, an equal number more on each side."""
+    more = round(transform.side * (scale - 1) / 2)
+    return CropTransform(
+        transform.left - more,
+        transform.top - more,
+        transform.side + 2 * more,
+        transform.image_width,
+        transform.image_height,
+    )
+
+
 def load_portrait(path: str | Path) -> torch.Tensor:
     """Read a picture as an upright [3, h, w] float tensor in [0, 1].
 
