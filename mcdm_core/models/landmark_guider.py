@@ -53,6 +53,8 @@ class LandmarkGuider(nn.Module):
         self.conv_mid = operations.Conv2d(first, second, 3, padding=1, stride=2)
         self.conv_out = operations.Conv2d(second, third, 3, padding=1, stride=2)
         self.project = operations.Linear(third * (MAP_SIZE // 8) ** 2, self.head_tokens * self.motion_dim)
+        # Unit variance over the batch in training, fixed afterwards.
+        self.spread = nn.BatchNorm1d(self.head_tokens * self.motion_dim, affine=False)
 
     def forward(self, landmarks: Tensor) -> Tensor:
         """Encode landmarks.
@@ -61,7 +63,7 @@ class LandmarkGuider(nn.Module):
             landmarks: ``[b, f, 68, 2]`` in [0, 1] of the face crop.
 
         Returns:
-            Head tokens ``[b, f, nh, motion_dim]``, each normalised over its features.
+            Head tokens ``[b, f, nh, motion_dim]``, each feature about mean 0 and deviation 1 over the training set.
         """
         batch, frames = landmarks.shape[:2]
         x = draw_rigid_landmarks(landmarks.flatten(0, 1)).to(self.project.weight.dtype)
@@ -69,7 +71,7 @@ class LandmarkGuider(nn.Module):
         x = F.silu(self.conv_mid(x))
         x = F.silu(self.conv_out(x))
         tokens = self.project(x.flatten(1)).view(batch, frames, self.head_tokens, self.motion_dim)
-        return F.layer_norm(tokens, (self.motion_dim,))
+        return self.spread(tokens.flatten(0, 1).flatten(1)).view_as(tokens)
 
     def freeze(self) -> LandmarkGuider:
         """Stop training (the paper keeps the guider frozen once it is trained) and return self."""

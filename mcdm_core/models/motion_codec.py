@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..config import MCDMConfig
 from .landmark_guider import LandmarkGuider
-from .landmarks import FACE, LIDS, LIPS, NECK, eye_centres
+from .landmarks import FACE, LIDS, LIP_VALUES, LIPS, NECK, eye_centres
 from .token_transformer import TransformerLayer
 
 MOUTH_SIZE = 48
@@ -147,21 +147,28 @@ class PatchTransformer(nn.Module):
             operations.Conv2d(width // 2, width, 3, stride=2, padding=1),
         )
         self.positions = nn.Parameter(torch.randn((size // 8) ** 2, width) * 0.02)
-        self.queries = nn.Parameter(torch.randn(num_tokens, width) * 0.5)
+        self.queries = nn.Parameter(torch.randn(num_tokens, width) * 0.1)
+        # What a query starts from: a plain linear reading of all patches. Queries that start blind to the image stay
+        # blind for hundreds of steps, because the decoder then learns to do without them.
+        self.reduce = operations.Linear(width, 8)
+        self.glance = operations.Linear(8 * (size // 8) ** 2, num_tokens * width)
         self.layers = nn.ModuleList(
             TransformerLayer(width, codec.num_heads, operations=operations) for _ in range(codec.num_layers)
         )
         self.norm = operations.LayerNorm(width)
         self.project = operations.Linear(width, codec.motion_dim)
+        # Unit variance over the batch: tokens cannot collapse, and noise on them always means the same.
+        self.spread = nn.BatchNorm1d(num_tokens * codec.motion_dim, affine=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """``[n, 3, size, size]`` in [-1, 1] to raw tokens ``[n, num_tokens, motion_dim]``."""
-        patches = self.embed(images.to(self.project.weight.dtype)).flatten(2).transpose(1, 2) + self.positions
-        x = torch.cat([self.queries.expand(len(images), -1, -1), patches], dim=1)
+        patches = self.embed(images.to(self.project.weight.dtype)).flatten(2).transpose(1, 2)
+        glance = self.glance(F.silu(self.reduce(patches)).flatten(1)).view(len(images), *self.queries.shape)
+        x = torch.cat([self.queries + glance, patches + self.positions], dim=1)
         for layer in self.layers:
             x = layer(x)
         tokens = self.project(self.norm(x[:, : len(self.queries)]))
-        return F.layer_norm(tokens, tokens.shape[-1:])
+        return self.spread(tokens.flatten(1)).view_as(tokens)
 
 
 class MotionDecoder(nn.Module):
@@ -186,6 +193,9 @@ class MotionDecoder(nn.Module):
         self.norm = operations.LayerNorm(width)
         self.regions = nn.ModuleList(operations.Linear(width, 2 * (r.stop - r.start)) for r in self.REGIONS)
         self.values = operations.Linear(width, codec.num_values)
+        # Most of a face's displacement (the head's) is nearly linear in the change of the tokens.
+        self.direct = operations.Linear(tokens * codec.motion_dim, 2 * codec.num_landmarks, bias=False)
+        nn.init.zeros_(self.direct.weight)
 
     def forward(self, tokens: Tensor, reference_tokens: Tensor, reference_landmarks: Tensor) -> tuple[Tensor, Tensor]:
         """Decode raw tokens.
@@ -206,6 +216,7 @@ class MotionDecoder(nn.Module):
             x = layer(x)
         x = self.norm(x[:, : len(self.queries)])
         moved = torch.cat([head(x[:, k]) for k, head in enumerate(self.regions)], dim=-1)
+        moved = moved + self.direct((tokens - reference_tokens).flatten(1))
         displacement = moved.view(number, self.num_landmarks, 2) * DISPLACEMENT_SCALE
         return reference_landmarks + displacement, self.values(x[:, -1])
 
@@ -226,6 +237,10 @@ class MotionCodec(nn.Module):
         self.expression_encoder = PatchTransformer(config, FACE_SIZE, codec.expression_tokens, operations)
         self.guider = LandmarkGuider(config, operations)
         self.decoder = MotionDecoder(config, operations)
+        # Linear readings of the values, used as a training loss alone: a short path for the gradient.
+        self.lip_reading = operations.Linear(codec.lip_tokens * codec.motion_dim, len(LIP_VALUES))
+        rest = codec.num_values - len(LIP_VALUES)
+        self.expression_reading = operations.Linear(codec.expression_tokens * codec.motion_dim, rest)
         tokens = codec.head_tokens + codec.lip_tokens + codec.expression_tokens
         self.register_buffer("token_mean", torch.zeros(tokens, codec.motion_dim))
         self.register_buffer("token_std", torch.ones(tokens, codec.motion_dim))
@@ -236,6 +251,13 @@ class MotionCodec(nn.Module):
         """Raw tokens ``[n, nq, dm]`` of ready crops (see :func:`mouth_and_face_crops`) and landmarks ``[n, 68, 2]``."""
         head = self.guider(landmarks[:, None])[:, 0]
         return torch.cat([head, self.lip_encoder(mouth), self.expression_encoder(face)], dim=1)
+
+    def read_values(self, raw: Tensor) -> Tensor:
+        """Values ``[n, 16]`` read linearly off raw tokens ``[n, nq, dm]``: the lips' four from the lip tokens, the
+        others from the expression tokens."""
+        codec = self.config.motion_codec
+        _, lip, expression = raw.split([codec.head_tokens, codec.lip_tokens, codec.expression_tokens], dim=1)
+        return torch.cat([self.lip_reading(lip.flatten(1)), self.expression_reading(expression.flatten(1))], dim=1)
 
     def normalize(self, raw: Tensor) -> Tensor:
         """Raw tokens ``[..., nq, dm]`` to mean 0, deviation 1."""
