@@ -126,9 +126,10 @@ def test_weights_have_mean_one_and_favour_lips_and_lids():
 
 
 def test_timesteps_regress_at_the_top_and_later_cover_all():
-    assert (sample_timesteps(5, True, 999) == 999).all()
+    assert (sample_timesteps(5, 1.0, 999) == 999).all()
     torch.manual_seed(0)
-    drawn = sample_timesteps(4000, False, 999)
+    assert 0.4 < (sample_timesteps(4000, 0.5, 999) == 999).float().mean() < 0.6
+    drawn = sample_timesteps(4000, 0.0, 999)
     assert drawn.min() >= 10 and drawn.max() <= 999
     assert 0.5 < (drawn > 870).float().mean() < 0.65 and (drawn < 200).float().mean() > 0.05
 
@@ -156,7 +157,7 @@ def test_a_few_steps_lower_the_loss_of_one_batch(data, stage):
     denoiser, schedule = Denoiser(NARROW), NoiseSchedule(NARROW)
     freeze_for_stage(denoiser, stage, train_backbone=True)
     batch = sample_batch(
-        data, 2, 4, np.random.default_rng(0), motion=False, consecutive=stage == 3, pictures=1
+        data, 2, 4, np.random.default_rng(0), motion=False, consecutive=stage == 3, pictures=2
     )
     if stage == 3:
         batch.motion = torch.randn(2, 4, 6, 32)

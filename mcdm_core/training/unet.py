@@ -10,8 +10,8 @@ Choices of ours (C) where the paper is silent:
 * A sample is 32 consecutive frames, 16 of archive and 16 of target. While layer 4 is bypassed the frames of a clip do
   not see each other, so stage 1 takes only some of the 16 pairs (archived frame i, target frame i) of each clip, and
   more clips.
-* The first steps are a plain regression: all noise, one timestep. Later half of the noise levels lie near the top,
-  where few-step sampling gets its picture from; the rest covers all levels.
+* The first steps are a plain regression: all noise, one timestep, which is all that one-step sampling uses. Later a
+  share goes on so; half of the other noise levels lie near the top, the rest covers all levels.
 * The archive is augmented: noise, blur, colour, shift, the model's own estimates, or the reference repeated.
 * The error is weighted towards lips and lids, and a few decoded cuts (mouth or eyes) are compared in pixels.
 """
@@ -85,7 +85,8 @@ def freeze_for_stage(denoiser: Denoiser, stage: int, train_backbone: bool) -> li
 @dataclass
 class Batch:
     """Clips ready for the denoiser: latents ``[b, f, c, h, w]``, archive of the same shape, reference ``[b, c, h, w]``,
-    guide ``[b, f, g, h, w]``, landmarks ``[b, f, 68, 2]``, motion ``[b, f, m, dm]`` or None."""
+    guide ``[b, f, g, h, w]``, landmarks ``[b, f, 68, 2]``, motion ``[b, f, m, dm]`` or None; the true pictures
+    ``[b, p, 3, H, W]`` of the p frames ``shown`` of each clip, or None."""
 
     latents: Tensor
     archive: Tensor
@@ -94,6 +95,7 @@ class Batch:
     landmarks: Tensor
     motion: Tensor | None
     pictures: Tensor | None
+    shown: list[int]
     sources: list[tuple[Clip, list[int]]]
 
 
@@ -113,7 +115,7 @@ def sample_batch(
         frames: of each clip, of its 16 targets.
         consecutive: stage 3 needs neighbouring frames, the clip and archive being ``frames`` long; otherwise any
             ``frames`` of the 16.
-        pictures: the true pictures of the first ``pictures`` frames of the first clips come along.
+        pictures: the true pictures of so many frames of every clip come along.
     """
     length = data.config.clip_frames
     rows: list[tuple[Tensor, ...]] = []
@@ -137,8 +139,11 @@ def sample_batch(
     if data.config.unet.warped_reference:
         guide = torch.stack([data.get("guide", *source) for source in sources])
     tokens = torch.stack([data.get("motion", *source) for source in sources]) if motion else None
-    true = [clip.frames(indices[:1]) for clip, indices in sources[:pictures]]
-    return Batch(latents, archive, reference, guide, landmarks, tokens, torch.cat(true) if true else None, sources)
+    shown = sorted(int(i) for i in random.choice(frames, min(pictures, frames), replace=False))
+    true = None
+    if shown:
+        true = torch.stack([clip.frames([indices[i] for i in shown]) for clip, indices in sources])
+    return Batch(latents, archive, reference, guide, landmarks, tokens, true, shown, sources)
 
 
 def augment_archive(latents: Tensor, random: np.random.Generator) -> Tensor:
@@ -171,12 +176,11 @@ def region_weights(landmarks: Tensor, size: int, lips: float = 3.0, lids: float 
     return (weight / weight.mean((-2, -1), keepdim=True)).unsqueeze(2)
 
 
-def sample_timesteps(clips: int, regression: bool, top: int) -> Tensor:
-    """``[clips]`` timesteps in [0, top]: ``top`` itself for a regression, else half near the top and half anywhere."""
-    if regression:
-        return torch.full((clips,), float(top))
+def sample_timesteps(clips: int, regression_share: float, top: int) -> Tensor:
+    """``[clips]`` timesteps in [0, top]: ``top`` itself for a share, of the rest half near the top, half anywhere."""
     anywhere, near = torch.rand(clips) * top, top * (1 - 0.12 * torch.rand(clips))
-    return torch.where(torch.rand(clips) < 0.5, near, anywhere).clamp(min=10.0)
+    spread = torch.where(torch.rand(clips) < 0.5, near, anywhere).clamp(min=10.0)
+    return torch.where(torch.rand(clips) < regression_share, torch.full_like(spread, float(top)), spread)
 
 
 def decoded_loss(vae: nn.Module, estimate: Tensor, true: Tensor, landmarks: Tensor) -> Tensor:
@@ -225,8 +229,8 @@ def denoiser_losses(
     losses = {"loss": mse, "mse": mse}
     estimate = schedule.estimate(prediction, noisy, timestep, batch.guide)
     if vae is not None and batch.pictures is not None:
-        count = len(batch.pictures)
-        losses["decoded"] = decoded_loss(vae, estimate[:count, 0], batch.pictures, batch.landmarks[:count, 0])
+        seen, points = estimate[:, batch.shown].flatten(0, 1), batch.landmarks[:, batch.shown].flatten(0, 1)
+        losses["decoded"] = decoded_loss(vae, seen, batch.pictures.flatten(0, 1), points)
         losses["loss"] = mse + decode_weight * losses["decoded"]
     return losses, estimate.detach()
 
@@ -262,8 +266,9 @@ def train_stage(
     frames: int = 4,
     learning_rate: float = 1e-3,
     regression_steps: int = 300,
-    decode_weight: float = 0.5,
-    decode_clips: int = 8,
+    regression_share: float = 0.3,
+    decode_weight: float = 1.0,
+    decode_frames: int = 1,
     motion_dropout: float = 0.1,
     train_backbone: bool | None = None,
     validate_every: int = 300,
@@ -280,8 +285,8 @@ def train_stage(
         start_from: weights of an earlier stage; codec_weights: of the motion codec (stage 3).
         minutes, steps: limits, those of the runs resumed included.
         clips, frames: a batch is ``frames`` of each of ``clips`` clips.
-        regression_steps: length of the plain regression at the start.
-        decode_weight, decode_clips: weight of the decoded cuts, and of how many clips one frame is decoded.
+        regression_steps: length of the plain regression at the start; regression_share: its share afterwards.
+        decode_weight, decode_frames: weight of the decoded cuts, and of how many frames of each clip.
         motion_dropout: share of batches without motion tokens (for guidance).
         train_backbone: see :func:`freeze_for_stage`; by default for ``tiny`` only.
         pictures: folder of validation pictures; cache: file that keeps latents and guides between runs.
@@ -307,12 +312,12 @@ def train_stage(
     top = config.diffusion.num_train_timesteps - 1
 
     def losses(step: int) -> Mapping[str, Tensor]:
-        regression = step < regression_steps and schedule.kind == "prior_residual"
+        share = 1.0 if step < regression_steps else regression_share
         with_motion = stage == 3 and random.random() >= motion_dropout
         batch = sample_batch(
-            data, clips, frames, random, motion=with_motion, consecutive=not bypass, pictures=decode_clips
+            data, clips, frames, random, motion=with_motion, consecutive=not bypass, pictures=decode_frames
         )
-        timestep = sample_timesteps(clips, regression, top)
+        timestep = sample_timesteps(clips, share if schedule.kind == "prior_residual" else 0.0, top)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
             parts, estimate = denoiser_losses(
                 denoiser, batch, schedule, timestep, bypass_temporal=bypass, vae=data.vae, decode_weight=decode_weight
@@ -373,7 +378,7 @@ def train_stage3(
         if not Path(path).exists():
             raise WeightsError(f"{what} are expected at {path}; train them first.")
     defaults: dict[str, Any] = {
-        "clips": 2, "frames": 16, "learning_rate": 5e-4, "regression_steps": 0, "decode_clips": 2
+        "clips": 2, "frames": 16, "learning_rate": 5e-4, "regression_steps": 0, "decode_frames": 4
     }  # fmt: skip
     return train_stage(
         3,
