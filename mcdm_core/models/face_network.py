@@ -27,8 +27,8 @@ BOX_SIZE = 32.0
 """Width in pixels of the faces the box net looks for at one level of the pyramid."""
 BOX_STRIDE = 8
 _PYRAMID_STEP = 2.0**-0.5
-_MAX_SIDE = 800
-"""Larger pictures are shrunk to this before the search: a face below 4 % of the picture is of no use."""
+_MAX_SIDE = 640
+"""The search goes up to this size of a picture: a face below 4 % of it is of no use."""
 _SAMPLED_GROUPS = (EYE_PICTURE_LEFT, EYE_PICTURE_RIGHT, LIPS, BROW_PICTURE_LEFT, BROW_PICTURE_RIGHT)
 
 
@@ -207,7 +207,7 @@ class FaceNetwork(nn.Module):
         return square, landmarks, confidence
 
     @torch.no_grad()
-    def detect(self, image: Tensor, threshold: float = 0.4, max_faces: int = 8, refine: bool = True) -> list[FaceBox]:
+    def detect(self, image: Tensor, threshold: float = 0.6, max_faces: int = 8, refine: bool = True) -> list[FaceBox]:
         """Faces of a whole picture, largest first.
 
         Args:
@@ -227,7 +227,7 @@ class FaceNetwork(nn.Module):
         faces: list[FaceBox] = []
         for x, y, size, score in candidates:
             x, y, size = x / shrink, y / shrink, size / shrink
-            if score < threshold:
+            if score < threshold or any(_inside(x, y, face) for face in faces):
                 continue
             if not refine:
                 faces.append(FaceBox(x - size / 2, y - size / 2, x + size / 2, y + size / 2, score))
@@ -324,6 +324,10 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     high = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
     union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - wide * high
     return wide * high / max(union, 1e-9)
+
+
+def _inside(x: float, y: float, face: FaceBox) -> bool:
+    return face.left < x < face.right and face.top < y < face.bottom
 
 
 def _suppress(
