@@ -33,11 +33,11 @@ from ..config import TINY, MCDMConfig, to_json
 from ..errors import WeightsError
 from ..models.archived_clip_prior import ArchivedClipPrior
 from ..models.landmarks import LIDS, LIPS
-from ..models.motion_codec import MotionCodec
 from ..models.unet import DenoisingUNet
 from ..models.vae import build_autoencoder
 from ..schedule import NoiseSchedule
 from .loop import LoopSettings, TrainResult, save_state, train
+from .prior import load_codec
 from .unet_data import Clip, LatentClips, read_clips
 from .unet_validation import validate_denoiser
 from .vae import laplacian_loss
@@ -246,8 +246,7 @@ def load_data(
     vae.load_state_dict(load_file(str(vae_weights)))
     codec = None
     if codec_weights is not None:
-        codec = MotionCodec(config)
-        codec.load_state_dict(load_file(str(codec_weights)))
+        codec = load_codec(codec_weights, config)
     return LatentClips(read_clips(folders, 2 * config.clip_frames, seed, limit), vae, config, codec)
 
 
