@@ -41,21 +41,21 @@ def reference_input() -> Any:
     return Reference.Input("reference", tooltip="The face that speaks, from Encode Reference.")
 
 
-def steps_input(default: int = 4) -> Any:
+def steps_input(default: int = 1) -> Any:
     """Denoising steps of the pictures."""
     return io.Int.Input(
         "steps",
         default=default,
         min=1,
         max=100,
-        tooltip="Denoising steps of the pictures. The shipped tiny model is made for 4; base wants about 25.",
+        tooltip="Denoising steps of the pictures. The shipped tiny model is best with 1; base wants about 25.",
     )
 
 
 def motion_steps_input(name: str = "motion_steps") -> Any:
     """Denoising steps of the motion."""
     return io.Int.Input(
-        name, default=12, min=1, max=100, tooltip="Denoising steps of the motion; cheap beside the pictures."
+        name, default=6, min=1, max=100, tooltip="Denoising steps of the motion; cheap beside the pictures."
     )
 
 
@@ -74,7 +74,7 @@ def guidance_input(name: str = "guidance", default: float = 1.0) -> Any:
 def temperature_input() -> Any:
     """Scale of the noise that the motion begins with."""
     return io.Float.Input(
-        "temperature", default=1.0, min=0.0, max=2.0, step=0.05, tooltip="Liveliness: 0 calm, 1 as learnt."
+        "temperature", default=0.5, min=0.0, max=2.0, step=0.05, tooltip="Liveliness: 0 calm, 1 as learnt."
     )
 
 
