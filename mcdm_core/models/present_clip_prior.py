@@ -109,6 +109,10 @@ class PresentClipPrior(nn.Module):
         )
         self.position = operations.Linear(width, width)
         self.norm = operations.LayerNorm(width)
+        # A linear path from the sound to the lips, strongest where the noise hides all else (zero until trained).
+        sound_width = audio_tokens * config.audio_encoder.feature_dim
+        self.direct = operations.Linear(sound_width, codec.lip_tokens * codec.motion_dim, bias=False)
+        nn.init.zeros_(self.direct.weight)
         steps = prior.num_train_timesteps
         self.register_buffer("signal", cosine_signal(steps), persistent=False)
         self.output = nn.ParameterDict(
@@ -160,6 +164,7 @@ class PresentClipPrior(nn.Module):
             mixed = torch.where(given[:, None, None, None], head, noisy[:, :, :number])
             noisy = torch.cat([mixed, noisy[:, :, number:]], dim=2)
         audio = self._drop(audio, drop_audio)
+        heard = self.direct(audio.flatten(2)).unflatten(2, (self.lip_tokens, -1))
         motion = self.embed(noisy)
         flag = given[:, None, None, None] * self.known
         motion = torch.cat([motion[:, :, : self.head_tokens] + flag, motion[:, :, self.head_tokens :]], dim=2)
@@ -185,8 +190,18 @@ class PresentClipPrior(nn.Module):
             x = across(within(x, mask), position)
         x = self.norm(x[:, start:, -self.motion_tokens :])
         out = torch.einsum("bfnd,nde->bfne", x, self.output["weight"]) + self.output["bias"]
+        signal = self.signal[timestep][:, None, None, None].to(out.dtype)
+        lips = slice(self.head_tokens, self.head_tokens + self.lip_tokens)
+        # The estimate of the clean tokens is alpha z - sigma v: what is heard enters it times sigma to the fourth.
+        out = torch.cat(
+            [
+                out[:, :, : lips.start],
+                out[:, :, lips] - (1 - signal) ** 1.5 * heard,
+                out[:, :, lips.stop :],
+            ],
+            dim=2,
+        )
         if self.config.present_clip_prior.prediction_type == "epsilon":
-            signal = self.signal[timestep][:, None, None, None].to(out.dtype)
             out = (1 - signal).sqrt() * noisy + signal.sqrt() * out
         if head is None:
             return out

@@ -188,6 +188,46 @@ def validate_prior(
     }
 
 
+@torch.no_grad()
+def fit_lip_path(
+    modules: PriorModules, config: MCDMConfig, groups: Sequence[list[MotionClip]], batches: int = 12, batch: int = 32,
+    seed: int = 0,
+) -> None:  # fmt: skip
+    """Add to the prior's linear path from sound to lips what its estimate at full noise still misses.
+
+    Ridge regression over augmented stretches of all groups; takes seconds and shortens training by much.
+    """
+    prior = modules.present_clip_prior
+    sampler = ClipSampler(config, groups, seed)
+    context = config.present_clip_prior.context_frames
+    lips = slice(prior.head_tokens, prior.head_tokens + prior.lip_tokens)
+    heard, missed = [], []
+    for _ in range(batches):
+        windows, tokens, references = [], [], []
+        for _ in range(batch):
+            clip, positions, speed = sampler.sample()
+            windows.append(sampler.windows(clip, positions, speed))
+            tokens.append(resample_clip(clip.tokens, positions))
+            references.append(clip.references[int(sampler.random.integers(len(clip.references)))])
+        clean = torch.stack(tokens)
+        sound = modules.audio_encoder(torch.cat(windows)).unflatten(0, clean.shape[:2])
+        image = modules.image_encoder(to_unit(torch.stack(references)))
+        time = torch.full((batch,), len(prior.signal) - 1)
+        noise = torch.randn(clean[:, context:].shape, generator=sampler.generator)
+        alpha = prior.signal[-1].sqrt()
+        out = prior(
+            noise, time, sound[:, context:], image, context=clean[:, :context], context_audio=sound[:, :context]
+        )
+        velocity = (out - (1 - alpha**2).sqrt() * noise) / alpha
+        if config.present_clip_prior.prediction_type != "epsilon":
+            velocity = out
+        missed.append((clean[:, context:] + velocity)[:, :, lips].flatten(2).flatten(0, 1))
+        heard.append(sound[:, context:].flatten(2).flatten(0, 1))
+    features, target = torch.cat(heard), torch.cat(missed)
+    ridge = 0.02 * len(features) * torch.eye(features.shape[1])
+    prior.direct.weight += torch.linalg.solve(features.T @ features + ridge, features.T @ target).T
+
+
 def train_prior(
     groups: Sequence[list[MotionClip]], codec: MotionCodec, output: Path, minutes: float,
     held: dict[str, list[MotionClip]], config: MCDMConfig = TINY, batch: int = 16, seed: int = 0,
@@ -222,6 +262,7 @@ def train_prior(
         metadata={"mcdm_config": to_json(config)},
     )  # fmt: skip
     result = train(modules, objective, settings, validate)
+    fit_lip_path(modules, config, groups)
     save_state(output, modules.state_dict(), {"mcdm_config": to_json(config)})
     return result.validation
 
