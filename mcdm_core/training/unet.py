@@ -243,11 +243,17 @@ def load_data(
     from safetensors.torch import load_file
 
     vae = build_autoencoder(config).to(memory_format=torch.channels_last)
-    vae.load_state_dict(load_file(str(vae_weights)))
+    vae.load_state_dict(_component(load_file(str(vae_weights)), "vae"))
     codec = None
     if codec_weights is not None:
         codec = load_codec(codec_weights, config)
     return LatentClips(read_clips(folders, 2 * config.clip_frames, seed, limit), vae, config, codec)
+
+
+def _component(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """A component's state dict, of a file that holds it with or without its prefix."""
+    own = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+    return own or dict(state)
 
 
 def train_stage(
