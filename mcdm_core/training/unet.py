@@ -36,7 +36,7 @@ from ..models.landmarks import LIDS, LIPS
 from ..models.unet import DenoisingUNet
 from ..models.vae import build_autoencoder
 from ..schedule import NoiseSchedule
-from .loop import LoopSettings, TrainResult, save_state, train
+from .loop import LoopSettings, TrainResult, train
 from .prior import load_codec
 from .unet_data import Clip, LatentClips, read_clips
 from .unet_validation import validate_denoiser
@@ -395,13 +395,3 @@ def train_stage3(
         codec_weights=codec_weights,
         **{**defaults, **settings},
     )
-
-
-def export(weights: Path, output: Path) -> None:
-    """Copy trained weights without the training's own metadata but the configuration."""
-    from safetensors.torch import load_file
-
-    from .loop import read_metadata
-
-    config = read_metadata(weights).get("mcdm_config", "")
-    save_state(output, load_file(str(weights)), {"mcdm_config": config})
