@@ -34,7 +34,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--guidance", type=float, default=1.0, help="guidance of the pictures; 1 switches it off")
     parser.add_argument("--motion-steps", type=int, help="denoising steps of the motion")
     parser.add_argument("--motion-guidance", type=float, help="guidance of the motion by the sound")
-    parser.add_argument("--temperature", type=float, default=1.0, help="liveliness of the motion (1: as learned)")
+    parser.add_argument("--temperature", type=float, help="liveliness of the motion, 0 (most typical) to 1 (as learned)")
+    parser.add_argument("--no-blinks", action="store_true", help="add no blinks to the model's motion")
     parser.add_argument("--box", type=float, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="face, pixels")
     parser.add_argument("--detail", choices=("warp", "none"), default="warp", help="take fine detail from the portrait")
     parser.add_argument("--crop", action="store_true", help="write the face crop alone instead of the whole portrait")
@@ -99,6 +100,7 @@ def _generate(
                 motion_steps=arguments.motion_steps,
                 motion_guidance=arguments.motion_guidance,
                 temperature=arguments.temperature,
+                blinks=not arguments.no_blinks,
             ):
                 for frames in pipe.finish_frames(
                     reference, clip, detail=arguments.detail, paste=not arguments.crop
