@@ -34,7 +34,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--guidance", type=float, default=1.0, help="guidance of the pictures; 1 switches it off")
     parser.add_argument("--motion-steps", type=int, help="denoising steps of the motion")
     parser.add_argument("--motion-guidance", type=float, help="guidance of the motion by the sound")
-    parser.add_argument("--temperature", type=float, help="liveliness of the motion, 0 (most typical) to 1 (as learned)")
+    parser.add_argument("--temperature", type=float, help="liveliness of the motion: 0 most typical, 1 as learned")
     parser.add_argument("--no-blinks", action="store_true", help="add no blinks to the model's motion")
     parser.add_argument("--box", type=float, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="face, pixels")
     parser.add_argument("--detail", choices=("warp", "none"), default="warp", help="take fine detail from the portrait")
