@@ -39,6 +39,7 @@ from .models.reference_warp import tps_flow, warp, warp_guide
 from .motion import Motion
 from .preparation import Preparation, at_size
 from .records import AudioEmbedding, Clip, Reference
+from .reference_pose import return_head, undo_resting_opening
 from .schedule import NoiseSchedule, sample_clip
 
 __all__ = ["AudioEmbedding", "Clip", "MCDMPipeline", "Reference", "preset_weights"]
@@ -53,6 +54,7 @@ DEFAULT_TEMPERATURE = {"tiny": 0.0}
 """Measured on the tiny preset: from the prior's most typical motion, lips follow the sound best (correlation of their
 opening with the loudness 0.76, against 0.45 with full noise) and do not jitter (0.5 pixels a frame against 6); one step
 beats the warped reference (26.1 against 25.5 dB on people not seen in training), four do not yet."""
+HEAD_RETURN = {"tiny": 0.15}
 PAPER_STEPS = 25
 
 
@@ -257,6 +259,10 @@ class MCDMPipeline(Preparation):
             callback=callback,
         )[0]
         split = MotionTokens.split(tokens, self.config)
+        if head is None:
+            still = reference.motion_tokens.head[0]
+            split = dataclasses.replace(split, head=return_head(split.head, still, HEAD_RETURN.get(preset, 0.0)))
+            tokens = split.cat()
         keep = self.config.present_clip_prior.context_frames
         if context is not None:
             joined = torch.cat([context.cat().to(tokens), tokens])
@@ -279,6 +285,8 @@ class MCDMPipeline(Preparation):
             tokens.map(lambda stream: stream[None]), reference.motion_tokens, reference.landmarks[None]
         )
         landmarks, values = decoded.landmarks[0], decoded.values[0]
+        if self.config.unet.warped_reference:
+            landmarks = undo_resting_opening(landmarks, reference.landmarks.to(landmarks))
         if blinks is not None:
             landmarks, values = add_blinks(landmarks, values, blinks.seed, blinks.frame_index, fps)
         return Motion(tokens=tokens, landmarks=landmarks, values=values, fps=fps)

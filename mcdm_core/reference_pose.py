@@ -1,0 +1,49 @@
+"""Corrections of predicted motion for the portrait it starts from.
+
+Choices of ours beside the paper, for a prior trained for minutes: its head wanders off slowly, clip by clip, and a
+portrait that smiles with open lips gets that opening added to everything it says, so that it never closes its mouth.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .models.landmarks import inter_ocular_distance, lip_opening
+
+_UPPER = ((1, 0.5), (2, 0.87), (3, 1.0), (4, 0.87), (5, 0.5), (13, 0.8), (14, 1.0), (15, 0.8))
+_LOWER = ((7, 0.5), (8, 0.87), (9, 1.0), (10, 0.87), (11, 0.5), (17, 0.8), (18, 1.0), (19, 0.8))
+"""Points of the upper and the lower lip and their part in opening the mouth; corners have none."""
+UPPER_SHARE = 0.25
+CLOSED_OPENING = 0.02
+"""Lip opening (over the inter-ocular distance) up to which a portrait's mouth counts as closed."""
+
+
+def return_head(head: Tensor, reference_head: Tensor, strength: float) -> Tensor:
+    """Let head tokens [f, nh, dm] come back towards the portrait's [nh, dm] along a clip.
+
+    Nothing at the clip's beginning, ``strength`` (0 to 1) at its end: there is no seam, and the next clip goes on from
+    where this one came back to. Nods stay, wandering does not.
+    """
+    weight = torch.arange(1, len(head) + 1, device=head.device, dtype=head.dtype) / len(head) * strength
+    return torch.lerp(head, reference_head.to(head).expand_as(head), weight[:, None, None])
+
+
+def undo_resting_opening(landmarks: Tensor, reference_landmarks: Tensor) -> Tensor:
+    """Take the opening of the portrait's own lips off every frame, as far as the frame's lips are open.
+
+    Args:
+        landmarks: [f, 68, 2]; reference_landmarks: [68, 2].
+    """
+    resting = (lip_opening(reference_landmarks[None])[0] - CLOSED_OPENING).clamp(min=0)
+    present = lip_opening(landmarks)
+    excess = torch.minimum(resting.to(present), 0.9 * present) * inter_ocular_distance(landmarks)
+    # Upwards in the face: from the lower to the upper lip, or from chin to brows where the lips are closed.
+    up = landmarks[:, 36:46].mean(1) - landmarks[:, 54]
+    step = excess[:, None] * up / up.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    moved = landmarks.clone()
+    for index, part in _UPPER:
+        moved[:, index] -= UPPER_SHARE * part * step
+    for index, part in _LOWER:
+        moved[:, index] += (1 - UPPER_SHARE) * part * step
+    return moved
