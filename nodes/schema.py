@@ -74,7 +74,7 @@ def guidance_input(name: str = "guidance", default: float = 1.0) -> Any:
 def temperature_input() -> Any:
     """Scale of the noise that the motion begins with."""
     return io.Float.Input(
-        "temperature", default=0.5, min=0.0, max=2.0, step=0.05, tooltip="Liveliness: 0 calm, 1 as learnt."
+        "temperature", default=0.0, min=0.0, max=2.0, step=0.05, tooltip="Liveliness: 0 calm, 1 as learnt."
     )
 
 
