@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MediaError
+from .files import list_files
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -23,11 +24,7 @@ def list_stills(folder: Path, keep_apart: int = 0) -> tuple[list[Path], list[Pat
     Raises:
         MediaError: if there are none.
     """
-    paths = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise MediaError(f"{folder} holds no pictures ({', '.join(SUFFIXES)}); give the folder of portraits.")
-    cut = len(paths) - keep_apart
-    return paths[:cut], paths[cut:]
+    return list_files(folder, SUFFIXES, "pictures", keep_apart)
 
 
 def read_still(path: Path) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..errors import FaceNotFoundError, MediaError
 from ..models.face_network import FaceNetwork, crop_square
 from ..models.landmarks import mirror_landmarks, mirror_pose, mirror_values
+from .files import list_files
 from .shards import INFO_FIELDS, SAMPLE_RATE, ShardWriter
 
 logger = logging.getLogger(__name__)
@@ -37,11 +38,7 @@ def list_clips(folder: Path, keep_apart: int = 50) -> tuple[list[Path], list[Pat
     Raises:
         MediaError: if there are none.
     """
-    paths = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise MediaError(f"{folder} holds no videos ({', '.join(SUFFIXES)}); give the folder of talking clips.")
-    cut = len(paths) - keep_apart
-    return paths[:cut], paths[cut:]
+    return list_files(folder, SUFFIXES, "videos", keep_apart)
 
 
 def read_clip(path: Path, every: int = 1, with_audio: bool = True) -> RealClip:
