@@ -11,15 +11,37 @@ from mcdm_core.models.landmarks import MIRROR
 
 pytest.importorskip("scipy", reason="the synthetic data need scipy")
 
-from mcdm_core.data.synthetic import head_asset, speech, text, visemes  # noqa: E402
+from mcdm_core.data.synthetic import flite, head_asset, speech, text, visemes  # noqa: E402
 
 
-def test_ten_languages_with_disjoint_main_clauses() -> None:
+def test_ten_languages_whose_splits_share_no_phrase() -> None:
     assert set(text.languages()) == {"de", "pl", "ru", "fr", "hr", "zh", "ar", "en", "th", "es"}
     for language in text.languages():
-        groups = [set(text.main_clauses(language, split)) for split in text.SPLITS]
-        assert all(groups)
+        groups = [{p for k in text.PHRASE_KINDS for p in text.phrases(language, s, k)} for s in text.SPLITS]
+        assert all(len(g) >= 2 * len(text.PHRASE_KINDS) for g in groups)
         assert len(set.union(*groups)) == sum(map(len, groups))
+        assert len(groups[0]) >= 40
+
+
+def test_sentences_are_many_and_every_language_is_heard() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [text.random_language(rng) for _ in range(2000)]
+    assert set(drawn) == set(text.languages())
+    assert 0.3 < drawn.count("en") / len(drawn) < 0.4
+    for language in text.languages():
+        assert len({text.random_sentence(language, "train", rng) for _ in range(200)}) > 150
+
+
+def test_commands_are_for_training_alone() -> None:
+    rng = np.random.default_rng(0)
+    verbs, colours = {"bin", "lay", "place", "set"}, {"blue", "green", "red", "white"}
+
+    def commands(split: str) -> int:
+        words = (text.random_sentence("en", split, rng).split() for _ in range(300))
+        return sum(w[0] in verbs and w[1] in colours and len(w) == 6 for w in words)
+
+    assert commands("train") > 50
+    assert commands("val") == commands("test") == 0
 
 
 def test_every_split_has_its_own_voices() -> None:
@@ -29,11 +51,37 @@ def test_every_split_has_its_own_voices() -> None:
         assert len(set.union(*groups)) == sum(map(len, groups))
 
 
-def test_sentence_contains_a_clause_of_its_split() -> None:
+def test_every_split_has_its_own_flite_voices() -> None:
+    groups = [{v for male in (True, False) for v in flite.voices(split, male)} for split in text.SPLITS]
+    assert all(groups)
+    assert len(set.union(*groups)) == sum(map(len, groups))
+
+
+def test_flite_reports_the_sounds_it_speaks() -> None:
+    if not flite.available():
+        pytest.skip("flite is not installed")
+    voice = speech.Voice("slt", 160, 50, 50, 1.0, 0.0, 0.0, 0.0, 0.5, engine="flite")
+    audio, phonemes = speech.speak("Mama buys a big map.", "en-us", voice)
+    assert sum(visemes.visemes_of(p.symbol) == ["PP"] for p in phonemes) >= 5
+    assert all(a.end <= b.start + 1e-6 for a, b in zip(phonemes, phonemes[1:], strict=False))
+    assert phonemes[-1].end <= len(audio) / speech.SAMPLE_RATE + 0.05
+    assert all(p.symbol == "" or visemes.visemes_of(p.symbol) != ["sil"] for p in phonemes)
+    again, _ = speech.speak("Mama buys a big map.", "en-us", voice)
+    np.testing.assert_array_equal(audio, again)
+
+
+def test_without_flite_espeak_speaks_english(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flite, "available", lambda: False)
     rng = np.random.default_rng(0)
-    for language in text.languages():
-        sentence = text.random_sentence(language, "val", rng)
-        assert any(clause in sentence for clause in text.main_clauses(language, "val"))
+    assert {speech.random_voice("train", True, rng, "en").engine for _ in range(20)} == {"espeak-ng"}
+
+
+def test_sound_keeps_its_timing_when_it_is_coloured() -> None:
+    click = np.zeros(16000, np.float32)
+    click[8000] = 1.0
+    voice = speech.Voice("f2", 160, 50, 50, 1.0, 0.0, 0.0, 1e-4, 0.5, equalizer=(6, -6, 3, 0, -8, 4), cutoff=3500.0)
+    coloured = speech.colour(click, voice, np.random.default_rng(0))
+    assert abs(int(np.abs(coloured.astype(int)).argmax()) - 8000) <= 1
 
 
 @pytest.mark.parametrize(
@@ -122,6 +170,18 @@ def test_bilabials_close_the_lips_in_running_speech(asset: head_asset.HeadAsset)
     assert jaw[closed].max() < 0.15 < jaw[motion.closure < 0.1].max()
 
 
+def test_clip_tells_its_expressions() -> None:
+    from mcdm_core.data.synthetic.clip import expression_labels
+    from mcdm_core.data.synthetic.expressions import EXPRESSIONS
+
+    weights = np.zeros((4, len(EXPRESSIONS)), np.float32)
+    assert expression_labels(weights) == {"expression": "neutral", "expression_strength": 0.0, "expressions": {}}
+    weights[1:, EXPRESSIONS.index("sad")] = 0.8
+    labels = expression_labels(weights)
+    assert labels["expression"] == "sad" and labels["expression_strength"] == 0.6
+    assert labels["expressions"] == {"sad": [0.0, 0.8, 0.8, 0.8]}
+
+
 def test_clip_is_decided_by_seed_and_index(maker) -> None:
     # Another clip in between: nothing may be carried over.
     first, other, again = (maker.make(3, split, 0) for split in ("train", "val", "train"))
@@ -129,6 +189,7 @@ def test_clip_is_decided_by_seed_and_index(maker) -> None:
     np.testing.assert_array_equal(first.audio, again.audio)
     np.testing.assert_array_equal(first.landmarks, again.landmarks)
     assert first.info == again.info
+    assert first.info["engine"] in ("espeak-ng", "flite")
     assert first.info["identity"] != other.info["identity"]
     assert np.abs(first.frames.astype(int) - other.frames.astype(int)).mean() > 5
 

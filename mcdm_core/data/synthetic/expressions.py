@@ -29,7 +29,7 @@ def expression_matrix(asset: HeadAsset) -> np.ndarray:
 def random_expression_track(
     asset: HeadAsset, steps: int, rate: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A random sequence of expressions that melt into each other.
+    """A random sequence of expressions that melt into each other; a third of the clips keep one all the time.
 
     Args:
         steps: number of time steps.
@@ -42,8 +42,9 @@ def random_expression_track(
     weights = np.zeros((steps, len(EXPRESSIONS)))
     start = 0
     mirrored = rng.random() < 0.5
+    steady = rng.random() < 0.33
     while start < steps:
-        length = int(rng.uniform(0.8, 3.5) * rate)
+        length = steps if steady else int(rng.uniform(0.8, 3.5) * rate)
         which = int(rng.integers(len(EXPRESSIONS))) if rng.random() < 0.72 else 0
         strength = rng.uniform(0.25, 1.0)
         weights[start : start + length, which] = strength

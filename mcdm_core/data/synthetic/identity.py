@@ -39,6 +39,10 @@ _IRIS_TONES = np.array(
 )
 _FEATURES = ("age", "gender", "muscle", "weight", "height", "proportions", "cupsize", "firmness")
 _EYE_CHIN_HEIGHT = 0.118
+_FEATURE_GROUPS = ("nose", "mouth", "chin", "cheek", "forehead", "eyebrow", "eye", "ear", "neck", "head")
+_MOST_DEVIANT, _MOST_SPREAD = 1.7, 0.85
+"""Largest single change and largest root mean square of a feature's changes, in standard deviations: beyond these
+the sum of shapes, each of them possible, is no face any more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +100,7 @@ def random_identity(asset: HeadAsset, rng: np.random.Generator) -> Identity:
     male = bool(rng.random() < 0.5)
     gender = 0.5 + (0.5 if male else -0.5) * rng.uniform(0.5, 1.0)
     shares = rng.dirichlet([0.4, 0.4, 0.4])
-    age = rng.uniform(0.42, 0.97)
+    age = rng.uniform(0.42, 0.92)
     vertices = _random_shape(asset, rng, gender, age, shares)
     vertices = close_lips(asset, vertices)
     scale, centre = _frame_of_head(asset, vertices)
@@ -108,7 +112,7 @@ def random_identity(asset: HeadAsset, rng: np.random.Generator) -> Identity:
     low = int(min(tone, 5))
     skin = _SKIN_TONES[low] * (1 - (tone - low)) + _SKIN_TONES[low + 1] * (tone - low)
     skin = np.clip(skin * (1 + rng.normal(0, 0.035, 3)), 0.05, 0.95)
-    lip = skin * np.array([0.90, 0.64, 0.63]) + np.array([0.06, 0.0, 0.01]) * rng.random()
+    lip = skin * np.array([0.92, 0.72, 0.70]) * rng.uniform(0.9, 1.05) + np.array([0.06, 0.0, 0.01]) * rng.random()
     if not male and rng.random() < 0.4:
         lip = lip * np.array([1.0, 0.78, 0.82]) + np.array([rng.uniform(0, 0.05), 0, rng.uniform(0, 0.03)])
     light = 1 - tone / 6
@@ -141,7 +145,7 @@ def random_identity(asset: HeadAsset, rng: np.random.Generator) -> Identity:
         beard=beard,
         moustache=float(beard > 0.3 and rng.random() < 0.8),
         hair_style=-1 if bald else 0 if short else 1,
-        hair_thickness=float(rng.uniform(0.003, 0.018) if male else rng.uniform(0.005, 0.026)),
+        hair_thickness=float(rng.uniform(0.004, 0.024) if male else rng.uniform(0.007, 0.030)),
         hair_line=float(rng.normal(0, 0.006) + (0.012 * rng.random() if male else -0.004) + 0.01 * old * male),
         hair_length=float(rng.uniform(0.44, 0.62)),
         brow_thickness=float(rng.uniform(0.0030, 0.0055) * (1.15 if male else 0.8)),
@@ -174,14 +178,24 @@ def _local_spread(name: str) -> float:
     return 0.30
 
 
+def _share_left(names: list[str], draws: np.ndarray) -> np.ndarray:
+    """Factors that keep each feature of the face plausible: its draws ``[k]`` may not all be far from the mean."""
+    groups = np.array([next((g for g in _FEATURE_GROUPS if g in name), "") for name in names])
+    factors = np.ones(len(names))
+    for group in set(groups):
+        members = groups == group
+        factors[members] = min(1.0, _MOST_SPREAD / np.sqrt((draws[members] ** 2).mean() + 1e-9))
+    return factors
+
+
 def _random_shape(
     asset: HeadAsset, rng: np.random.Generator, gender: float, age: float, shares: np.ndarray
 ) -> np.ndarray:
     phenotype = {
         "gender": gender,
         "age": age,
-        "muscle": rng.uniform(0.1, 0.9),
-        "weight": rng.uniform(0.1, 0.95),
+        "muscle": rng.uniform(0.2, 0.8),
+        "weight": rng.uniform(0.15, 0.85),
         "height": 0.5,
         "proportions": rng.uniform(0.2, 1),
         "cupsize": 0.3,
@@ -196,13 +210,14 @@ def _random_shape(
         index = asset.local_names.index(name)
         local[2 * index + (0 if value >= 0 else 1)] = abs(value)
 
-    for name in asset.local_names:
-        if name.startswith("r-"):
-            continue
-        value = float(np.clip(rng.normal(0, _local_spread(name)), -0.9, 0.9))
+    names = [name for name in asset.local_names if not name.startswith("r-")]
+    draws = np.clip(rng.normal(0, 1, len(names)), -_MOST_DEVIANT, _MOST_DEVIANT)
+    draws *= _share_left(names, draws)
+    for name, draw in zip(names, draws, strict=True):
+        value = float(draw * _local_spread(name))
         put(name, value)
         if name.startswith("l-"):
-            put("r-" + name[2:], float(np.clip(value + rng.normal(0, 0.05), -0.9, 0.9)))
+            put("r-" + name[2:], value + float(np.clip(rng.normal(0, 0.03), -0.06, 0.06)))
     coefficients = phenotype_coefficients(asset, phenotype)
     vertices = asset.template + np.tensordot(coefficients, asset.phenotype_shapes, 1)
     return (vertices + np.tensordot(local, asset.local_shapes, 1)).astype(np.float32)

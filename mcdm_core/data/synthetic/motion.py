@@ -25,12 +25,13 @@ _LEAD = 0.04
 class Motion:
     """``lips`` and ``expression``: actions ``[t, 52]`` that add up; ``head``: ``[t, 6]`` yaw, pitch, roll in radians
     (signs as in models/landmarks.py) and a shift in the mesh's units; ``closure``: ``[t]`` in [0, 1], how firmly the
-    lips are pressed together."""
+    lips are pressed together; ``expression_weights``: ``[t, 8]``, how much of each named expression is shown."""
 
     lips: np.ndarray
     expression: np.ndarray
     head: np.ndarray
     closure: np.ndarray
+    expression_weights: np.ndarray
 
     @property
     def actions(self) -> np.ndarray:
@@ -51,7 +52,7 @@ def random_motion(
     steps = int(round(frames / fps * _RATE)) + 1
     energy = _energy(audio, steps)
     lips, closure = _lip_track(asset, phonemes, energy, steps, rng.uniform(0.85, 1.45))
-    expression, _ = random_expression_track(asset, steps, _RATE, rng)
+    expression, named = random_expression_track(asset, steps, _RATE, rng)
     _add_blinks(asset, expression, rng)
     _add_brows(asset, expression, energy, rng)
     _add_gaze(asset, expression, rng)
@@ -65,6 +66,7 @@ def random_motion(
         np.clip(expression[at], 0, 1.1).astype(np.float32),
         head[at].astype(np.float32),
         closure[at].astype(np.float32),
+        named[at].astype(np.float32),
     )
 
 
@@ -140,14 +142,16 @@ def _slow_noise(steps: int, spread: float, seconds: float, rng: np.random.Genera
 def _add_blinks(asset: HeadAsset, actions: np.ndarray, rng: np.random.Generator) -> None:
     times = np.arange(len(actions)) / _RATE
     left, right = asset.action("eyeBlinkLeft"), asset.action("eyeBlinkRight")
-    at = rng.exponential(1.5)
+    at = rng.exponential(0.9)
     while at < times[-1]:
-        lid = np.exp(-(((times - at) / rng.uniform(0.06, 0.10)) ** 4))
+        # Lids are quite shut for at least one frame; now and then they stay so.
+        width = rng.uniform(0.065, 0.11) if rng.random() < 0.88 else rng.uniform(0.15, 0.4)
+        lid = np.exp(-(((times - at) / width) ** 4))
         for index in (left, right):
             actions[:, index] = np.maximum(actions[:, index], lid)
             for wide in ("eyeWideLeft", "eyeWideRight"):
                 actions[:, asset.action(wide)] *= 1 - lid
-        at += 0.35 + rng.exponential(2.5)
+        at += 0.35 + width + rng.exponential(1.7)
     if rng.random() < 0.25:
         # Half-closed lids for a while; a wink now and then.
         lid = np.clip(_slow_noise(len(actions), 0.35, 0.3, rng), 0, 0.8)
@@ -173,7 +177,7 @@ def _add_gaze(asset: HeadAsset, actions: np.ndarray, rng: np.random.Generator) -
     gaze = np.zeros((2, steps))
     at = 0
     while at < steps:
-        gaze[:, at:] = rng.normal(0, [0.30, 0.18])[:, None]
+        gaze[:, at:] = rng.normal(0, [0.35, 0.20])[:, None]
         at += int((rng.exponential(1.2) + 0.2) * _RATE)
     gaze = gaussian_filter1d(gaze, 3, axis=1)
     for positive, negative, track in (

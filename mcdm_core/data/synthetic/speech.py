@@ -10,10 +10,14 @@ import ctypes
 import ctypes.util
 import dataclasses
 import functools
-import json
-import os
+import logging
 
 import numpy as np
+
+from . import flite
+from .fresh_process import Utterance, speak_afresh
+
+_LOGGER = logging.getLogger(__name__)
 
 SAMPLE_RATE = 16_000
 _SYNCHRONOUS, _PHONEME_EVENTS_IPA = 2, 3
@@ -28,6 +32,10 @@ _HELD_OUT: dict[str, dict[bool, tuple[str, ...]]] = {
     "test": {True: ("m8", "david"), False: ("f5", "linda")},
 }
 
+_FLITE_SHARE = 0.65  # some of it falls to espeak-ng: a split's flite voices are not of both sexes
+_FLITE_WORDS_PER_MINUTE = 165
+_BANDS = (80.0, 250.0, 700.0, 1800.0, 4000.0, 7500.0)
+
 
 @dataclasses.dataclass(frozen=True)
 class Phoneme:
@@ -40,7 +48,7 @@ class Phoneme:
 
 @dataclasses.dataclass(frozen=True)
 class Voice:
-    """A speaker: espeak-ng's variant and how it is coloured."""
+    """A speaker: the engine's voice and how it is coloured."""
 
     variant: str
     words_per_minute: int
@@ -51,6 +59,9 @@ class Voice:
     room: float  # seconds of reverberation, 0 none
     noise: float  # noise amplitude over the speech's
     level: float  # peak of the loudest sample
+    engine: str = "espeak-ng"  # or "flite"
+    equalizer: tuple[float, ...] = ()  # decibels at the frequencies of _BANDS, flat without
+    cutoff: float = 0.0  # upper limit of the recording in Hz, 0 none
 
 
 class _EventId(ctypes.Union):
@@ -74,7 +85,7 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 class _Espeak:
-    """The library, initialised once a process; not thread safe, as espeak-ng is not."""
+    """espeak-ng's library, initialised once a process; not thread safe, as espeak-ng is not."""
 
     def __init__(self) -> None:
         name = ctypes.util.find_library("espeak-ng") or "libespeak-ng.so.1"
@@ -102,7 +113,7 @@ class _Espeak:
             index += 1
         return 0
 
-    def say(self, text: str, voice: str, rate: int, pitch: int, pitch_range: int) -> tuple[np.ndarray, list[Phoneme]]:
+    def say(self, text: str, voice: str, rate: int, pitch: int, pitch_range: int) -> Utterance:
         self._audio.clear()
         self._events.clear()
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
@@ -116,44 +127,13 @@ class _Espeak:
         self._library.espeak_Synchronize()
         audio = np.concatenate(self._audio) if self._audio else np.zeros(0, np.int16)
         ends = [start for start, _ in self._events[1:]] + [len(audio) / self.rate]
-        phonemes = [Phoneme(s, a, b) for (a, s), b in zip(self._events, ends, strict=True) if b > a]
-        return audio.astype(np.float32) / 32768.0, phonemes
+        marks = [(symbol, a, b) for (a, symbol), b in zip(self._events, ends, strict=True) if b > a]
+        return audio.astype(np.float32) / 32768.0, self.rate, marks
 
 
 @functools.cache
 def _engine() -> _Espeak:
     return _Espeak()
-
-
-def _say_afresh(*request: object) -> tuple[np.ndarray, list[Phoneme]]:
-    """Speak in a forked copy of this process, whose library has not spoken yet.
-
-    espeak-ng keeps the phase of its pitch flutter from one utterance to the next and cannot be started twice, so the
-    same text would sound different depending on what was said before. Without fork (Windows) it does.
-    """
-    engine = _engine()
-    if not hasattr(os, "fork"):
-        return engine.say(*request)
-    source, sink = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(source)
-        with os.fdopen(sink, "wb") as stream:
-            try:
-                audio, phonemes = engine.say(*request)
-                head = {"phonemes": [dataclasses.astuple(p) for p in phonemes]}
-            except Exception as error:  # reported by the parent
-                audio, head = np.zeros(0, np.float32), {"error": str(error)}
-            stream.write(json.dumps(head).encode() + b"\n" + audio.tobytes())
-        os._exit(0)
-    os.close(sink)
-    with os.fdopen(source, "rb") as stream:
-        head, _, data = stream.read().partition(b"\n")
-    os.waitpid(child, 0)
-    answer = json.loads(head) if head else {"error": "espeak-ng stopped while speaking"}
-    if "error" in answer:
-        raise RuntimeError(answer["error"])
-    return np.frombuffer(data, np.float32), [Phoneme(*p) for p in answer["phonemes"]]
 
 
 def available() -> bool:
@@ -173,55 +153,90 @@ def variants(split: str, male: bool) -> tuple[str, ...]:
     return tuple(name for name in (_MALE if male else _FEMALE) if name not in held)
 
 
-def random_voice(split: str, male: bool, rng: np.random.Generator) -> Voice:
-    """Draw a speaker of a split."""
+def random_voice(split: str, male: bool, rng: np.random.Generator, language: str = "") -> Voice:
+    """Draw a speaker of a split; for English ("en") about half of them speak with flite where it has such a voice."""
+    recorded = language == "en" and rng.random() < _FLITE_SHARE
+    choices = flite.voices(split, male) if recorded else ()
+    if choices and not flite.available():
+        _warn_without_flite()
+        choices = ()
+    engine, names = ("flite", choices) if choices else ("espeak-ng", variants(split, male))
     return Voice(
-        variant=str(rng.choice(variants(split, male))),
-        words_per_minute=int(rng.uniform(125, 195)),
-        pitch=int(rng.uniform(25, 75)),
-        pitch_range=int(rng.uniform(30, 80)),
-        stretch=float(rng.uniform(0.92, 1.10)),
+        variant=str(rng.choice(names)),
+        words_per_minute=int(rng.uniform(120, 200)),
+        pitch=int(rng.uniform(18, 82)),
+        pitch_range=int(rng.uniform(20, 90)),
+        stretch=float(rng.uniform(0.86, 1.16)),
         tilt=float(rng.uniform(-0.6, 0.6)),
-        room=float(rng.uniform(0.05, 0.35)) if rng.random() < 0.4 else 0.0,
-        noise=float(10 ** rng.uniform(-3.0, -1.3)),
-        level=float(rng.uniform(0.25, 0.95)),
+        room=float(rng.uniform(0.05, 0.45)) if rng.random() < 0.45 else 0.0,
+        noise=float(10 ** rng.uniform(-3.0, -1.2)),
+        level=float(rng.uniform(0.15, 0.95)),
+        engine=engine,
+        equalizer=tuple(float(gain) for gain in rng.normal(0, 4.0, len(_BANDS))),
+        cutoff=float(rng.uniform(3200, 7000)) if rng.random() < 0.3 else 0.0,
     )
+
+
+@functools.cache
+def _warn_without_flite() -> None:
+    _LOGGER.warning("flite is not installed: English is spoken by espeak-ng alone, so clips will differ")
 
 
 def speak(text: str, language_voice: str, voice: Voice) -> tuple[np.ndarray, list[Phoneme]]:
     """Clean speech ``[s]`` float32 at 16 kHz and its phonemes.
 
+    Args:
+        text: in the engine's spelling; language_voice: espeak-ng's voice of the language, flite speaks English.
+
     Raises:
-        RuntimeError: if espeak-ng is missing or has no such voice.
+        RuntimeError: if the engine is missing or has no such voice.
     """
     from scipy.signal import resample_poly
 
-    audio, phonemes = _say_afresh(
-        text, f"{language_voice}+{voice.variant}", voice.words_per_minute, voice.pitch, voice.pitch_range
-    )
     stretch = round(voice.stretch * 50) / 50
-    up, down = round(SAMPLE_RATE * stretch), _engine().rate
-    audio = resample_poly(audio, up, down).astype(np.float32)
+    if voice.engine == "flite":
+        flite.available()  # loaded here, so that the copies need not
+        slowness = _FLITE_WORDS_PER_MINUTE / voice.words_per_minute / stretch
+        audio, rate, marks = speak_afresh(flite.say, (text, voice.variant, slowness))
+    else:
+        request = (text, f"{language_voice}+{voice.variant}", voice.words_per_minute, voice.pitch, voice.pitch_range)
+        audio, rate, marks = speak_afresh(_engine().say, request)
+    up = round(SAMPLE_RATE * stretch)
+    audio = resample_poly(audio, up, rate).astype(np.float32)
     factor = up / SAMPLE_RATE
-    return audio, [Phoneme(p.symbol, p.start * factor, p.end * factor) for p in phonemes]
+    return audio, [Phoneme(symbol, start * factor, end * factor) for symbol, start, end in marks]
 
 
 def colour(audio: np.ndarray, voice: Voice, rng: np.random.Generator) -> np.ndarray:
-    """Tilt, room, noise and level of a recording, ``[s]`` float32 to int16; the timing does not change."""
+    """Tilt, microphone, room, noise and level of a recording, ``[s]`` float32 to int16; the timing does not change."""
     tilted = audio - 0.6 * max(voice.tilt, 0) * np.concatenate([[0.0], audio[:-1]])
     if voice.tilt < 0:
         kernel = np.array([1.0, 0.8 * -voice.tilt, 0.4 * -voice.tilt])
         tilted = np.convolve(audio, kernel / kernel.sum(), "full")[: len(audio)]
+    tilted = _microphone(tilted, voice)
     if voice.room > 0:
         from scipy.signal import fftconvolve
 
         length = int(voice.room * SAMPLE_RATE)
         tail = rng.normal(0, 1, length) * np.exp(-6.0 * np.arange(length) / length)
-        tail *= 0.25 / (np.sqrt((tail**2).sum()) + 1e-9)
+        tail *= rng.uniform(0.1, 0.4) / (np.sqrt((tail**2).sum()) + 1e-9)
         tilted = tilted + fftconvolve(tilted, tail)[: len(audio)]
     spectrum = np.fft.rfft(rng.normal(0, 1, len(audio)))
-    spectrum /= np.sqrt(np.maximum(np.arange(len(spectrum)), 20.0))
+    spectrum /= np.maximum(np.arange(len(spectrum)), 20.0) ** rng.uniform(0.0, 0.8)
     hiss = np.fft.irfft(spectrum, len(audio))
     peak = np.abs(tilted).max() + 1e-6
     mixed = tilted / peak + voice.noise * hiss / (hiss.std() + 1e-9)
     return np.clip(mixed / np.abs(mixed).max() * voice.level * 32767.0, -32768, 32767).astype(np.int16)
+
+
+def _microphone(audio: np.ndarray, voice: Voice) -> np.ndarray:
+    """Smooth gain over frequency (decibels at :data:`_BANDS`) and an upper limit, without a delay."""
+    if not voice.equalizer and voice.cutoff <= 0:
+        return audio
+    frequency = np.fft.rfftfreq(len(audio), 1 / SAMPLE_RATE)
+    gain = np.ones_like(frequency)
+    if voice.equalizer:
+        gain *= 10 ** (np.interp(np.log(frequency + 1.0), np.log(_BANDS), voice.equalizer) / 20)
+    if voice.cutoff > 0:
+        gain /= np.sqrt(1 + (frequency / voice.cutoff) ** 12)
+    return np.fft.irfft(np.fft.rfft(audio) * gain, len(audio))

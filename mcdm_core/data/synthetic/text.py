@@ -1,4 +1,4 @@
-"""Sentences of ten languages, put together from a bank of phrases; no main clause is shared by two splits."""
+"""Sentences of ten languages, put together from a bank of phrases; no phrase is shared by two splits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,21 @@ from pathlib import Path
 import numpy as np
 
 SPLITS: tuple[str, ...] = ("train", "val", "test")
-_MAIN_CLAUSES: dict[str, slice] = {"train": slice(0, 10), "val": slice(10, 12), "test": slice(12, 14)}
+PHRASE_KINDS: tuple[str, ...] = ("open", "main", "end", "who", "does", "where")
+# The last two phrases of every list are the test's, the two before the validation's.
+_PART: dict[str, slice] = {"train": slice(None, -4), "val": slice(-4, -2), "test": slice(-2, None)}
+_ENGLISH_SHARE = 0.35
+_COMMAND_SHARE = 0.3
+
+# The grammar of the GRID corpus (Cooke et al. 2006); "ay" and "zed" as a voice spells the letters.
+_COMMAND: tuple[tuple[str, ...], ...] = (
+    ("bin", "lay", "place", "set"),
+    ("blue", "green", "red", "white"),
+    ("at", "by", "in", "with"),
+    ("ay", *"BCDEFGHIJKLMNOPQRSTUVXY", "zed"),
+    ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
+    ("again", "now", "please", "soon"),
+)
 
 
 @functools.cache
@@ -27,24 +41,43 @@ def voice_of(language: str) -> str:
     return _bank()[language]["voice"]
 
 
-def main_clauses(language: str, split: str) -> list[str]:
-    """Main clauses of a split; those of different splits are disjoint."""
-    return _bank()[language]["main"][_MAIN_CLAUSES[split]]
+def phrases(language: str, split: str, kind: str) -> list[str]:
+    """Phrases of a split, of one of :data:`PHRASE_KINDS`; those of different splits are disjoint."""
+    return _bank()[language][kind][_PART[split]]
+
+
+def random_language(rng: np.random.Generator) -> str:
+    """One of the ten, English more often than the others: most of the real recordings are English."""
+    return "en" if rng.random() < _ENGLISH_SHARE else str(rng.choice([x for x in languages() if x != "en"]))
 
 
 def random_sentence(language: str, split: str, rng: np.random.Generator) -> str:
-    """A sentence in the language's own script."""
-    bank = _bank()[language]
-    parts = [rng.choice(main_clauses(language, split))]
-    if rng.random() < 0.6:
-        parts.insert(0, rng.choice(bank["open"]))
-    if rng.random() < 0.6:
-        parts.append(rng.choice(bank["end"]))
-    return ", ".join(str(part) for part in parts) + "."
+    """A sentence in the language's own script: a main clause, or who does what and where, maybe with more around it.
+
+    A share of the English ones for training are commands in GRID's grammar, which no other split hears.
+    """
+    if language == "en" and split == "train" and rng.random() < _COMMAND_SHARE:
+        return " ".join(str(rng.choice(words)) for words in _COMMAND) + "."
+
+    def draw(kind: str) -> str:
+        return str(rng.choice(phrases(language, split, kind)))
+
+    if rng.random() < 0.5:
+        joint = "" if language in ("zh", "th") else " "
+        # Chinese says the place before the verb.
+        kinds = ("who", "where", "does") if language == "zh" else ("who", "does", "where")
+        parts = [joint.join(draw(kind) for kind in kinds)]
+    else:
+        parts = [draw("main")]
+    if rng.random() < 0.45:
+        parts.insert(0, draw("open"))
+    if rng.random() < 0.45:
+        parts.append(draw("end"))
+    return ", ".join(parts) + "."
 
 
 def spoken_form(language: str, sentence: str) -> str:
-    """What espeak-ng is given: the sentence, Chinese as pinyin with tone numbers.
+    """What the voice is given: the sentence, Chinese as pinyin with tone numbers.
 
     Raises:
         ImportError: for Chinese without pypinyin.
