@@ -35,7 +35,9 @@ class FaceNetworkConfig:
 
 @dataclass(frozen=True)
 class AudioEncoderConfig:
-    """``kind``: ``"wav2vec2"`` (frozen, base) or ``"logmel"`` (small, trained, tiny)."""
+    """``kind``: ``"wav2vec2"`` (frozen, base), or small and trained (tiny): ``"logmel"`` hears a tenth of a second
+    around a frame, ``"logmel_context"`` a third to either side; ``width``, ``dilations`` and ``spectral_balance``
+    (share of the utterance's mean spectrum that is taken off) are the latter's."""
 
     kind: str = "wav2vec2"
     sample_rate: int = 16_000
@@ -44,6 +46,9 @@ class AudioEncoderConfig:
     window_frames: int = 20
     feature_dim: int = 768
     tokens_per_frame: int = 1
+    width: int = 160
+    dilations: tuple[int, ...] = ()
+    spectral_balance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -114,16 +119,23 @@ class UNetConfig:
     favor_features: int = 256
     warped_reference: bool = False
     guide_channels: int = 0
+    warp: str = "pinned"
 
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """Noise schedule and prediction target of the image denoiser (section 4.1; C: cosine)."""
+    """Noise schedule and prediction target of the image denoiser (section 4.1; C: cosine).
+
+    ``prior_variance_terms``, if given, make the variance of the warped reference's error differ from place to place
+    (``schedule.py:NoiseSchedule.variance_of``); ``temperature`` scales the noise that sampling starts from.
+    """
 
     num_train_timesteps: int = 1000
     beta_schedule: str = "squaredcos_cap_v2"
     prediction_type: str = "epsilon"
     prior_variance: float = 0.36
+    prior_variance_terms: tuple[float, ...] = ()
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -371,10 +371,14 @@ class MCDMPipeline(Preparation):
         assert decoded.landmarks is not None
         return decoded.landmarks
 
+    @property
+    def _warp(self) -> str:
+        return self.config.unet.warp
+
     def _guide(self, reference: Reference, landmarks: Tensor) -> Tensor:
         """The UNet's guide [1, f, g, h, w] from landmarks [f, 68, 2] (reference_warp.py)."""
         signed = (reference.crop * 2 - 1)[None].to(self.device)
-        guide, _ = warp_guide(self.model.vae.encode, signed, reference.landmarks[None], landmarks[None])
+        guide, _ = warp_guide(self.model.vae.encode, signed, reference.landmarks[None], landmarks[None], self._warp)
         return guide
 
     # The whole -----------------------------------------------------------------------------------------------------
@@ -460,7 +464,8 @@ class MCDMPipeline(Preparation):
         change = clip.frames - self._warp_reconstructed(reference, landmarks)
         for index in range(len(clip.frames)):
             moved = move_surroundings(
-                surroundings, landmarks[index : index + 1], reference.landmarks.cpu(), outer.side / transform.side
+                surroundings, landmarks[index : index + 1], reference.landmarks.cpu(), outer.side / transform.side,
+                self._warp,
             )
             here = mask * head_mask(landmarks[index : index + 1], reference.landmarks.cpu(), side)
             moved[inner] = transfer_detail(moved[inner], change[index : index + 1], here)
@@ -473,7 +478,7 @@ class MCDMPipeline(Preparation):
         points = landmarks.to(self.device)
         crop = (reference.crop * 2 - 1)[None].to(self.device).expand(len(points), -1, -1, -1)
         still = reference.landmarks[None].to(self.device).expand(len(points), -1, -1)
-        warped = warp(crop, tps_flow(points, still))
+        warped = warp(crop, tps_flow(points, still, kind=self._warp))
         return self.model.vae.decode(self.model.vae.encode(warped)).clamp(-1, 1).float().cpu() / 2 + 0.5
 
 

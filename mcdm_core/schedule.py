@@ -17,6 +17,11 @@ true minus warped latents. Observing x_t = a x_0 + s e, the posterior of x_0 is 
 The network predicts how many posterior standard deviations x_0 lies from the posterior mean. Its target has variance
 about 1 at every t (no weighting needed), an output of zero is already the best linear estimate, and at t = T the
 estimate is the warped reference itself, not a grey mean.
+
+The warp is far more wrong at lips and where it moves much than on a still background. With one V for all, the noise
+that sampling starts from comes back as grain where nothing is unsure; ``diffusion.prior_variance_terms`` therefore
+make V a sum of five parts read off the guide (:meth:`NoiseSchedule.variance_of`). Sampling from ``temperature`` times
+the noise narrows what is left: at 0 every step refines the most likely picture.
 """
 
 from __future__ import annotations
@@ -32,18 +37,21 @@ from .errors import MCDMError
 Denoise = Callable[[Tensor, Tensor], Tensor]
 Callback = Callable[[int, int, Tensor], None]
 
+VARIANCE_FLOOR = 0.02
 PREDICTION_TYPES = ("epsilon", "v_prediction", "prior_residual")
 
 
-def precondition(x: Tensor, prior_mean: Tensor, a: Tensor, s: Tensor, variance: float) -> tuple[Tensor, Tensor]:
+def precondition(
+    x: Tensor, prior_mean: Tensor, a: Tensor, s: Tensor, variance: float | Tensor
+) -> tuple[Tensor, Tensor]:
     """Posterior mean and standard deviation of x_0 given x_t under the prior N(prior_mean, variance).
 
     Args:
         x: x_t, any shape; ``prior_mean`` of the same shape; ``a``, ``s`` broadcastable.
-        variance: V of the prior (0.36 for ``tiny``).
+        variance: V of the prior, one number or broadcastable to x.
 
     Returns:
-        Mean, of x's shape, and standard deviation, of a's shape.
+        Mean, of x's shape, and standard deviation, broadcastable to it.
     """
     evidence = variance * a**2 + s**2
     mean = prior_mean + variance * a / evidence * (x - a * prior_mean)
@@ -57,7 +65,7 @@ def to_x0(
     s: Tensor,
     kind: str,
     prior_mean: Tensor | None = None,
-    variance: float = 0.36,
+    variance: float | Tensor = 0.36,
 ) -> Tensor:
     """The network's output as an estimate of x_0.
 
@@ -80,7 +88,7 @@ def training_target(
     s: Tensor,
     kind: str,
     prior_mean: Tensor | None = None,
-    variance: float = 0.36,
+    variance: float | Tensor = 0.36,
 ) -> Tensor:
     """What the network should output for x = a x0 + s noise; :func:`to_x0` inverts it."""
     if kind == "epsilon":
@@ -108,6 +116,20 @@ def _required(prior_mean: Tensor | None, kind: str) -> Tensor:
     return prior_mean
 
 
+def variance_features(guide: Tensor, latent_channels: int) -> Tensor:
+    """What the warp's error depends on, ``[b, f, 5, h, w]``: 1, squared flow (at most 1), drawn lips, lids, face."""
+    flow, drawn = guide[:, :, latent_channels : latent_channels + 2], guide[:, :, latent_channels + 2 :]
+    squared = flow.square().sum(2, keepdim=True).clamp(max=1.0)
+    groups = drawn.unflatten(2, (3, 4)).amax(3)
+    return torch.cat([torch.ones_like(squared), squared, groups], 2)
+
+
+def variance_map(guide: Tensor, latent_channels: int, terms: tuple[float, ...]) -> Tensor:
+    """Variance of the true latents around the warped ones, ``[b, f, 1, h, w]``, at least ``VARIANCE_FLOOR``."""
+    weights = torch.tensor(terms, device=guide.device, dtype=guide.dtype).view(1, 1, -1, 1, 1)
+    return (variance_features(guide, latent_channels) * weights).sum(2, keepdim=True).clamp(min=VARIANCE_FLOOR)
+
+
 class NoiseSchedule:
     """a_t and s_t, the target's kind, and the steps of a sampler.
 
@@ -130,6 +152,13 @@ class NoiseSchedule:
             kind = "v_prediction"
         self.kind = kind
         self.variance = diffusion.prior_variance
+        self.variance_terms = diffusion.prior_variance_terms
+        if self.variance_terms and len(self.variance_terms) != 5:
+            raise MCDMError(
+                f"diffusion.prior_variance_terms has {len(self.variance_terms)} numbers; give five (everywhere, flow, "
+                "lips, lids, face), or none."
+            )
+        self.temperature = diffusion.temperature
         self.num_train_timesteps = diffusion.num_train_timesteps
         self.latent_channels = config.unet.latent_channels
         self.table = kind == "epsilon"
@@ -178,12 +207,28 @@ class NoiseSchedule:
         """The network's target for clips ``[b, f, c, h, w]`` at ``timestep [b]``."""
         a, s = self.signal_and_noise(timestep, x0)
         x = a * x0 + s * noise
-        return training_target(x0, noise, x, a, s, self.kind, self.prior_mean(guide), self.variance)
+        return training_target(x0, noise, x, a, s, self.kind, self.prior_mean(guide), self.variance_of(guide))
+
+    def target_at(self, x0: Tensor, x: Tensor, timestep: Tensor, guide: Tensor | None = None) -> Tensor:
+        """The target for any input ``x``, also one that is not noised ``x0`` (residual and velocity targets only)."""
+        a, s = self.signal_and_noise(timestep, x0)
+        noise = (x - a * x0) / s
+        return training_target(x0, noise, x, a, s, self.kind, self.prior_mean(guide), self.variance_of(guide))
 
     def estimate(self, prediction: Tensor, x: Tensor, timestep: Tensor, guide: Tensor | None = None) -> Tensor:
         """x_0 as the network sees it, for clips ``[b, f, c, h, w]`` at ``timestep`` ``[]`` or ``[b]``."""
         a, s = self.signal_and_noise(timestep, x)
-        return to_x0(prediction, x, a, s, self.kind, self.prior_mean(guide), self.variance)
+        return to_x0(prediction, x, a, s, self.kind, self.prior_mean(guide), self.variance_of(guide))
+
+    def variance_of(self, guide: Tensor | None) -> float | Tensor:
+        """V of the prior: one number, or with ``variance_terms`` ``[b, f, 1, h, w]`` from the guide.
+
+        The terms weigh: 1, the squared flow (of crop widths times ``FLOW_SCALE``, at most 1), and the drawn lips, lids
+        and face, each the largest of a cell's four values.
+        """
+        if guide is None or not self.variance_terms:
+            return self.variance
+        return variance_map(guide, self.latent_channels, self.variance_terms)
 
     def prior_mean(self, guide: Tensor | None) -> Tensor | None:
         """The warped latents: the first latent channels of a guide ``[b, f, g, h, w]``."""
@@ -201,15 +246,15 @@ def sample_clip(
 
     Args:
         denoise: ``(x_t, t) -> x_0`` with t a scalar tensor; guidance, guide and memory live in this function.
-        noise: x_T, standard normal ``[b, f, c, h, w]``.
+        noise: standard normal ``[b, f, c, h, w]``; x_T is it times the schedule's temperature.
         timesteps: of :meth:`NoiseSchedule.timesteps`.
         callback: ``(done_steps, total_steps, x_0 estimate)`` after each step; may raise to stop.
 
     Returns:
         x_0 ``[b, f, c, h, w]``.
     """
-    x, total = noise, len(timesteps)
-    x0 = noise
+    x, total = noise * schedule.temperature, len(timesteps)
+    x0 = x
     for i, t in enumerate(timesteps):
         x0 = denoise(x, t)
         if i + 1 < total:

@@ -65,16 +65,18 @@ def head_mask(
 
 
 def move_surroundings(
-    large: Tensor, landmarks: Tensor, reference_landmarks: Tensor, scale: float = SURROUNDINGS
+    large: Tensor, landmarks: Tensor, reference_landmarks: Tensor, scale: float = SURROUNDINGS, kind: str = "pinned"
 ) -> Tensor:
     """Warp a large picture of the head and its surroundings by a motion of the face crop inside it.
 
-    The spline is solved in the larger square, pinned at its border: hair and neck follow the head and come to rest
-    outside of the crop, where nothing shows a seam.
+    A ``pinned`` spline is solved in the larger square, pinned at its border: hair and neck follow the head and come to
+    rest outside of the crop, where nothing shows a seam. A ``framed`` one is at rest there already, and is the very
+    flow that the network saw.
 
     Args:
         large: [3, S, S]; the face crop is its concentric part of side S / ``scale``.
         landmarks: [f, 68, 2] in units of the face crop; reference_landmarks: [68, 2].
+        kind: of the warp (``unet.warp``).
 
     Returns:
         [f, 3, S, S].
@@ -86,8 +88,12 @@ def move_surroundings(
     def outward(points: Tensor) -> Tensor:
         return (points - 0.5) / scale + 0.5
 
-    flow = tps_flow(outward(landmarks), outward(reference_landmarks)[None].expand(count, -1, -1), 48)
-    # The spline is zero at twelve points of the border only; between them it is faded out.
+    still = reference_landmarks[None].expand(count, -1, -1)
+    if kind == "pinned":
+        flow = tps_flow(outward(landmarks), outward(still), 48)
+    else:
+        flow = tps_flow(landmarks, still, 48, kind, scale) / scale
+    # The spline is zero at a few points of the border only; between them it is faded out.
     flow = flow * feather_mask(flow.shape[-1], 0.15)
     return warp(large[None].expand(count, -1, -1, -1), flow.to(large)).reshape(count, 3, size, size)
 

@@ -161,7 +161,8 @@ class LatentClips:
         if kind == "guide":
             reference = clip.frames([clip.reference])
             points = clip.landmarks[torch.as_tensor(list(indices))]
-            return warp_guide(self.vae.encode, reference, clip.landmarks[clip.reference][None], points[None])[0][0]
+            return warp_guide(self.vae.encode, reference, clip.landmarks[clip.reference][None], points[None],
+                self.config.unet.warp)[0][0]
         if self.codec is None:
             raise MCDMError("Motion tokens are needed (stage 3), but no motion codec was given.")
         points = clip.landmarks[torch.as_tensor(list(indices))]
