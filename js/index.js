@@ -8,7 +8,7 @@ import { Player, PLAYER_HEIGHT } from "./player.js";
 import { createTranslator, pickMessages } from "./strings.js";
 import { parseMissingWeights, WeightsPanel } from "./weights.js";
 
-const PLAYER_CLASSES = ["MCDMSampleVideo", "MCDMSampleClip", "MCDMUpscaleVideo"];
+const PLAYER_CLASSES = ["MCDMSampleVideo", "MCDMSampleClip", "MCDMAssembleVideo", "MCDMUpscaleVideo"];
 const SAMPLER_CLASSES = ["MCDMSampleVideo", "MCDMSampleClip"];
 const EVENTS = ["start", "clip", "done", "failed"];
 const PICKER_HEIGHT = 100;
@@ -42,7 +42,7 @@ function addPlayer(node) {
   const kinds = kindsFor(node.comfyClass, SAMPLER_CLASSES);
   const say = (text, isError) => player.say(text, isError);
   const take = (files) => takeFiles(node, files, kinds, { api, t, createNode, say });
-  const idle = t(kinds.length ? "idle" : "idleUpscale");
+  const idle = t(kinds.length ? "idle" : "idleWhole");
   const player = new Player({ api, t, setting }, idle, makePickers(kinds, t, take));
   addPanel(node, "mcdm_player", player.element, () => PLAYER_HEIGHT);
   players.set(node, player);
@@ -101,6 +101,9 @@ function listen() {
       playerOf(detail.node)?.handle(name, detail);
     });
   }
+  api.addEventListener("mcdm.frame", ({ detail }) => {
+    if (detail?.node) playerOf(detail.node)?.handle("frame", detail);
+  });
   // A node with a panel that ran without raising again has its weights: the next node begins, or the run succeeds.
   let executing = null;
   const passed = () => {

@@ -81,7 +81,10 @@ export class Player {
     this.videos = [makeVideo(), makeVideo()];
     this.idle = make("div", "mcdm-idle");
     this.idle.append(make("p", "", idleText), ...extra);
-    this.stage.append(...this.videos, this.idle);
+    this.still = make("img", "mcdm-still");
+    this.still.alt = "";
+    this.still.hidden = true;
+    this.stage.append(...this.videos, this.idle, this.still);
 
     this.wave = new WaveformView(this.timeline, { t, clock, onSeek: (time) => this.seek(time) });
     const legend = make("div", "mcdm-legend");
@@ -120,6 +123,7 @@ export class Player {
   handle(name, data) {
     this.executionId = data.node;
     if (name === "start") this.onStart(data);
+    else if (name === "frame") this.onFrame(data);
     else if (name === "clip") this.onClip(data);
     else if (name === "done") this.onDone(data);
     else if (name === "failed") this.onFailed(data);
@@ -129,10 +133,23 @@ export class Player {
     this.version = Date.now();
     this.timeline.start(data);
     this.playback.reset();
+    this.hideStill();
     this.setRunning(true);
     this.setEta(null);
     this.say(this.t("preparing"));
     this.redraw();
+  }
+
+  /** The latest frame, for as long as there is nothing to play. */
+  onFrame({ image }) {
+    if (this.playback.segments.length || !image?.startsWith("data:image/")) return;
+    this.still.src = image;
+    this.still.hidden = false;
+  }
+
+  hideStill() {
+    this.still.hidden = true;
+    this.still.removeAttribute("src");
   }
 
   onClip(data) {
@@ -254,6 +271,7 @@ export class Player {
     this.muteButton.title = muteText;
     this.stage.classList.toggle("mcdm-waiting", Boolean(waiting));
     this.idle.hidden = segments.length > 0;
+    if (segments.length) this.hideStill();
     this.showTime();
     if (playing && !this.frame) this.tick();
   }

@@ -4,7 +4,7 @@
 export const ENGLISH = Object.freeze({
   player: "MCDM video player",
   idle: "The video grows here while the node runs. Drop a portrait or a voice anywhere on this node.",
-  idleUpscale: "The upscaled video grows here while the node runs.",
+  idleWhole: "The latest frame shows here while the node runs, then the whole video.",
   preparing: "Preparing",
   clipOf: "Clip {clip} of {clips}",
   resumed: "{count} clips taken over from an earlier run",

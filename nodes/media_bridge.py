@@ -10,6 +10,7 @@ import torch
 
 from ..mcdm_core.errors import AudioError, MediaError
 from ..mcdm_core.media.audio import Audio
+from .interruption import check_interrupt
 
 PEAKS_PER_FRAME = 4
 
@@ -147,6 +148,7 @@ def iterate_video(video: Any, chunk: int = 16) -> Iterator[torch.Tensor]:
             if not container.streams.video:
                 raise MediaError("The input 'video' holds no picture stream. Connect a video.")
             for frame in container.decode(container.streams.video[0]):
+                check_interrupt()
                 if frame.time is not None and frame.time < start - 1e-4:
                     continue
                 if duration and frame.time is not None and frame.time >= start + duration - 1e-4:
@@ -176,6 +178,7 @@ def video_audio(video: Any) -> Audio | None:
         resampler = av.AudioResampler(format="fltp", layout=layout, rate=stream.rate)
         rate = stream.rate
         for frame in container.decode(stream):
+            check_interrupt()
             pieces.extend(out.to_ndarray() for out in resampler.resample(frame))
         pieces.extend(out.to_ndarray() for out in resampler.resample(None))
     if not pieces:
@@ -192,6 +195,11 @@ def last_frames(video: Any, count: int) -> torch.Tensor:
     if not kept:
         raise MediaError("The input 'video' has no frames. Connect another video.")
     return torch.stack(kept)
+
+
+def all_frames(video: Any) -> torch.Tensor:
+    """All frames [f, 3, h, w] of a VIDEO, in memory."""
+    return torch.cat(list(iterate_video(video)))
 
 
 def exact_rate(fps: float) -> Fraction:

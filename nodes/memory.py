@@ -8,8 +8,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..mcdm_core.errors import MediaError, MemoryMismatchError
-from . import media_bridge
-from .schema import Memory, model_input, reference_input, schema, seed_input
+from . import inputs, media_bridge
+from .schema import Memory, schema
 
 FOLDER = "mcdm_memory"
 NONE_SAVED = "(none saved yet)"
@@ -39,7 +39,7 @@ class MCDMStartMemory(io.ComfyNode):
             "MCDMStartMemory",
             "Start Motion Memory",
             description="The memory at a video's start: the archive is the reference repeated.",
-            inputs=[model_input(), reference_input(), seed_input()],
+            inputs=[inputs.model(), inputs.reference(), inputs.seed()],
             outputs=[Memory.Output("memory", display_name="memory", tooltip="For Sample Clip or Sample Video.")],
         )
 
@@ -60,11 +60,11 @@ class MCDMMemoryFromVideo(io.ComfyNode):
             "reference has it.",
             search_aliases=["continue video", "extend video"],
             inputs=[
-                model_input(),
-                reference_input(),
+                inputs.model(),
+                inputs.reference(),
                 io.Video.Input("video", optional=True, tooltip="The video to continue; only its end is kept."),
                 io.Image.Input("images", optional=True, tooltip="Its frames instead of a VIDEO."),
-                seed_input(),
+                inputs.seed(),
             ],
             outputs=[Memory.Output("memory", display_name="memory", tooltip="For Sample Clip or Sample Video.")],
         )
@@ -149,7 +149,7 @@ class MCDMLoadMemory(io.ComfyNode):
             "Load Motion Memory",
             description="Loads a saved motion memory and refuses one that belongs to another model.",
             inputs=[
-                model_input(),
+                inputs.model(),
                 io.Combo.Input("file", options=saved_memories(), tooltip="A file in output/mcdm_memory."),
             ],
             outputs=[Memory.Output("memory", display_name="memory", tooltip="For Sample Clip or Sample Video.")],

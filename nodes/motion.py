@@ -8,21 +8,11 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..mcdm_core.errors import MCDMError
-from . import media_bridge
+from . import inputs, media_bridge
+from .interruption import check_interrupt
 from .memory import crops_of
-from .progress import StepProgress, check_interrupt
-from .schema import (
-    EmbeddedAudio,
-    Memory,
-    Motion,
-    guidance_input,
-    model_input,
-    motion_steps_input,
-    reference_input,
-    schema,
-    seed_input,
-    temperature_input,
-)
+from .progress import StepProgress
+from .schema import EmbeddedAudio, Memory, Motion, schema
 from .working_memory import working_bytes
 
 STREAMS = {
@@ -47,16 +37,16 @@ class MCDMPredictMotion(io.ComfyNode):
             description="Predicts how head, lips and face move with the voice. A driver video can steer the head.",
             search_aliases=["audio to motion", "head motion", "driver"],
             inputs=[
-                model_input(),
-                reference_input(),
+                inputs.model(),
+                inputs.reference(),
                 EmbeddedAudio.Input("audio", tooltip="From Embed Audio."),
                 Memory.Input("memory", optional=True, tooltip="Continue after this video; else a new one begins."),
                 io.Video.Input("driver", optional=True, tooltip="A video whose head movement is taken over."),
                 io.Image.Input("driver_images", optional=True, tooltip="The driver as frames instead."),
-                motion_steps_input("steps"),
-                guidance_input(),
-                temperature_input(),
-                seed_input(),
+                inputs.motion_steps("steps"),
+                inputs.guidance(),
+                inputs.temperature(),
+                inputs.seed(),
             ],
             outputs=[Motion.Output("motion", display_name="motion", tooltip="Motion of the whole voice.")],
         )
@@ -174,8 +164,8 @@ class MCDMEditMotion(io.ComfyNode):
             description="Scales, smooths, holds or swaps head, lips and expression; sets one of eight expressions.",
             search_aliases=["expression", "emotion", "smooth motion"],
             inputs=[
-                model_input(),
-                reference_input(),
+                inputs.model(),
+                inputs.reference(),
                 Motion.Input("motion", tooltip="From Predict Motion."),
                 Motion.Input("other", optional=True, tooltip="Another motion to take something from."),
                 scale("head"),

@@ -12,6 +12,7 @@ from ..mcdm_core.errors import WeightsError
 from ..mcdm_core.model import MCDMModel
 from ..mcdm_core.pipeline import MCDMPipeline
 from .base_components import borrowed_components
+from .interruption import make_interruptible
 from .model_patcher import choose_dtype
 
 
@@ -59,6 +60,7 @@ def load_pipeline(
         )
     if attention in ("exact", "favor"):
         model.unet.set_temporal_attention(attention)
+    make_interruptible(model)
     pipeline = ManagedPipeline(model, stage)
     _store_as(model, choose_dtype(dtype, sum(weight.numel() for weight in model.parameters())))
     return pipeline

@@ -1,24 +1,19 @@
-"""Progress bar with preview, ComfyUI's interrupt, and the events the player in the browser listens to."""
+"""Progress bar with preview, and the events the player in the browser listens to."""
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 import time
 from typing import Any
 
 import torch
 
+from .interruption import check_interrupt
+
 PREVIEW_SIZE = 512
-
-
-def check_interrupt() -> None:
-    """Raise ComfyUI's interruption if the user pressed Cancel.
-
-    Called at each step, since newer versions throttle the progress bar's own check.
-    """
-    import comfy.model_management
-
-    comfy.model_management.throw_exception_if_processing_interrupted()
+SECONDS_BETWEEN_PREVIEWS = 0.5
 
 
 def send_event(name: str, data: dict[str, Any]) -> None:
@@ -28,6 +23,21 @@ def send_event(name: str, data: dict[str, Any]) -> None:
     server = getattr(PromptServer, "instance", None)
     if server is not None:
         server.send_sync(f"mcdm.{name}", _finite(data), server.client_id)
+
+
+def player_listens() -> bool:
+    """Whether ComfyUI's own page started the prompt: it has our player, other clients have not.
+
+    The page announces itself as one that takes previews with metadata. There ComfyUI's own preview is left out: it
+    stays on the node after the end, and the new rendering then tries to play it as the node's video.
+    """
+    from comfy_api import feature_flags
+    from server import PromptServer
+
+    server = getattr(PromptServer, "instance", None)
+    if server is None or server.client_id is None:
+        return False
+    return feature_flags.supports_feature(server.sockets_metadata, server.client_id, "supports_preview_metadata")
 
 
 def _finite(value: Any) -> Any:
@@ -46,36 +56,37 @@ class StepProgress:
 
     Args:
         total: number of steps altogether.
+        node: execution id of a node with a player, which then shows the latest frame itself.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, node: str | None = None) -> None:
         import comfy.utils
 
         self.total = max(1, total)
         self.done = 0
+        self._player = node if node is not None and player_listens() else None
         self._bar = comfy.utils.ProgressBar(self.total)
-        self._preview: tuple[str, Any, int] | None = None
-        self._shown = 0.0
+        self._shown = -math.inf
 
     def show(self, frame: torch.Tensor) -> None:
-        """Take frame [3, h, w] in [0, 1] as the preview from now on."""
+        """Show frame [3, h, w] in [0, 1], at most twice a second: JPEGs cost more than small models' steps do."""
+        if time.perf_counter() - self._shown < SECONDS_BETWEEN_PREVIEWS:
+            return
         from PIL import Image
 
         pixels = frame.detach().mul(255).round().clamp(0, 255).to(torch.uint8).movedim(0, -1).cpu().numpy()
-        self._preview = ("JPEG", Image.fromarray(pixels), PREVIEW_SIZE)
-        self._shown = 0.0
-        self.update(self.done)
+        picture = Image.fromarray(pixels)
+        self._shown = time.perf_counter()
+        if self._player is not None:
+            send_event("frame", {"node": self._player, "image": _data_url(picture)})
+        else:
+            self._bar.update_absolute(self.done, self.total, ("JPEG", picture, PREVIEW_SIZE))
 
     def update(self, done: int) -> None:
         """Move the bar to ``done`` steps; a cancel point."""
         check_interrupt()
         self.done = min(done, self.total)
-        # A JPEG for every step would cost more than small models' steps do.
-        now = time.perf_counter()
-        preview = self._preview if now - self._shown > 0.5 else None
-        if preview is not None:
-            self._shown = now
-        self._bar.update_absolute(self.done, self.total, preview)
+        self._bar.update_absolute(self.done, self.total)
 
     def advance(self, steps: int = 1) -> None:
         """Move the bar on by ``steps``."""
@@ -88,3 +99,11 @@ class StepProgress:
             self.update(begin + round(steps * done / max(1, total)))
 
         return report
+
+
+def _data_url(picture: Any) -> str:
+    """A picture as a JPEG that a page can show without asking for a file."""
+    picture.thumbnail((PREVIEW_SIZE, PREVIEW_SIZE))
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")

@@ -6,8 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from . import media_bridge
-from .schema import EmbeddedAudio, Reference, model_input, schema
+from . import inputs, media_bridge
+from .schema import EmbeddedAudio, Reference, schema
 from .values import EmbeddedSound
 
 
@@ -23,7 +23,7 @@ class MCDMEncodeReference(io.ComfyNode):
             description="Finds and encodes the face that is to speak. Give a mask or box where it is not found.",
             search_aliases=["portrait", "identity", "face crop"],
             inputs=[
-                model_input(),
+                inputs.model(),
                 io.Image.Input("image", tooltip="The portrait. Of a batch, the first picture is used."),
                 io.Mask.Input("mask", optional=True, tooltip="Paint over the face to say where it is."),
                 io.Int.Input("box_left", **side, tooltip="Face box in pixels; all four 0: the face is found."),
@@ -63,7 +63,7 @@ class MCDMEmbedAudio(io.ComfyNode):
             description="Prepares a voice: any rate, mono or stereo. Its length decides the length of the video.",
             search_aliases=["voice", "speech", "lip sync audio"],
             inputs=[
-                model_input(),
+                inputs.model(),
                 io.Audio.Input("audio", tooltip="Speech."),
                 io.Float.Input("start", default=0.0, min=0.0, max=86400.0, step=0.1, tooltip="Begin here, in seconds."),
                 io.Float.Input(

@@ -2,7 +2,8 @@
 
 One folder a run, named after a hash of everything that determines the result: another seed or voice gets another
 folder, so nothing is ever overwritten. A clip counts once ``state.json`` lists it; each write is made beside and moved
-into place. Beside the clips lies the motion memory after the last of them, from which the next run goes on.
+into place. Beside the clips lie their motions, and the motion memory after the last of them, from which the next run
+goes on.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ..mcdm_core.media.audio import Audio
 logger = logging.getLogger(__name__)
 
 STATE = "state.json"
-FORMAT = 1
+FORMAT = 2
 
 
 def run_key(*parts: Any) -> str:
@@ -91,7 +92,8 @@ class RunFolder:
         except (ValueError, KeyError, TypeError) as error:
             logger.warning("The state in %s cannot be read (%s); its clips are made anew.", self.path.name, error)
             return
-        whole = all((self.path / clip.filename).is_file() for clip in clips)
+        files = [file for clip in clips for file in (self.path / clip.filename, self.motion_path(clip.index))]
+        whole = all(file.is_file() for file in files)
         if clips and whole and self.memory_path(len(clips)).is_file():
             self.clips = clips
             logger.info("MCDM takes over %d finished clips from %s.", len(clips), self.path.name)
@@ -99,6 +101,16 @@ class RunFolder:
     def memory_path(self, clips: int) -> Path:
         """Where the motion memory after ``clips`` clips lies."""
         return self.path / f"memory_{clips:05d}.safetensors"
+
+    def motion_path(self, index: int) -> Path:
+        """Where the motion of clip ``index`` lies."""
+        return self.path / f"motion_{index:05d}.safetensors"
+
+    def motion(self) -> Any:
+        """The motion of all finished clips, joined."""
+        from ..mcdm_core.motion import Motion
+
+        return Motion.cat([Motion.load(self.motion_path(clip.index)) for clip in self.clips])
 
     @property
     def frames(self) -> int:
@@ -115,14 +127,15 @@ class RunFolder:
         fps: float,
         audio: Audio | None,
         curves: dict[str, list[float]],
-        save_memory: Callable[[str], Any],
+        memory: Any,
+        motion: Any,
     ) -> FinishedClip:
-        """Write the next clip, then the memory after it, then the state.
+        """Write the next clip, then its motion and the memory after it, then the state.
 
         Args:
             frames: [f, 3, h, w] in [0, 1].
             audio: this clip's own stretch of the sound.
-            save_memory: writes the memory after this clip to a path.
+            memory: after this clip; motion: of this clip. Both have ``save(path)``.
         """
         from ..mcdm_core.media.video_writer import VideoWriter
 
@@ -132,10 +145,10 @@ class RunFolder:
         with VideoWriter(part, frames.shape[-1], frames.shape[-2], fps, audio) as writer:
             writer.write(frames)
         os.replace(part, target)
-        memory = self.memory_path(index + 1)
-        part = memory.with_suffix(".part.safetensors")
-        save_memory(str(part))
-        os.replace(part, memory)
+        for state, path in ((motion, self.motion_path(index)), (memory, self.memory_path(index + 1))):
+            part = path.with_suffix(".part.safetensors")
+            state.save(str(part))
+            os.replace(part, path)
         clip = FinishedClip(index, self.frames, frames.shape[0], target.name, curves)
         self.clips.append(clip)
         self._write()

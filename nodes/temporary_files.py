@@ -1,11 +1,9 @@
-"""Videos that lie in ComfyUI's temporary folder until Save Video keeps them."""
+"""Videos that lie in ComfyUI's temporary folder until Save Video keeps them, and how a node's result names a video."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-
-from comfy_api.latest import io, ui
 
 
 def temporary_video(name: str) -> Path:
@@ -20,9 +18,17 @@ def temporary_video(name: str) -> Path:
     return path
 
 
-def preview_of(path: Path) -> Any:
-    """The video as a preview on the node."""
+def place_of(path: Path, kind: str = "temp") -> dict[str, str]:
+    """``filename``, ``subfolder`` and ``type`` by which ``GET /view`` serves a file of ``temp`` or ``output``."""
     import folder_paths
 
-    subfolder = path.parent.relative_to(folder_paths.get_temp_directory()).as_posix()
-    return ui.PreviewVideo([ui.SavedResult(path.name, "" if subfolder == "." else subfolder, io.FolderType.temp)])
+    subfolder = path.parent.relative_to(folder_paths.get_directory_by_type(kind)).as_posix()
+    return {"filename": path.name, "subfolder": "" if subfolder == "." else subfolder, "type": kind}
+
+
+def video_result(path: Path, kind: str = "temp") -> dict[str, Any]:
+    """A node's result for the history, under ``video``.
+
+    Under ``images`` ComfyUI's page would show the video a second time, beside the node's own player.
+    """
+    return {"video": [place_of(path, kind)]}

@@ -10,13 +10,14 @@ from comfy_api.latest import io
 
 from ..mcdm_core.errors import MediaError, OutOfMemoryError
 from ..mcdm_core.media.audio import Audio
-from . import media_bridge
+from . import inputs, media_bridge
+from .curves import player_curves
+from .interruption import check_interrupt, interruptible
 from .loaders import video_from_file
-from .player_events import show_whole_video
-from .progress import StepProgress, check_interrupt
-from .sampling import ALL_FRAMES, LAST_FRAME
-from .schema import Motion, model_input, reference_input, schema
-from .temporary_files import preview_of, temporary_video
+from .player_events import WholeVideoPlayer
+from .progress import StepProgress
+from .schema import Motion, schema
+from .temporary_files import temporary_video, video_result
 
 CHUNK = 16
 FULL, CROP = "full picture", "face crop"
@@ -34,8 +35,8 @@ class MCDMAssembleVideo(io.ComfyNode):
             description="Pastes the face back into the full picture, joins clips and adds the sound.",
             search_aliases=["paste back", "mux", "combine video"],
             inputs=[
-                model_input(),
-                reference_input(),
+                inputs.model(),
+                inputs.reference(),
                 io.Video.Input("video", optional=True, tooltip="Face crops on disk, from Sample Video."),
                 io.Image.Input("images", optional=True, tooltip="Face crops in memory, from Sample Clip."),
                 io.Image.Input("images_2", **more),
@@ -49,18 +50,14 @@ class MCDMAssembleVideo(io.ComfyNode):
                 io.Combo.Input(
                     "compose", options=[FULL, CROP], default=FULL, tooltip="Paste into the portrait, or not."
                 ),
-                io.Combo.Input(
-                    "frames_out",
-                    options=[LAST_FRAME, ALL_FRAMES],
-                    default=LAST_FRAME,
-                    tooltip="What 'images' holds; choose all frames for upscalers or Video Helper Suite.",
-                ),
+                inputs.frames_out("What 'images' holds; choose all frames for upscalers or Video Helper Suite."),
             ],
             outputs=[
                 io.Video.Output("out_video", display_name="video", tooltip="The finished video, on disk."),
                 io.Image.Output("out_images", display_name="images", tooltip="The last frame, or all."),
                 io.Audio.Output("out_audio", display_name="audio", tooltip="The sound, as long as the video."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -95,21 +92,26 @@ class MCDMAssembleVideo(io.ComfyNode):
         path = temporary_video("mcdm_assembled")
         kept: list[torch.Tensor] = []
         count = 0
-        progress = StepProgress(_expected_frames(video, batches, fps))
+        node, expected = str(cls.hidden.unique_id), _expected_frames(video, batches, fps)
+        player = WholeVideoPlayer(node, (width, height), expected, fps, sound)
+        progress = StepProgress(expected, node)
         with VideoWriter(path, width, height, fps, sound) as writer:
             for crops in _chunks(video, batches):
                 piece = motion[count : count + crops.shape[0]] if motion is not None else None
                 crops = _sized(crops, pipeline.config.image_size)
                 for frames in _finished(pipeline, reference, crops, piece, paste):
                     writer.write(frames)
-                    kept = [*kept, *frames.cpu()] if frames_out == ALL_FRAMES else [frames[-1].cpu()]
+                    if frames_out == inputs.LAST_FRAME:
+                        kept.clear()
+                    kept.extend(frames.cpu())
                 count += crops.shape[0]
                 progress.show(kept[-1])
                 progress.update(count)
+        player.finish(path, count, player_curves(motion, count) if motion is not None else None)
         trimmed = media_bridge.audio_of_frames(sound or _silence(), 0, count, fps)
         result = video_from_file(path)
         pictures = media_bridge.frames_to_image(torch.stack(kept))
-        return io.NodeOutput(result, pictures, media_bridge.audio_from_core(trimmed), ui=preview_of(path))
+        return io.NodeOutput(result, pictures, media_bridge.audio_from_core(trimmed), ui=video_result(path))
 
 
 def _finished(pipeline: Any, reference: Any, crops: torch.Tensor, motion: Any, paste: bool) -> Iterator[torch.Tensor]:
@@ -211,20 +213,23 @@ class MCDMUpscaleVideo(io.ComfyNode):
         width, height = video.get_dimensions()
         size = (2 * round(height * scale / 2), 2 * round(width * scale / 2))
         path = temporary_video("mcdm_upscaled")
-        progress = StepProgress(_expected_frames(video, [], fps))
         sound = media_bridge.video_audio(video)
+        node, expected = str(cls.hidden.unique_id), _expected_frames(video, [], fps)
+        player = WholeVideoPlayer(node, (size[1], size[0]), expected, fps, sound)
+        progress = StepProgress(expected, node)
         with VideoWriter(path, size[1], size[0], fps, sound) as writer:
             for frames in media_bridge.iterate_video(video, frames_at_once):
                 check_interrupt()
                 large = frames if upscale_model is None else upscale_frames(upscale_model, frames, tile)
                 if tuple(large.shape[-2:]) != size:
                     large = torch.nn.functional.interpolate(large, size=size, mode="bicubic", antialias=True)
-                large = large.clamp(0, 1)
-                writer.write(large)
+                for frame in large.clamp_(0, 1):
+                    check_interrupt()
+                    writer.write(frame)
                 progress.show(large[-1])
                 progress.advance(frames.shape[0])
-        show_whole_video(str(cls.hidden.unique_id), path, (size[1], size[0]), writer.frames_written, fps, sound)
-        return io.NodeOutput(video_from_file(path), ui=preview_of(path))
+        player.finish(path, writer.frames_written)
+        return io.NodeOutput(video_from_file(path), ui=video_result(path))
 
 
 def upscale_frames(upscale_model: Any, frames: torch.Tensor, tile: int) -> torch.Tensor:
@@ -248,14 +253,15 @@ def upscale_frames(upscale_model: Any, frames: torch.Tensor, tile: int) -> torch
     try:
         while True:
             try:
-                return comfy.utils.tiled_scale(
-                    frames.to(device),
-                    lambda piece: _checked(upscale_model, piece),
-                    tile_x=tile,
-                    tile_y=tile,
-                    overlap=32,
-                    upscale_amount=upscale_model.scale,
-                ).cpu()
+                with interruptible(upscale_model.model):
+                    return comfy.utils.tiled_scale(
+                        frames.to(device),
+                        lambda piece: upscale_model(piece.float()),
+                        tile_x=tile,
+                        tile_y=tile,
+                        overlap=32,
+                        upscale_amount=upscale_model.scale,
+                    ).cpu()
             except management.OOM_EXCEPTION as error:
                 tile //= 2
                 if tile < 128:
@@ -266,9 +272,3 @@ def upscale_frames(upscale_model: Any, frames: torch.Tensor, tile: int) -> torch
     finally:
         if patcher is None:
             upscale_model.to("cpu")
-
-
-def _checked(upscale_model: Any, piece: torch.Tensor) -> torch.Tensor:
-    """One tile, with a cancel point before it."""
-    check_interrupt()
-    return upscale_model(piece.float())

@@ -55,9 +55,14 @@ def tone(seconds: float, rate: int = 44_100) -> Any:
     return Audio(0.3 * torch.sin(torch.arange(round(seconds * rate)) * 0.06)[None], rate)
 
 
-def save(text: str) -> Any:
-    """A stand-in for the memory's own save."""
-    return lambda path: Path(path).write_text(text)
+class Saved:
+    """A stand-in for a memory or a motion: it can save itself."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def save(self, path: str) -> None:
+        Path(path).write_text(self.text)
 
 
 def filled(path: Path, sizes: list[int], sound: Any) -> Any:
@@ -66,7 +71,8 @@ def filled(path: Path, sizes: list[int], sound: Any) -> Any:
     for size in sizes:
         first = run.frames
         piece = media_bridge.audio_of_frames(sound, first, size, 25)
-        run.add(counted_frames(first, size), 25, piece, {"lip_opening": [0.0] * size}, save(f"after {len(run.clips)}"))
+        after, motion = Saved(f"after {len(run.clips)}"), Saved(f"motion {len(run.clips)}")
+        run.add(counted_frames(first, size), 25, piece, {"lip_opening": [0.0] * size}, after, motion)
     return run
 
 
@@ -104,12 +110,14 @@ def test_finished_clips_are_taken_over_with_their_memory(tmp_path: Path) -> None
     assert not again.memory_path(1).exists(), "only the last memory is kept"
 
 
-@pytest.mark.parametrize("harm", ["clip", "memory", "state", "field"])
+@pytest.mark.parametrize("harm", ["clip", "motion", "memory", "state", "field"])
 def test_a_damaged_run_begins_anew(tmp_path: Path, harm: str) -> None:
     run = filled(tmp_path / "run", [16, 16], tone(2))
     state = tmp_path / "run" / run_folder.STATE
     if harm == "clip":
         run.clip_path(1).unlink()
+    elif harm == "motion":
+        run.motion_path(0).unlink()
     elif harm == "memory":
         run.memory_path(2).unlink()
     elif harm == "state":
@@ -122,11 +130,13 @@ def test_a_damaged_run_begins_anew(tmp_path: Path, harm: str) -> None:
 def test_a_half_written_clip_is_not_counted(tmp_path: Path) -> None:
     run = filled(tmp_path / "run", [16], tone(2))
 
-    def fail(path: str) -> None:
-        raise OSError("no space left")
+    class Failing(Saved):
+        def save(self, path: str) -> None:
+            raise OSError("no space left")
 
-    with pytest.raises(OSError):
-        run.add(counted_frames(16, 16), 25, None, {}, fail)
+    for memory, motion in ((Failing(""), Saved("")), (Saved(""), Failing(""))):
+        with pytest.raises(OSError):
+            run.add(counted_frames(16, 16), 25, None, {}, memory, motion)
     assert run_folder.RunFolder(tmp_path / "run").frames == 16
 
 
@@ -205,3 +215,40 @@ def test_peaks_follow_the_loudness() -> None:
     waveform[0, 8_000:] = 0.5
     peaks = media_bridge.waveform_peaks(Audio(waveform, 16_000), 25, 25.0)
     assert len(peaks) == 100 and max(peaks[:49]) == 0 and min(peaks[51:]) == 0.5
+
+
+def test_motions_of_the_clips_are_joined_also_after_a_restart(tmp_path: Path) -> None:
+    motion = importlib.import_module("mcdm_pack_under_test.mcdm_core.motion")
+    tokens = importlib.import_module("mcdm_pack_under_test.mcdm_core.models.motion_codec").MotionTokens
+    whole = motion.Motion(
+        tokens(*(torch.rand(26, n, 8) for n in (2, 3, 1))), torch.rand(26, 68, 2), torch.rand(26, 16), 25.0
+    )
+    run = run_folder.RunFolder(tmp_path / "run")
+    for first, size in ((0, 16), (16, 10)):
+        run.add(counted_frames(first, size), 25, None, {}, Saved("memory"), whole[first : first + size])
+    joined = run_folder.RunFolder(tmp_path / "run").motion()
+    assert len(joined) == 26 and joined.fps == 25
+    assert torch.equal(joined.landmarks, whole.landmarks) and torch.equal(joined.values, whole.values)
+    assert torch.equal(joined.tokens.lip, whole.tokens.lip)
+
+
+def test_every_layer_asks_for_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    interruption = pack_module("interruption")
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Sequential(torch.nn.SiLU(), torch.nn.Linear(3, 3)))
+    asked: list[int] = []
+
+    class Management(ModuleType):
+        @staticmethod
+        def throw_exception_if_processing_interrupted() -> None:
+            asked.append(1)
+            if len(asked) == 5:
+                raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "comfy.model_management", Management("comfy.model_management"))
+    with interruption.interruptible(model):
+        model(torch.rand(2, 3))
+        assert len(asked) == 3
+        with pytest.raises(KeyboardInterrupt):
+            model(torch.rand(2, 3))
+    model(torch.rand(2, 3))
+    assert len(asked) == 5, "taken back"

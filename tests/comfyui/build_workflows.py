@@ -24,6 +24,7 @@ SIZES = {
     "MarkdownNote": (340, 240),
 }
 SIZES |= {"MCDMSampleClip": (320, 420), "MCDMEncodeReference": (320, 460)}
+SIZES |= {"MCDMAssembleVideo": (340, 680), "MCDMUpscaleVideo": (340, 520)}
 
 
 class Graph:

@@ -71,6 +71,33 @@ def test_template_runs_in_the_browser(server: Any, browser: Any, workflow_prompt
         page.wait_for_timeout(1500)
         page.screenshot(path=str(Path(os.environ["SCREENSHOTS"]) / f"{server.version}_{rendering}.png"))
     assert not [error for error in errors if "/extensions/ComfyUI-MCDM/" in error[1]]
+    _assert_one_preview_each(page, rendering)
+
+
+SHOWN = """() => {
+    const visible = e => { const box = e.getBoundingClientRect(); return box.width > 8 && box.height > 8
+        && getComputedStyle(e).visibility !== 'hidden' && e.checkVisibility(); };
+    const media = root => [...root.querySelectorAll('video, img')].filter(visible);
+    const good = e => e.tagName === 'VIDEO' ? e.readyState >= 2 && e.videoWidth > 0 : e.naturalWidth > 0;
+    return app.graph._nodes.filter(n => ['MCDMSampleVideo', 'MCDMAssembleVideo'].includes(n.type)).map(node => {
+        const panel = node.widgets.find(w => w.name === 'mcdm_player').element;
+        const root = document.querySelector(`[data-node-id="${node.id}"]`);
+        return { type: node.type, player: media(panel).filter(good).length, inNode: root ? media(root).length : null,
+            text: root ? root.innerText : '', drawn: (node.imgs ?? []).length, other: node.widgets.map(w => w.name)
+                .filter(name => /preview/i.test(name)), previews: (app.nodePreviewImages?.[node.id] ?? []).length };
+    });
+}"""
+"""What a node shows beside its widgets: in the page's elements (new rendering) or on the canvas (classic)."""
+
+
+def _assert_one_preview_each(page: Any, rendering: str) -> None:
+    """Every player plays its video, and nothing else is shown on its node."""
+    page.wait_for_function(f"({SHOWN})().every(node => node.player === 1)")
+    for node in page.evaluate(SHOWN):
+        assert "failed to load" not in node["text"] and "Error loading" not in node["text"], node
+        assert node["drawn"] == 0 and node["other"] == [] and node["previews"] == 0, node
+        if rendering == "vue":
+            assert node["inNode"] == 1, node
 
 
 def test_front_end_makes_the_same_prompt_as_the_converter(server: Any, browser: Any, object_info: Any) -> None:
