@@ -91,7 +91,7 @@ def test_info_lists_components(inputs, tmp_path, capsys) -> None:
 
 
 def test_every_command_explains_itself(capsys) -> None:
-    for command in ("generate", "info", "evaluate", "render-data", "train"):
+    for command in ("generate", "info", "evaluate", "render-data", "label-data", "train"):
         with pytest.raises(SystemExit) as stop:
             build_parser().parse_args([command, "--help"])
         assert stop.value.code == 0

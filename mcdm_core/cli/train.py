@@ -1,4 +1,4 @@
-"""``train``: the training stages, each resumable, on shards of ``render-data``."""
+"""``train``: the training stages, each resumable, on shards of ``render-data`` and ``label-data``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-DEFAULT_MINUTES = {"vae": 30, "face": 15, "codec": 10, "prior": 20, "unet1": 25, "unet3": 30}
+DEFAULT_MINUTES = {"vae": 30, "face": 15, "codec": 20, "audio": 10, "prior": 40, "unet1": 60, "unet3": 30}
+_STILL = "still"
 
 
 def add_parser(commands: Any) -> None:
@@ -16,42 +17,98 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "train",
         help="train a stage of the tiny preset, or all",
-        description="Train in the paper's order: autoencoder, face network, motion codec, present-clip prior "
-        "(stage 2), UNet stages 1 and 3; then bundle all into one file. A stopped stage goes on where it was.",
+        description="Train in the paper's order: autoencoder, face network, motion codec, audio encoder, present-clip "
+        "prior (stage 2), UNet stages 1 and 3; then bundle all into one file. A stopped stage goes on where it was.",
     )
     parser.add_argument("stage", choices=(*DEFAULT_MINUTES, "bundle", "all"))
-    parser.add_argument("--data", type=Path, required=True, help="folder with train/ and val/ of render-data")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="DIR",
+                        help="folder of render-data, then any number of folders of label-data")  # fmt: skip
     parser.add_argument("--output", type=Path, required=True, help="folder of the weights and logs")
     parser.add_argument("--minutes", type=float, help="time of the stage (for all: of each stage)")
-    parser.add_argument("--portraits", type=Path, help="folder of real portraits for the autoencoder, optional")
-    parser.add_argument("--videos", type=Path, help="folder of real talking clips for the autoencoder, optional")
+    parser.add_argument("--portraits", type=Path, help="folder of real portraits cut around heads, for the "
+                        "autoencoder and the face boxes, optional")  # fmt: skip
+    parser.add_argument("--videos", type=Path, help="folder of real talking clips likewise, optional")
+    parser.add_argument("--speech-clips", type=int, default=700, metavar="N", help="spoken clips without pictures "
+                        "made for the audio stage; needs the extra 'data' (default: 700, 0 for none)")  # fmt: skip
+    parser.add_argument("--asset", type=Path, help="cache file of the head model, as of render-data")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the stages; returns the exit status."""
+    """Run the stages; returns the exit status.
+
+    Raises:
+        MediaError: if a data folder has no training shards; WeightsError: if an earlier stage is missing.
+    """
     import torch
 
     from ..training.loop import log_to_file
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    if arguments.stage != "bundle":
+        _check_data(arguments.data)
     arguments.output.mkdir(parents=True, exist_ok=True)
     log_to_file(arguments.output / "train.log")
-    logging.getLogger("mcdm_core").addHandler(logging.StreamHandler())
-    stages = [*DEFAULT_MINUTES, "bundle"] if arguments.stage == "all" else [arguments.stage]
-    for stage in stages:
-        minutes = arguments.minutes or DEFAULT_MINUTES.get(stage, 0)
-        _STAGES[stage](arguments, minutes)
+    console = logging.StreamHandler()
+    library = logging.getLogger("mcdm_core")
+    library.addHandler(console)
+    try:
+        for stage in [*DEFAULT_MINUTES, "bundle"] if arguments.stage == "all" else [arguments.stage]:
+            library.info("stage %s", stage)
+            minutes = DEFAULT_MINUTES.get(stage, 0) if arguments.minutes is None else arguments.minutes
+            _STAGES[stage](arguments, minutes)
+    finally:
+        library.removeHandler(console)
     return 0
+
+
+def _check_data(folders: list[Path]) -> None:
+    from ..errors import MediaError
+
+    for folder in folders:
+        if not any((folder / "train").glob("*.safetensors")):
+            raise MediaError(
+                f"{folder} has no shards in train/; make them with `python -m mcdm_core render-data` or `label-data`."
+            )
+    if not any((folders[0] / "val").glob("*.safetensors")):
+        raise MediaError(f"{folders[0]} has no shards in val/; every stage is measured on them (render-data).")
+
+
+def _folders(arguments: argparse.Namespace, split: str, speech: bool = False) -> list[Path]:
+    """Folders of a split that hold shards; ``speech`` leaves out those made of stills."""
+    from ..data.shards import ClipDataset
+
+    found = [folder / split for folder in arguments.data if any((folder / split).glob("*.safetensors"))]
+    return [f for f in found if not speech or ClipDataset(f).info(0)["source"] != _STILL]
+
+
+def _needed(arguments: argparse.Namespace, name: str, stage: str) -> Path:
+    """Weights of an earlier stage.
+
+    Raises:
+        WeightsError: if they are not there.
+    """
+    from ..errors import WeightsError
+
+    path = arguments.output / f"{name}.safetensors"
+    if not path.is_file():
+        raise WeightsError(f"{path} is missing; run `train {stage}` first, with the same --output.")
+    return path
 
 
 def _vae(arguments: argparse.Namespace, minutes: float) -> None:
     from ..training.vae import train_vae
 
-    output = arguments.output / "vae.safetensors"
-    train_vae(arguments.data, output, minutes=minutes, stills=arguments.portraits, videos=arguments.videos)
+    train_vae(
+        arguments.data[0],
+        arguments.output / "vae.safetensors",
+        minutes=minutes,
+        stills=arguments.portraits,
+        videos=arguments.videos,
+        extra_shards=[folder for folder in _folders(arguments, "train") if folder.parent != arguments.data[0]],
+    )
 
 
 def _face(arguments: argparse.Namespace, minutes: float) -> None:
@@ -60,56 +117,87 @@ def _face(arguments: argparse.Namespace, minutes: float) -> None:
     from ..config import TINY
     from ..models.face_network import FaceNetwork
     from ..training.face_boxes import gather_faces, train_face_boxes
-    from ..training.face_network import train_face_network
+    from ..training.face_network import load_frames, train_face_network
 
+    # Labels of real frames come from an earlier network: their pose and values are not to be learnt from.
+    real = None
+    for folder in _folders(arguments, "train"):
+        if folder.parent == arguments.data[0]:
+            continue
+        frames = load_frames(folder, every=10, reading_weight=_REAL_READING_WEIGHT)
+        if real is None:
+            real = frames
+        elif frames is not None:
+            real.extend(frames)
     # The box stage reads whole pictures with the landmarks already trained; it needs a quarter of the time.
     output = arguments.output / "face_network.safetensors"
     landmarks = arguments.output / "face_landmarks.safetensors"
-    train_face_network(arguments.data, landmarks, minutes=0.75 * minutes)
+    train_face_network(arguments.data[0], landmarks, minutes=0.75 * minutes, real=real)
     network = FaceNetwork(TINY)
     network.load_state_dict(load_file(str(landmarks)))
-    faces = gather_faces(network, arguments.data, arguments.portraits, arguments.videos)
+    faces = gather_faces(network, arguments.data[0], arguments.portraits, arguments.videos)
     train_face_boxes(network, faces, [], output, TINY, minutes=0.25 * minutes)
 
 
 def _codec(arguments: argparse.Namespace, minutes: float) -> None:
     from ..training.codec import train_codec
 
-    train, val = _shards(arguments)
-    train_codec([train], arguments.output / "motion_codec.safetensors", minutes, [val])
+    output = arguments.output / "motion_codec.safetensors"
+    train_codec(_folders(arguments, "train", True), output, minutes, _folders(arguments, "val", True))
+
+
+def _audio(arguments: argparse.Namespace, minutes: float) -> None:
+    from ..config import TINY
+    from ..training.audio_pretraining import pretrain_audio, render_speech, speech_clip
+    from ..training.motion_clips import iterate_clips
+
+    def spoken(folder: Path) -> list[Any]:
+        return [
+            speech_clip(clip["audio"], clip["values"], TINY, clip["info"]["fps"])
+            for clip in iterate_clips(folder, ("audio", "values"))
+        ]
+
+    groups = [spoken(folder) for folder in _folders(arguments, "train", True)]
+    held = {folder.parent.name: spoken(folder) for folder in _folders(arguments, "val", True)}
+    if arguments.speech_clips > 0:
+        try:
+            sounds, values = render_speech(arguments.speech_clips, _SPEECH_SEED, "train", arguments.asset)
+            groups.append([speech_clip(a, v, TINY) for a, v in zip(sounds, values, strict=True)])
+        except (ImportError, RuntimeError) as error:
+            logging.getLogger(__name__).warning("No further speech is made, the shards' own has to do: %s", error)
+    pretrain_audio(groups, arguments.output / "audio_pretrained.safetensors", minutes, held)
 
 
 def _prior(arguments: argparse.Namespace, minutes: float) -> None:
     from ..config import TINY
     from ..training.prior import load_codec, load_motion_clips, train_prior
 
-    train, val = _shards(arguments)
-    codec = load_codec(arguments.output / "motion_codec.safetensors", TINY)
-    held = {"synthetic": load_motion_clips(val, codec, TINY, 32)}
-    groups = [load_motion_clips(train, codec, TINY)]
-    train_prior(groups, codec, arguments.output / "present_clip_prior.safetensors", minutes, held)
+    codec = load_codec(_needed(arguments, "motion_codec", "codec"), TINY)
+    held = {f.parent.name: load_motion_clips(f, codec, TINY, 32) for f in _folders(arguments, "val", True)}
+    groups = [load_motion_clips(folder, codec, TINY) for folder in _folders(arguments, "train", True)]
+    audio = arguments.output / "audio_pretrained.safetensors"
+    output = arguments.output / "present_clip_prior.safetensors"
+    train_prior(groups, codec, output, minutes, held, audio_from=audio if audio.is_file() else None)
 
 
 def _unet1(arguments: argparse.Namespace, minutes: float) -> None:
     from ..training.unet import train_stage1
 
-    train, val = _shards(arguments)
-    out = arguments.output
-    train_stage1([train], [val], out / "vae.safetensors", out / "unet_stage1.safetensors", minutes=minutes)
+    vae = _needed(arguments, "vae", "vae")
+    output = arguments.output / "unet_stage1.safetensors"
+    train_stage1(_folders(arguments, "train"), _folders(arguments, "val", True), vae, output, minutes=minutes)
 
 
 def _unet3(arguments: argparse.Namespace, minutes: float) -> None:
     from ..training.unet import train_stage3
 
-    train, val = _shards(arguments)
-    out = arguments.output
     train_stage3(
-        [train],
-        [val],
-        out / "vae.safetensors",
-        out / "unet.safetensors",
-        out / "unet_stage1.safetensors",
-        out / "motion_codec.safetensors",
+        _folders(arguments, "train", True),
+        _folders(arguments, "val", True),
+        _needed(arguments, "vae", "vae"),
+        arguments.output / "unet.safetensors",
+        _needed(arguments, "unet_stage1", "unet1"),
+        _needed(arguments, "motion_codec", "codec"),
         minutes=minutes,
     )
 
@@ -120,14 +208,14 @@ def _bundle(arguments: argparse.Namespace, minutes: float) -> None:
     print(bundle(arguments.output, arguments.output / "mcdm_tiny.safetensors"))
 
 
-def _shards(arguments: argparse.Namespace) -> tuple[Path, Path]:
-    return arguments.data / "train", arguments.data / "val"
-
+_REAL_READING_WEIGHT = 0.0
+_SPEECH_SEED = 777
 
 _STAGES: dict[str, Callable[[argparse.Namespace, float], None]] = {
     "vae": _vae,
     "face": _face,
     "codec": _codec,
+    "audio": _audio,
     "prior": _prior,
     "unet1": _unet1,
     "unet3": _unet3,

@@ -1,4 +1,4 @@
-"""Portrait photographs as training material: reading, and clips of one still for the shards.
+"""Portrait photographs as training material: reading, labelling, and clips of one still for the shards.
 
 A folder of pictures cut around heads is read as it is; :func:`still_clip` turns one labelled portrait into a short
 clip by a slow virtual camera (shift, zoom, turn), with landmarks that move along.
@@ -6,6 +6,8 @@ clip by a slow virtual camera (shift, zoom, turn), with landmarks that move alon
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -13,9 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MediaError
+from ..models.face_network import FaceNetwork
 from .files import list_files
+from .labelling import write_labelled
+from .real_video import FPS, face_square, fit_audio, label_frames
+from .shards import INFO_FIELDS
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+SOURCE = "still"
+"""Source named in the metadata of clips made of stills; they have no speech."""
 
 
 def list_stills(folder: Path, keep_apart: int = 0) -> tuple[list[Path], list[Path]]:
@@ -91,5 +99,51 @@ def still_clip(
         made["pose"].append(new_pose)
         made["values"].append(values)
     clip = {key: np.stack(parts) for key, parts in made.items()}
-    clip["audio"] = np.zeros(round(frames / 25 * 16_000), np.int16)
+    clip["audio"] = fit_audio(np.zeros(0, np.int16), frames, FPS)
     return clip
+
+
+def write_still_shards(
+    network: FaceNetwork,
+    paths: Sequence[Path],
+    output: Path,
+    split: str,
+    frames: int = 8,
+    clips_per_shard: int = 40,
+    head_cut: bool = False,
+    licence: str = "unknown",
+    identity: str = "",
+    seed: int = 0,
+    resume: bool = True,
+) -> int:
+    """Label portraits and write each as a short clip under a slow camera; returns the number of clips there.
+
+    Args:
+        frames: length of a clip; head_cut: the pictures are already cut around the head, so no search is needed.
+        licence: noted with every clip, and identity, by default the file's name.
+        seed: with the file's name it decides the camera's path, so that a resumed run gives the same clips.
+        resume: keep the shards that are already there. Pictures without a face are passed over with a warning.
+
+    Raises:
+        MediaError: if none of the pictures could be used.
+    """
+    network.eval()
+
+    def label(path: Path, index: int) -> tuple[dict[str, NDArray], dict[str, object]]:
+        picture = read_still(path)
+        height, width = picture.shape[:2]
+        guess = (0.5 * width, 0.5 * height, 0.75 * min(width, height)) if head_cut else None
+        square = face_square(network, picture[None], guess=guess)
+        labels = label_frames(network, picture[None], square)
+        random = np.random.default_rng([seed, zlib.crc32(path.name.encode())])
+        clip = still_clip(
+            picture, square, labels["landmarks"][0], labels["pose"][0], labels["values"][0], frames, random
+        )
+        info: dict[str, object] = dict.fromkeys(INFO_FIELDS, "")
+        info.update(
+            source=SOURCE, identity=identity or path.stem, fps=FPS, split=split, licence=licence, seed=seed,
+            index=index,
+        )  # fmt: skip
+        return clip, info
+
+    return write_labelled(label, paths, output, split, clips_per_shard, resume)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +11,18 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import FaceNotFoundError, MediaError
+from ..media.pixels import frames_to_unit, unit_to_frames
 from ..models.face_network import FaceNetwork, crop_square
 from ..models.landmarks import mirror_landmarks, mirror_pose, mirror_values
 from .files import list_files
-from .shards import INFO_FIELDS, SAMPLE_RATE, ShardWriter
-
-logger = logging.getLogger(__name__)
+from .labelling import write_labelled
+from .shards import INFO_FIELDS, SAMPLE_RATE
 
 SUFFIXES = (".mp4", ".mpg", ".mkv", ".mov", ".webm")
+FPS = 25
+"""Rate of the labelled clips."""
+MAX_SECONDS = 60
+"""A clip is decoded whole; longer ones would fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def read_clip(path: Path, every: int = 1, with_audio: bool = True) -> RealClip:
     """Decode a short clip whole; keep every ``every``-th frame.
 
     Raises:
-        MediaError: if it has no decodable picture.
+        MediaError: if it has no decodable picture or is longer than a minute.
     """
     import av
 
@@ -56,6 +59,8 @@ def read_clip(path: Path, every: int = 1, with_audio: bool = True) -> RealClip:
             video = container.streams.video[0]
             video.thread_type = "NONE"
             fps = float(video.average_rate or 25.0)
+            if container.duration and container.duration / av.time_base > MAX_SECONDS:
+                raise MediaError(f"{path} is longer than {MAX_SECONDS} s; cut it into clips of a few seconds first.")
             streams = [video]
             resampler = None
             if with_audio and container.streams.audio:
@@ -79,6 +84,15 @@ def read_clip(path: Path, every: int = 1, with_audio: bool = True) -> RealClip:
     return RealClip(Path(path).stem, np.stack(frames), audio.astype(np.int16), fps)
 
 
+def at_rate(clip: RealClip, fps: int = FPS) -> RealClip:
+    """The clip at ``fps`` frames a second, each frame the one shown at its middle; the sound stays."""
+    if abs(clip.fps - fps) < 1e-3:
+        return clip
+    count = max(1, round(len(clip.frames) / clip.fps * fps))
+    shown = ((np.arange(count) + 0.5) / fps * clip.fps).astype(int).clip(0, len(clip.frames) - 1)
+    return RealClip(clip.name, clip.frames[shown], clip.audio, float(fps))
+
+
 def face_square(
     network: FaceNetwork,
     frames: NDArray[np.uint8],
@@ -98,7 +112,7 @@ def face_square(
     found = []
     picked = np.unique(np.linspace(0, len(frames) - 1, looks).round().astype(int))
     for index in picked:
-        picture = _to_model(frames[index][None])[0]
+        picture = frames_to_unit(frames[index])
         if guess is not None:
             square, _, confidence = network.refine(picture, guess)
             found += [square] if confidence > 0.5 else []
@@ -122,7 +136,7 @@ def label_frames(
         ``frames`` uint8 ``[t, size, size, 3]``, ``landmarks`` ``[t, 68, 2]``, ``pose`` ``[t, 6]`` and ``values``
         ``[t, 16]``.
     """
-    crops = torch.stack([crop_square(picture, square, size) for picture in _to_model(frames)])
+    crops = torch.stack([crop_square(picture, square, size) for picture in frames_to_unit(frames)])
     landmarks, pose, values = [], [], []
     for part in crops.split(25):
         plain, flipped = network(part), network(part.flip(3))
@@ -133,9 +147,8 @@ def label_frames(
     calm = smooth_in_time(points, (0.1, 0.2, 0.4, 0.2, 0.1))
     # Lips close and lids blink within two frames: these keep nearly all of their speed.
     calm[:, :36] = smooth_in_time(points, (0.15, 0.7, 0.15))[:, :36]
-    pictures = ((crops.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
     return {
-        "frames": pictures,
+        "frames": unit_to_frames(crops),
         "landmarks": calm.astype(np.float32),
         "pose": smooth_in_time(torch.cat(pose).numpy(), (0.1, 0.2, 0.4, 0.2, 0.1)),
         "values": smooth_in_time(torch.cat(values).numpy(), (0.15, 0.7, 0.15)),
@@ -176,38 +189,31 @@ def write_real_shards(
     clips_per_shard: int = 20,
     head_cut: bool = False,
     licence: str = "unknown",
-    identity: str = "unknown",
+    identity: str = "",
+    language: str = "en",
+    resume: bool = True,
 ) -> int:
-    """Label videos and write them as shards ``<split>-00000.safetensors``, ...; returns the number of clips written.
+    """Label videos and write them as shards ``<split>-00000.safetensors``, ...; returns the number of clips there.
 
     Args:
         head_cut: the videos are already cut to a square around the head, so no search is needed.
-        licence, identity: noted with every clip. Videos without a face are passed over with a warning.
+        licence, language: noted with every clip, and identity, by default the file's name.
+        resume: keep the shards that are already there. Videos without a face are passed over with a warning.
+
+    Raises:
+        MediaError: if none of the videos could be used.
     """
     network.eval()
-    written = 0
-    for start in range(0, len(paths), clips_per_shard):
-        with ShardWriter(Path(output) / f"{split}-{start // clips_per_shard:05d}.safetensors") as writer:
-            for path in paths[start : start + clips_per_shard]:
-                clip = read_clip(path)
-                height, width = clip.frames.shape[1:3]
-                guess = (0.5 * width, 0.48 * height, 0.85 * min(width, height)) if head_cut else None
-                try:
-                    tensors = label_clip(network, clip, guess)
-                except FaceNotFoundError as error:
-                    logger.warning("%s left out: %s", path.name, error)
-                    continue
-                info = {key: "" for key in INFO_FIELDS}
-                info.update(
-                    source="real video", identity=identity, language="en", sentence=clip.name, fps=round(clip.fps),
-                    split=split, licence=licence, seed=0, index=written,
-                )  # fmt: skip
-                writer.add(tensors, info)
-                written += 1
-        logger.info("%s: %d clips", writer.path.name, written)
-    return written
 
+    def label(path: Path, index: int) -> tuple[dict[str, NDArray], dict[str, object]]:
+        clip = at_rate(read_clip(path))
+        height, width = clip.frames.shape[1:3]
+        guess = (0.5 * width, 0.48 * height, 0.85 * min(width, height)) if head_cut else None
+        info: dict[str, object] = dict.fromkeys(INFO_FIELDS, "")
+        info.update(
+            source="real video", identity=identity or clip.name, language=language, sentence=clip.name,
+            fps=round(clip.fps), split=split, licence=licence, seed=0, index=index,
+        )  # fmt: skip
+        return label_clip(network, clip, guess), info
 
-def _to_model(frames: NDArray[np.uint8]) -> torch.Tensor:
-    """``[t, h, w, 3]`` uint8 to ``[t, 3, h, w]`` in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    return write_labelled(label, paths, output, split, clips_per_shard, resume)

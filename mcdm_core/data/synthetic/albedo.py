@@ -67,11 +67,16 @@ def _bare_skin(x, y, z, across, ear, skin, blush, age, freckles, seed):
 
 
 @njit(**JIT)
-def _beard_cover(x, y, z, across, lip, beard, moustache, seed):
+def _beard_cover(x, y, z, across, lip, beard, moustache, goatee, seed):
     area = step(0.697, 0.668, z - 0.55 * max(0.0, across - 0.035)) * step(0.585, 0.60, z)
     area *= step(0.0, -0.05, y + 0.02) * (1 - lip) * step(0.026, 0.042, across + (0.655 - z) * 1.6)
     upper = moustache * bell(z - 0.6815, 0.006) * step(0.033, 0.026, across) * (1 - lip)
-    return min(0.9, max(area, upper) * beard * (0.45 + 0.75 * noise(x * 900 + seed, y * 900, z * 200)))
+    # A goatee closes around the mouth and covers the chin.
+    around = math.sqrt((x / 0.031) ** 2 + ((z - 0.6635) / 0.0205) ** 2)
+    chin = step(0.019, 0.011, across) * step(0.600, 0.612, z) * step(0.648, 0.642, z)
+    ring = goatee * max(bell(around - 1.0, 0.20), chin) * (1 - lip) * step(-0.09, -0.11, y)
+    strength = max(max(area, upper) * beard, ring)
+    return min(0.9, strength * (0.45 + 0.75 * noise(x * 900 + seed, y * 900, z * 200)))
 
 
 @njit(**JIT)
@@ -93,12 +98,12 @@ def bake(positions, masks, cover, parameters, skin, lip, hair, brow, cloth, text
     Args:
         positions: ``[h, w, 3]`` template positions of the texels; ``masks``: ``[h, w, 2]`` lips and ears.
         cover: ``[h, w]`` int, 0 where no skin is.
-        parameters: noise seed, beard, moustache, brow thickness and density, age, blush, collar height, freckles,
-            hair style (-1 bald) and shift of the hairline.
+        parameters: noise seed, beard, moustache, goatee, brow thickness and density, age, blush, collar height,
+            freckles, hair style (-1 bald) and shift of the hairline.
         skin, lip, hair, brow, cloth: ``[3]`` linear RGB.
         texture: ``[h, w, 4]`` written: linear RGB, then the share of hair in [0, 1], -1 for clothes.
     """
-    seed, beard, moustache, brow_thickness, brow_density, age, blush, collar, freckles, style, line = parameters
+    seed, beard, moustache, goatee, brow_thickness, brow_density, age, blush, collar, freckles, style, line = parameters
     height, width = cover.shape
     for i in range(height):
         for j in range(width):
@@ -108,8 +113,9 @@ def bake(positions, masks, cover, parameters, skin, lip, hair, brow, cloth, text
             across, on_lip, ear = abs(x), masks[i, j, 0], masks[i, j, 1]
             r, g, b = _bare_skin(x, y, z, across, ear, skin, blush, age, freckles, seed)
             r, g, b = _over(r, g, b, lip, 0.85 + 0.3 * noise(x * 700, z * 120, 0.0), on_lip)
-            if beard > 0:
-                r, g, b = _over(r, g, b, hair, 0.8, _beard_cover(x, y, z, across, on_lip, beard, moustache, seed))
+            if beard > 0 or goatee > 0:
+                cover_here = _beard_cover(x, y, z, across, on_lip, beard, moustache, goatee, seed)
+                r, g, b = _over(r, g, b, hair, 0.8, cover_here)
             if y < -0.08:
                 r, g, b = _over(r, g, b, brow, 1.0, _brow_cover(x, y, z, across, brow_thickness, brow_density, seed))
             scalp = 0.0

@@ -62,6 +62,7 @@ class Identity:
     cloth: np.ndarray
     beard: float
     moustache: float
+    goatee: float
     hair_style: int  # -1 bald, 0 short, 1 long
     hair_thickness: float
     hair_line: float
@@ -125,6 +126,9 @@ def random_identity(asset: HeadAsset, rng: np.random.Generator) -> Identity:
     iris_odds = np.array([0.6 + 1.2 * (1 - light), 0.4, 0.22 * light, 0.3 * light, 0.2 * light])
     iris = _IRIS_TONES[rng.choice(5, p=iris_odds / iris_odds.sum())]
     beard = float(rng.choice([0, 0.15, 0.35, 0.85], p=[0.42, 0.27, 0.18, 0.13])) if male else 0.0
+    # Most full beards close around the mouth; some men wear that ring alone.
+    ringed = male and rng.random() < (0.7 if beard > 0.3 else 0.2)
+    goatee = float(max(beard, rng.uniform(0.4, 0.95))) if ringed else 0.0
     bald = male and rng.random() < 0.12 + 0.25 * old
     short = rng.random() < (0.92 if male else 0.35)
     cloth = rng.random(3)
@@ -144,6 +148,7 @@ def random_identity(asset: HeadAsset, rng: np.random.Generator) -> Identity:
         cloth=cloth,
         beard=beard,
         moustache=float(beard > 0.3 and rng.random() < 0.8),
+        goatee=goatee,
         hair_style=-1 if bald else 0 if short else 1,
         hair_thickness=float(rng.uniform(0.004, 0.024) if male else rng.uniform(0.007, 0.030)),
         hair_line=float(rng.normal(0, 0.006) + (0.012 * rng.random() if male else -0.004) + 0.01 * old * male),

@@ -113,8 +113,9 @@ class Renderer:
         texture[..., :3] = person.skin * 0.8
         parameters = _f32(
             [
-                person.noise_seed, person.beard, person.moustache, person.brow_thickness, person.brow_density,
-                person.age, person.blush, person.collar, person.freckles, person.hair_style, person.hair_line,
+                person.noise_seed, person.beard, person.moustache, person.goatee, person.brow_thickness,
+                person.brow_density, person.age, person.blush, person.collar, person.freckles, person.hair_style,
+                person.hair_line,
             ]
         )  # fmt: skip
         colours = (_f32(c) for c in (person.skin, person.lip, person.hair, person.brow, person.cloth))

@@ -1,0 +1,94 @@
+"""``label-data``: real talking video or portraits to training shards, labelled by the face network."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(commands: Any) -> None:
+    """Add this command to the main parser."""
+    parser = commands.add_parser(
+        "label-data",
+        help="label real clips or portraits for training",
+        description="Label a folder of talking clips (at most a minute each, one person in view) or of portraits with "
+        "the face network and write shards OUTPUT/train and OUTPUT/val. Can be stopped and started again: shards that "
+        "are there are kept. Use only pictures and voices whose owners agreed to it.",
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--videos", type=Path, help="folder of talking clips")
+    source.add_argument("--stills", type=Path, help="folder of portraits")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, help="weight file or training folder with the face network "
+                        "(default: the shipped one)")  # fmt: skip
+    parser.add_argument("--head-cut", action="store_true",
+                        help="the pictures are cut to a square around the head: faster and surer")  # fmt: skip
+    parser.add_argument("--keep-apart", type=int, help="last files by name, kept for validation, a fifth at most "
+                        "(default: 50 clips or 40 portraits)")  # fmt: skip
+    parser.add_argument("--limit", type=int, help="at most so many training files, spread over the folder")
+    parser.add_argument("--frames", type=int, default=40, help="length of a portrait's clip (default: 40)")
+    parser.add_argument("--licence", default="unknown", help="noted with every clip")
+    parser.add_argument("--identity", default="", help="noted with every clip (default: the file's name)")
+    parser.add_argument("--language", default="en", help="of the clips, noted with them (default: en)")
+    parser.add_argument("--again", action="store_true", help="label again what is already there")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Label both splits; returns the exit status."""
+    import torch
+
+    from ..data.real_stills import list_stills, write_still_shards
+    from ..data.real_video import list_clips, write_real_shards
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    messages = logging.getLogger("mcdm_core")
+    messages.setLevel(logging.INFO)
+    network = _face_network(arguments.weights)
+    common = {
+        "head_cut": arguments.head_cut,
+        "licence": arguments.licence,
+        "identity": arguments.identity,
+        "resume": not arguments.again,
+    }
+    if arguments.videos is not None:
+        train, val = list_clips(arguments.videos, 50 if arguments.keep_apart is None else arguments.keep_apart)
+    else:
+        train, val = list_stills(arguments.stills, 40 if arguments.keep_apart is None else arguments.keep_apart)
+    if arguments.limit is not None and arguments.limit < len(train):
+        train = [train[i * len(train) // arguments.limit] for i in range(arguments.limit)]
+    counts = {}
+    for split, paths in (("val", val), ("train", train)):
+        folder = arguments.output / split
+        if arguments.videos is not None:
+            counts[split] = write_real_shards(
+                network, paths, folder, split, language=arguments.language, **common
+            )  # fmt: skip
+        else:
+            counts[split] = write_still_shards(network, paths, folder, split, frames=arguments.frames, **common)
+    print(f"{counts['train']} training clips and {counts['val']} for validation in {arguments.output}")
+    return 0
+
+
+def _face_network(weights: Path | None) -> Any:
+    """The face network of a weight file or training folder.
+
+    Raises:
+        WeightsError: if there is none in it.
+    """
+    from ..checkpoint import load_checkpoint, load_directory
+    from ..errors import WeightsError
+    from ..models.face_network import FaceNetwork
+    from ..pipeline import preset_weights
+
+    path = preset_weights("tiny") if weights is None else weights
+    found = load_directory(path) if path.is_dir() else load_checkpoint(path)
+    if "face_network" not in found.states:
+        raise WeightsError(f"{path} holds no face network; train it first (python -m mcdm_core train face).")
+    network = FaceNetwork(found.config)
+    network.load_state_dict(found.states["face_network"])
+    return network.eval()

@@ -1,0 +1,28 @@
+"""Bytes of pictures to the models' range and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def to_unit(pixels: Tensor) -> Tensor:
+    """uint8 pixels of any layout to float in [-1, 1], same layout."""
+    return pixels.float() / 127.5 - 1.0
+
+
+def to_bytes(pictures: Tensor) -> Tensor:
+    """Float in [-1, 1] (what is beyond is cut) to the nearest uint8, same layout; the inverse of :func:`to_unit`."""
+    return ((pictures.clamp(-1, 1) + 1) * 127.5).round().byte()
+
+
+def frames_to_unit(frames: NDArray[np.uint8]) -> Tensor:
+    """Pictures as they are read, uint8 ``[..., h, w, 3]``, to ``[..., 3, h, w]`` in [-1, 1]."""
+    return to_unit(torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, -3))
+
+
+def unit_to_frames(pictures: Tensor) -> NDArray[np.uint8]:
+    """``[..., 3, h, w]`` in [-1, 1] to uint8 ``[..., h, w, 3]``."""
+    return to_bytes(pictures).movedim(-3, -1).contiguous().numpy()
