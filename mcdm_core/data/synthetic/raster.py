@@ -41,6 +41,34 @@ def _see_through(part, mode, a, b, c, w0, w1, w2, uv, rest, texture, hair_length
 
 
 @njit(**JIT)
+def _doubled_area(screen, a, b, c):
+    """Twice the signed area of a triangle on the screen; negative where the skin's outside is seen."""
+    ax, ay = screen[a, 0], screen[a, 1]
+    return (screen[b, 0] - ax) * (screen[c, 1] - ay) - (screen[c, 0] - ax) * (screen[b, 1] - ay)
+
+
+@njit(**JIT)
+def _extent(screen, a, b, c, size):
+    """First and last row and column of the pixels whose centres a triangle may cover."""
+    ax, ay, bx, by, cx, cy = screen[a, 0], screen[a, 1], screen[b, 0], screen[b, 1], screen[c, 0], screen[c, 1]
+    top = max(0, int(math.ceil(min(ay, by, cy) - 0.5)))
+    bottom = min(size - 1, int(math.floor(max(ay, by, cy) - 0.5)))
+    left = max(0, int(math.ceil(min(ax, bx, cx) - 0.5)))
+    right = min(size - 1, int(math.floor(max(ax, bx, cx) - 0.5)))
+    return top, bottom, left, right
+
+
+@njit(**JIT)
+def _weights(screen, a, b, c, inverse, row, column):
+    """Barycentric weights of a pixel's centre; ``inverse`` of :func:`_doubled_area`."""
+    ax, ay = screen[a, 0], screen[a, 1]
+    x, y = column + 0.5 - ax, row + 0.5 - ay
+    w1 = (x * (screen[c, 1] - ay) - (screen[c, 0] - ax) * y) * inverse
+    w2 = ((screen[b, 0] - ax) * y - x * (screen[b, 1] - ay)) * inverse
+    return 1 - w1 - w2, w1, w2
+
+
+@njit(**JIT)
 def rasterize(
     screen, triangles, parts, mode, uv, rest, texture, hair_length, seed, size, depth, owner, weight_b, weight_c, base
 ):  # fmt: skip
@@ -57,22 +85,14 @@ def rasterize(
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
         part = parts[t]
-        ax, ay, bx, by, cx, cy = screen[a, 0], screen[a, 1], screen[b, 0], screen[b, 1], screen[c, 0], screen[c, 1]
-        area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+        area = _doubled_area(screen, a, b, c)
         if area == 0 or (part == SKIN and mode == BODY_PASS and area > 0):
             continue  # nothing to see, or the skin's back
-        left = max(0, int(math.ceil(min(ax, bx, cx) - 0.5)))
-        right = min(size - 1, int(math.floor(max(ax, bx, cx) - 0.5)))
-        top = max(0, int(math.ceil(min(ay, by, cy) - 0.5)))
-        bottom = min(size - 1, int(math.floor(max(ay, by, cy) - 0.5)))
+        top, bottom, left, right = _extent(screen, a, b, c, size)
         inverse = 1.0 / area
         for row in range(top, bottom + 1):
-            y = row + 0.5
             for column in range(left, right + 1):
-                x = column + 0.5
-                w1 = ((x - ax) * (cy - ay) - (cx - ax) * (y - ay)) * inverse
-                w2 = ((bx - ax) * (y - ay) - (x - ax) * (by - ay)) * inverse
-                w0 = 1 - w1 - w2
+                w0, w1, w2 = _weights(screen, a, b, c, inverse, row, column)
                 if w0 < 0 or w1 < 0 or w2 < 0:
                     continue
                 z = w0 * screen[a, 2] + w1 * screen[b, 2] + w2 * screen[c, 2]
@@ -93,24 +113,17 @@ def depth_map(screen, triangles, size, depth):
     """Depth alone, for the shadow map: ``screen`` ``[n, 3]``, ``triangles`` ``[m, 3]``, ``depth`` ``[size, size]``."""
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        ax, ay, bx, by, cx, cy = screen[a, 0], screen[a, 1], screen[b, 0], screen[b, 1], screen[c, 0], screen[c, 1]
-        area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+        area = _doubled_area(screen, a, b, c)
         if area == 0:
             continue
-        left = max(0, int(math.ceil(min(ax, bx, cx) - 0.5)))
-        right = min(size - 1, int(math.floor(max(ax, bx, cx) - 0.5)))
-        top = max(0, int(math.ceil(min(ay, by, cy) - 0.5)))
-        bottom = min(size - 1, int(math.floor(max(ay, by, cy) - 0.5)))
+        top, bottom, left, right = _extent(screen, a, b, c, size)
         inverse = 1.0 / area
         for row in range(top, bottom + 1):
-            y = row + 0.5
             for column in range(left, right + 1):
-                x = column + 0.5
-                w1 = ((x - ax) * (cy - ay) - (cx - ax) * (y - ay)) * inverse
-                w2 = ((bx - ax) * (y - ay) - (x - ax) * (by - ay)) * inverse
-                if w1 < 0 or w2 < 0 or w1 + w2 > 1:
+                w0, w1, w2 = _weights(screen, a, b, c, inverse, row, column)
+                if w0 < 0 or w1 < 0 or w2 < 0:
                     continue
-                z = (1 - w1 - w2) * screen[a, 2] + w1 * screen[b, 2] + w2 * screen[c, 2]
+                z = w0 * screen[a, 2] + w1 * screen[b, 2] + w2 * screen[c, 2]
                 if z < depth[row, column]:
                     depth[row, column] = z
 
