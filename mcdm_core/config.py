@@ -79,7 +79,10 @@ class MotionCodecConfig:
 
 @dataclass(frozen=True)
 class PresentClipPriorConfig:
-    """Present-clip motion diffusion (section 3.3, B.2). The paper: L = 8 layers."""
+    """Present-clip motion diffusion (section 3.3, B.2). The paper: L = 8 layers.
+
+    ``persistence`` (an addition, see the model) begins from the last known frame with ``prior_variance`` around it.
+    """
 
     width: int = 768
     num_layers: int = 8
@@ -89,6 +92,8 @@ class PresentClipPriorConfig:
     max_frames: int = 64
     num_train_timesteps: int = 1000
     prediction_type: str = "epsilon"
+    persistence: bool = False
+    prior_variance: float = 0.36
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from .errors import FaceNotFoundError, FaceTooSmallError, MCDMError
 from .media.audio import frame_count, to_mono_16k
 from .media.portrait import FACE_FRACTION, MIN_FACE_PIXELS, CropTransform, check_box, crop_face
 from .model import MCDMModel
-from .models.audio_encoder import LogMelAudioEncoder, frame_centres, gather_windows, log_mel, normalize_level
+from .models.audio_encoder import LogMelEncoder, frame_centres, gather_windows
 from .records import AudioEmbedding, Reference
 
 logger = logging.getLogger(__name__)
@@ -130,10 +130,10 @@ class Preparation:
         mono = to_mono_16k(waveform, sample_rate, allow_silent=allow_silent, target_rate=rate)
         count = frame_count(mono.numel(), rate, fps)
         encoder = self.model.audio_encoder
-        if isinstance(encoder, LogMelAudioEncoder):
+        if isinstance(encoder, LogMelEncoder):
             # Windows overlap tenfold: cutting them chunk by chunk keeps an hour of speech small.
             settings = self.config.audio_encoder
-            mels = normalize_level(log_mel(mono, rate, settings.num_mels, settings.hop_length))
+            mels = encoder.spectrum(mono)
             centres = frame_centres(count, fps, rate, settings.hop_length)
             chunks: Iterator[Tensor] = (
                 gather_windows(mels, part, settings.window_frames) for part in centres.split(AUDIO_CHUNK)

@@ -7,13 +7,28 @@ import dataclasses
 import pytest
 import torch
 
-from mcdm_core.config import TINY, AudioEncoderConfig
+from mcdm_core.config import TINY, AudioEncoderConfig, MCDMConfig
 from mcdm_core.errors import AudioError, FrameRateError
-from mcdm_core.models.audio_encoder import LogMelAudioEncoder, Wav2Vec2AudioEncoder, build_audio_encoder
+from mcdm_core.models.audio_encoder import (
+    ContextAudioEncoder,
+    LogMelAudioEncoder,
+    LogMelEncoder,
+    Wav2Vec2AudioEncoder,
+    build_audio_encoder,
+    normalize_level,
+)
+
+SHORT = dataclasses.replace(TINY, audio_encoder=AudioEncoderConfig(kind="logmel", feature_dim=128))
+LONG = dataclasses.replace(
+    TINY,
+    audio_encoder=AudioEncoderConfig(
+        kind="logmel_context", feature_dim=128, width=24, dilations=(1, 2), window_frames=38, spectral_balance=0.5
+    ),
+)
 
 
 def encoder() -> LogMelAudioEncoder:
-    return LogMelAudioEncoder(TINY).eval()
+    return LogMelAudioEncoder(SHORT).eval()
 
 
 def test_windows_are_centred_on_their_frame() -> None:
@@ -42,9 +57,45 @@ def test_silence_stays_silence_and_the_end_is_padded_with_it() -> None:
     assert (windows[-1] == -1).all()
 
 
+@pytest.mark.parametrize("config", [SHORT, LONG])
+def test_a_stretch_gives_the_tokens_of_its_windows(config: MCDMConfig) -> None:
+    torch.manual_seed(0)
+    model = build_audio_encoder(config).eval()
+    width = config.audio_encoder.window_frames
+    mels = torch.randn(2, 80, 4 * 6 + width)
+    tokens = model.encode_stretch(mels, 4)
+    assert tokens.shape == (2, 7, 1, 128)
+    for frame in (0, 3, 6):
+        assert torch.allclose(tokens[:, frame], model(mels[:, :, 4 * frame : 4 * frame + width]), atol=1e-5)
+    second = model.encode_stretch(mels[:, :, : 5 + width], 5)[:, 1]
+    assert torch.allclose(second, model(mels[:, :, 5 : 5 + width]), atol=1e-5)
+
+
+def test_context_encoder_checks_its_reach() -> None:
+    assert isinstance(build_audio_encoder(LONG), ContextAudioEncoder)
+    wrong = dataclasses.replace(LONG.audio_encoder, window_frames=40)
+    with pytest.raises(ValueError, match="window_frames"):
+        build_audio_encoder(dataclasses.replace(LONG, audio_encoder=wrong))
+
+
+def test_balance_takes_the_speaker_s_colour_off_and_leaves_silence() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mels = torch.randn(80, 200, generator=generator) * 0.5 - 3
+    mels[:, 150:] = -20
+    colour = torch.linspace(1, -2, 80)[:, None]
+    plain, coloured = (normalize_level(m, 1.0) for m in (mels, mels + colour))
+    assert torch.allclose(plain[:, :150], coloured[:, :150], atol=0.02)
+    assert (coloured[:, 150:] == -1).all()
+    assert (normalize_level(mels) - normalize_level(mels + colour)).abs().mean() > 0.05
+    assert torch.allclose(normalize_level(mels + 2, 0.7), normalize_level(mels, 0.7), atol=1e-5)
+    both = normalize_level(torch.stack([mels, mels + colour]), 1.0)
+    assert torch.allclose(both[1], coloured)
+
+
+@pytest.mark.parametrize("config", [SHORT, LONG])
 @pytest.mark.parametrize("fps", [24.0, 25.0, 29.97, 60.0])
-def test_tokens_for_any_frame_rate(fps: float) -> None:
-    model = encoder()
+def test_tokens_for_any_frame_rate(fps: float, config: MCDMConfig) -> None:
+    model: LogMelEncoder = build_audio_encoder(config).eval()
     tokens = model(model.frame_windows(torch.randn(16000), 16000, fps, round(fps)))
     assert tokens.shape == (round(fps), 1, TINY.audio_encoder.feature_dim)
     assert model.predict_values(tokens).shape == (round(fps), 16)
@@ -87,4 +138,4 @@ def test_wav2vec2_features_follow_the_video_s_rate() -> None:
 def test_unknown_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown audio encoder"):
         build_audio_encoder(dataclasses.replace(TINY, audio_encoder=AudioEncoderConfig(kind="tape")))
-    assert isinstance(build_audio_encoder(TINY), LogMelAudioEncoder)
+    assert isinstance(build_audio_encoder(SHORT), LogMelAudioEncoder)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from mcdm_core.evaluation.face_track import track_face
 from mcdm_core.evaluation.identity import compare_identity, ssim_map
-from mcdm_core.evaluation.lip_sync import correlation, lip_sync, loudness
+from mcdm_core.evaluation.lip_sync import correlation, lip_sync, loudness, mean_correlation
 
 
 def series(count: int = 200) -> torch.Tensor:
@@ -27,6 +29,12 @@ def test_the_lag_is_found_with_its_sign() -> None:
 
 def test_a_constant_series_correlates_with_nothing() -> None:
     assert correlation(torch.ones(9), torch.rand(9)) == 0
+    series = torch.randn(50)
+    assert correlation(series, 3 * series + 1) == pytest.approx(1)
+    assert correlation(series, -series) == pytest.approx(-1)
+    # Pairs that say nothing do not count; the shorter length does.
+    assert mean_correlation([series, torch.ones(9)], [series[:40] * 2, torch.rand(9)]) == pytest.approx(1)
+    assert math.isnan(mean_correlation([torch.ones(9)], [torch.rand(9)]))
 
 
 def test_loudness_belongs_to_its_frame() -> None:

@@ -9,7 +9,7 @@ import torch
 
 from mcdm_core.config import BASE, TINY
 from mcdm_core.models.motion_codec import EXPRESSIONS, MotionCodec, MotionTokens, face_frame, mouth_and_face_crops
-from mcdm_core.training.codec import CodecFrames, CodecObjective, correlation, finish_codec
+from mcdm_core.training.codec import CodecFrames, CodecObjective, finish_codec, validate_codec
 
 from .motion_fixtures import face_landmarks
 
@@ -122,11 +122,20 @@ def test_losses_fall_and_the_buffers_are_filled() -> None:
     assert torch.allclose(model.denormalize(normal), raw, atol=1e-5)
 
 
-def test_correlation() -> None:
-    series = torch.randn(50)
-    assert correlation(series, 3 * series + 1) == pytest.approx(1)
-    assert correlation(series, -series) == pytest.approx(-1)
-    assert math.isnan(correlation(series, torch.ones(50)))
+def test_blinks_are_drawn_more_often_than_they_happen() -> None:
+    data = frames_of_noise()
+    data.values[:, 6:8] = 0
+    data.values[5, 6:8] = 1
+    objective = CodecObjective(codec(), data)
+    drawn = [objective._draw(0) for _ in range(300)]
+    assert 0.25 < drawn.count(5) / 300 < 0.6 and all(0 <= row < 8 for row in drawn)
+    assert all(8 <= objective._draw(1) < 16 for _ in range(20))
+
+
+def test_validation_tells_lips_and_lids() -> None:
+    numbers = validate_codec(codec(), frames_of_noise())
+    assert {"lip_value_r", "lip_landmark_r", "lid_landmark_r", "lid_range", "blink_value_r"} <= set(numbers)
+    assert all(math.isfinite(value) for value in numbers.values())
 
 
 def test_base_preset_builds() -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
+from mcdm_core.models.audio_encoder import build_audio_encoder
 from mcdm_core.training import clip_sampler
 from mcdm_core.training.audio_pretraining import AudioObjective, encode_sound, speech_clip, validate_audio
 from mcdm_core.training.clip_sampler import ClipSampler, MotionClip
-from mcdm_core.training.prior import PriorModules, PriorObjective
+from mcdm_core.training.prior import PriorModules, PriorObjective, fit_linear_paths
 from mcdm_core.training.prior_losses import (
     augment_mels,
     auxiliary_value_loss,
+    correlation_loss,
+    interpolate,
     lip_readout,
     readout_loss,
     resample_clip,
-    window_positions,
 )
 
 from .motion_fixtures import CONFIG, DIM, TOKENS, face_landmarks
@@ -35,29 +39,38 @@ def clip(frames: int = 30, seed: int = 0) -> MotionClip:
     )  # fmt: skip
 
 
-def test_training_windows_are_those_of_inference(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_stretches_are_the_windows_of_inference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clip_sampler, "augment_mels", lambda mels, random: mels)
-    one = clip()
+    one, other = clip(), clip(20, seed=1)
     sampler = ClipSampler(CONFIG, [[one]])
-    windows = sampler.windows(one, torch.arange(30.0), 1.0)
-    seen: list[torch.Tensor] = []
-
-    class Spy(torch.nn.Module):
-        config = CONFIG.audio_encoder
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            seen.append(x)
-            return x
-
-    encode_sound(Spy(), one, 30)
-    assert torch.allclose(windows, seen[0], atol=1e-5)
+    positions = torch.arange(20.0).expand(2, -1)
+    made = sampler.stretches([one, other], positions, torch.ones(2))
+    encoder = build_audio_encoder(CONFIG).eval()
+    with torch.no_grad():
+        tokens = encoder.encode_stretch(made, sampler.hop)
+    # The shorter clip is repeated for its level, which that changes a little; its last window ends with its sound.
+    assert (tokens[1] - encode_sound(encoder, other, 20))[:19].abs().mean() < 0.02
+    assert torch.allclose(tokens[0], encode_sound(encoder, one, 30)[:20], atol=1e-4)
 
 
-def test_a_faster_stretch_spans_more_sound() -> None:
-    slow = window_positions(torch.arange(3.0), 1.0, 20, 100, 25)
-    fast = window_positions(torch.arange(3.0) * 2, 2.0, 20, 100, 25)
-    assert slow[0, 10] == 2 and slow[1, 10] == 6
-    assert float(fast[0, -1] - fast[0, 0]) == 2 * float(slow[0, -1] - slow[0, 0])
+def test_a_faster_stretch_spans_more_sound_and_motion() -> None:
+    one = clip()
+    one.mels = torch.arange(one.mels.shape[1]).float().expand(one.mels.shape).clone()
+    one.values = torch.arange(30.0)[:, None].expand(-1, 16)
+    batch = ClipSampler(CONFIG, [[one]], frames=6, before=2).sample(40)
+    step = batch.positions[:, 1] - batch.positions[:, 0]
+    assert float(step.min()) < 0.95 and float(step.max()) > 1.05
+    assert torch.allclose(batch.of("values")[batch.inside][:, 0], batch.positions[batch.inside], atol=1e-4)
+    assert batch.mels.shape == (40, 80, 4 * 7 + CONFIG.audio_encoder.window_frames)
+    assert not batch.inside.all() and (batch.positions[:, -1] <= 29).all()
+
+
+def test_a_clip_of_another_frame_rate_is_sampled_at_the_model_s() -> None:
+    one = clip()
+    one.fps = 50.0
+    batch = ClipSampler(CONFIG, [[one]], frames=6, before=0).sample(40)
+    step = batch.positions[:, 1] - batch.positions[:, 0]
+    assert 1.7 < float(step.min()) and float(step.max()) < 2.4
 
 
 def test_resampling_interpolates_and_holds_the_ends() -> None:
@@ -66,12 +79,19 @@ def test_resampling_interpolates_and_holds_the_ends() -> None:
 
 
 def test_augmentation_changes_the_sound_but_not_its_shape() -> None:
-    mels = clip().mels
-    generator = torch.Generator().manual_seed(0)
-    made = [augment_mels(mels, generator) for _ in range(4)]
-    assert all(m.shape == mels.shape and torch.isfinite(m).all() for m in made)
-    assert not torch.allclose(made[0], made[1])
-    assert mels.equal(clip().mels)
+    mels = clip().mels.expand(4, -1, -1)
+    made = augment_mels(mels, torch.Generator().manual_seed(0))
+    assert made.shape == mels.shape and torch.isfinite(made).all()
+    assert not torch.allclose(made[0], made[1]) and not torch.allclose(made[2], made[3])
+    assert mels[0].equal(clip().mels)
+
+
+def test_interpolation_reads_every_sample_at_its_own_places() -> None:
+    x = torch.arange(12.0).view(1, 3, 4).repeat(2, 1, 1)
+    along = interpolate(x, torch.tensor([[0.5, 9.0], [-1.0, 2.0]]), -1)
+    assert along[0, 0].tolist() == [0.5, 3.0] and along[1, 2].tolist() == [8.0, 10.0]
+    across = interpolate(x, torch.tensor([[0.5], [2.0]]), -2)
+    assert across[0, 0].tolist() == [2.0, 3.0, 4.0, 5.0] and across[1, 0].tolist() == [8.0, 9.0, 10.0, 11.0]
 
 
 def test_readout_finds_a_linear_map_and_its_loss_ignores_what_does_not_show() -> None:
@@ -98,6 +118,37 @@ def test_auxiliary_loss_counts_only_the_lips() -> None:
     assert float(auxiliary_value_loss(other, values)) > 0.1
 
 
+def test_correlation_loss_ignores_range_and_frames_outside() -> None:
+    values = torch.rand(3, 10, 16)
+    inside = torch.ones(3, 10, dtype=torch.bool)
+    inside[:, 8:] = False
+    following = values * 0.3 + 2
+    following[:, 8:] = 100
+    assert float(correlation_loss(following, values, inside)) < 0.1
+    assert float(correlation_loss(-following, values, inside)) > 1.85
+    assert float(correlation_loss(torch.ones(3, 10, 16), values, inside)) == pytest.approx(1)
+
+
+def test_linear_paths_recover_a_linear_world() -> None:
+    torch.manual_seed(0)
+    config = dataclasses.replace(
+        CONFIG, present_clip_prior=dataclasses.replace(CONFIG.present_clip_prior, persistence=True)
+    )
+    modules = PriorModules(config).eval()
+    one = clip(60)
+    # A still face: the last known frame tells all.
+    one.tokens = one.tokens[:1].expand(60, -1, -1).clone()
+    fit_linear_paths(modules, config, [[one]], batches=2, batch=8)
+    prior = modules.present_clip_prior
+    time, noise = torch.tensor([999]), torch.randn(1, 4, TOKENS, DIM)
+    out = prior(
+        noise, time, torch.zeros(1, 4, 1, 128), torch.zeros(1, 3, 128), context=one.tokens[None, :2]
+    )
+    lips = slice(prior.head_tokens, prior.head_tokens + prior.lip_tokens)
+    missed = (prior.estimate(out, noise, time) - one.tokens[None, :4]).abs()
+    assert missed[:, :, : lips.start].mean() < 0.1
+
+
 def test_objectives_give_finite_losses_and_gradients_everywhere() -> None:
     torch.manual_seed(0)
     modules = PriorModules(CONFIG)
@@ -109,6 +160,7 @@ def test_objectives_give_finite_losses_and_gradients_everywhere() -> None:
     assert modules.present_clip_prior.output["weight"].grad.any()
     objective = AudioObjective(modules.audio_encoder, CONFIG, groups, batch=2)
     assert float(objective(0)["loss"].detach()) > 0
-    assert set(validate_audio(modules.audio_encoder.eval(), [clip(), clip(seed=1)])) == {"r", "width_r", "wrong_r"}
+    numbers = validate_audio(modules.audio_encoder.eval(), [clip(), clip(seed=1)])
+    assert set(numbers) == {"r", "width_r", "wrong_r", "range"}
     with pytest.raises(ValueError, match="no clips"):
         ClipSampler(CONFIG, [[]])

@@ -1,11 +1,13 @@
 """Audio encoders: sound to one group of tokens a video frame (paper 3.3).
 
 Video frame k belongs to the sound in [k/fps, (k+1)/fps). ``base`` uses a frozen Wav2Vec 2.0 (the paper's), ``tiny`` a
-small convolutional network over log-mel windows, trained together with the present-clip prior.
+small convolutional network over log-mel windows, trained together with the present-clip prior: of a tenth of a second
+to either side (``logmel``), or of a third (``logmel_context``), which hears the phones before and after.
 """
 
 from __future__ import annotations
 
+import math
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +20,10 @@ from ..errors import AudioError, FrameRateError
 
 LOG_FLOOR = 7.0
 """Range kept below the utterance's loud level, in nepers of power (about 30 dB); quieter is silence."""
+LOUD_RANGE = 3.0
+"""Frames within so many nepers of the loud level count as speech for the mean spectrum."""
+MEAN_SPECTRUM = -1.5
+"""Where the mean spectrum is moved to, in nepers under the loud level (about the mean of speech)."""
 
 
 def check_waveform(waveform: Tensor, fps: float, num_frames: int) -> None:
@@ -53,22 +59,29 @@ def log_mel(waveform: Tensor, sample_rate: int, num_mels: int, hop_length: int) 
     return torch.from_numpy(power).clamp_min(1e-10).log()
 
 
-def normalize_level(mels: Tensor) -> Tensor:
-    """Make log-mels independent of the recording's level.
+def normalize_level(mels: Tensor, balance: float = 0.0) -> Tensor:
+    """Make log-mels independent of the recording's level and, in part, of the speaker's and microphone's colour.
 
     The reference level is the 95th percentile of the frames' power: loud speech, whatever the pauses. It enters as a
     mere offset, so a louder copy of a recording gives the same result.
 
     Args:
-        mels: ``[num_mels, j]`` natural-log power.
+        mels: ``[..., num_mels, j]`` natural-log power, one utterance each.
+        balance: share of the loud frames' mean spectrum that is taken off, in [0, 1].
 
     Returns:
-        ``[num_mels, j]``, about [-1, 1]: -1 is :data:`LOG_FLOOR` nepers or more below the loud level (silence).
+        ``[..., num_mels, j]``, about [-1, 1]: -1 is :data:`LOG_FLOOR` nepers or more below the loud level (silence).
     """
-    level = torch.quantile(torch.logsumexp(mels, dim=0), 0.95) - torch.log(torch.tensor(float(mels.shape[0])))
+    power = torch.logsumexp(mels, dim=-2)
+    loud = torch.quantile(power, 0.95, dim=-1, keepdim=True)
     # A recording silent throughout (log power near the clamp of 1e-10) stays silent instead of being lifted.
-    level = level.clamp_min(-14.0)
-    return ((mels - level) / LOG_FLOOR).clamp(-1.0, 1.0)
+    level = (loud - math.log(mels.shape[-2])).clamp_min(-14.0)
+    relative = mels - level[..., None]
+    if balance:
+        counted = (power > loud - LOUD_RANGE).to(mels)[..., None, :]
+        colour = (relative * counted).sum(-1, keepdim=True) / counted.sum(-1, keepdim=True).clamp_min(1.0)
+        relative = relative - balance * (colour - MEAN_SPECTRUM)
+    return (relative / LOG_FLOOR).clamp(-1.0, 1.0)
 
 
 def gather_windows(mels: Tensor, centres: Tensor, width: int) -> Tensor:
@@ -83,8 +96,8 @@ def gather_windows(mels: Tensor, centres: Tensor, width: int) -> Tensor:
     return windows.where(inside, torch.full_like(windows[:1, :1, :1], -1.0)).transpose(0, 1).contiguous()
 
 
-class LogMelAudioEncoder(nn.Module):
-    """Small convolutional encoder of log-mel windows (``tiny``).
+class LogMelEncoder(nn.Module):
+    """What the encoders of log-mel windows share: windows of an utterance, and the value head.
 
     ``predict_values`` is a linear head from the tokens to the sixteen facial values. It is an auxiliary target in
     training only: it makes the tokens carry the mouth's shape long before the diffusion loss alone would.
@@ -92,35 +105,40 @@ class LogMelAudioEncoder(nn.Module):
 
     def __init__(self, config: MCDMConfig, operations: ModuleType = nn) -> None:
         super().__init__()
-        audio = config.audio_encoder
-        self.config = audio
-        width = 128
-        self.conv1 = operations.Conv1d(audio.num_mels, width, 3, padding=1)
-        self.conv2 = operations.Conv1d(width, width, 3, stride=2, padding=1)
-        self.conv3 = operations.Conv1d(width, width, 3, stride=2, padding=1)
-        self.norm = operations.GroupNorm(8, width)
-        steps = (audio.window_frames + 3) // 4
-        self.project = operations.Linear(width * steps, audio.tokens_per_frame * audio.feature_dim)
-        self.norm_out = operations.LayerNorm(audio.feature_dim)
+        self.config = audio = config.audio_encoder
         self.value_head = operations.Linear(
             audio.tokens_per_frame * audio.feature_dim, config.motion_codec.num_values
         )
 
     def forward(self, windows: Tensor) -> Tensor:
         """``[n, mels, w]`` of :meth:`frame_windows` to tokens ``[n, k, d]``."""
-        if windows.shape[1:] != (self.config.num_mels, self.config.window_frames):
-            raise AudioError(
-                f"expected windows of [{self.config.num_mels}, {self.config.window_frames}], got {tuple(windows.shape)}"
-            )
-        x = F.silu(self.conv1(windows.to(self.project.weight.dtype)))
-        x = F.silu(self.norm(self.conv2(x)))
-        x = F.silu(self.conv3(x))
-        tokens = self.project(x.flatten(1)).view(len(x), self.config.tokens_per_frame, self.config.feature_dim)
-        return self.norm_out(tokens)
+        raise NotImplementedError
+
+    def encode_stretch(self, mels: Tensor, hop: int) -> Tensor:
+        """Tokens of consecutive frames whose windows overlap.
+
+        Args:
+            mels: ``[b, mels, hop * (f - 1) + w]``, normalised; frame k's window begins at column ``hop * k``.
+            hop: mel frames from one video frame to the next.
+
+        Returns:
+            ``[b, f, k, d]``, equal to :meth:`forward` of the windows.
+        """
+        windows = mels.unfold(-1, self.config.window_frames, hop).transpose(1, 2)
+        return self(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])
 
     def predict_values(self, tokens: Tensor) -> Tensor:
         """Tokens ``[..., k, d]`` to facial values ``[..., 16]`` (auxiliary head)."""
         return self.value_head(tokens.flatten(-2))
+
+    def spectrum(self, waveform: Tensor) -> Tensor:
+        """Normalised log-mels ``[mels, j]`` of a whole utterance ``[t]`` at the configuration's rate."""
+        audio = self.config
+        return self.normalize(log_mel(waveform, audio.sample_rate, audio.num_mels, audio.hop_length))
+
+    def normalize(self, mels: Tensor) -> Tensor:
+        """:func:`normalize_level` with the configuration's balance."""
+        return normalize_level(mels, self.config.spectral_balance)
 
     def frame_windows(self, waveform: Tensor, sample_rate: int, fps: float, num_frames: int) -> Tensor:
         """Log-mel windows of every video frame.
@@ -138,9 +156,114 @@ class LogMelAudioEncoder(nn.Module):
         check_waveform(waveform, fps, num_frames)
         if sample_rate != self.config.sample_rate:
             raise AudioError(f"expected sound at {self.config.sample_rate} Hz, got {sample_rate} Hz: resample it first")
-        mels = normalize_level(log_mel(waveform, sample_rate, self.config.num_mels, self.config.hop_length))
         centres = frame_centres(num_frames, fps, sample_rate, self.config.hop_length)
-        return gather_windows(mels, centres, self.config.window_frames)
+        return gather_windows(self.spectrum(waveform), centres, self.config.window_frames)
+
+    def check_windows(self, windows: Tensor) -> None:
+        """Raise AudioError unless ``windows`` is ``[n, mels, w]``."""
+        if windows.shape[1:] != (self.config.num_mels, self.config.window_frames):
+            raise AudioError(
+                f"expected windows of [{self.config.num_mels}, {self.config.window_frames}], got {tuple(windows.shape)}"
+            )
+
+
+class LogMelAudioEncoder(LogMelEncoder):
+    """Small convolutional encoder of short log-mel windows (``logmel``)."""
+
+    def __init__(self, config: MCDMConfig, operations: ModuleType = nn) -> None:
+        super().__init__(config, operations)
+        audio = config.audio_encoder
+        width = 128
+        self.conv1 = operations.Conv1d(audio.num_mels, width, 3, padding=1)
+        self.conv2 = operations.Conv1d(width, width, 3, stride=2, padding=1)
+        self.conv3 = operations.Conv1d(width, width, 3, stride=2, padding=1)
+        self.norm = operations.GroupNorm(8, width)
+        steps = (audio.window_frames + 3) // 4
+        self.project = operations.Linear(width * steps, audio.tokens_per_frame * audio.feature_dim)
+        self.norm_out = operations.LayerNorm(audio.feature_dim)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """``[n, mels, w]`` of :meth:`frame_windows` to tokens ``[n, k, d]``."""
+        self.check_windows(windows)
+        x = F.silu(self.conv1(windows.to(self.project.weight.dtype)))
+        x = F.silu(self.norm(self.conv2(x)))
+        x = F.silu(self.conv3(x))
+        tokens = self.project(x.flatten(1)).view(len(x), self.config.tokens_per_frame, self.config.feature_dim)
+        return self.norm_out(tokens)
+
+
+class ChannelNorm(nn.Module):
+    """Root-mean-square norm over the channels of ``[b, c, t]``, each moment on its own."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (x.square().mean(1, keepdim=True) + 1e-6).rsqrt() * self.gain
+
+
+class ContextBlock(nn.Module):
+    """Residual dilated convolution without padding: ``[b, c, t]`` to ``[b, c, t - 2 dilation]``."""
+
+    def __init__(self, channels: int, dilation: int, operations: ModuleType = nn) -> None:
+        super().__init__()
+        self.dilation = dilation
+        self.norm = ChannelNorm(channels)
+        self.conv = operations.Conv1d(channels, channels, 3, dilation=dilation)
+        self.project = operations.Conv1d(channels, channels, 1)
+        nn.init.normal_(self.project.weight, std=0.3 / channels**0.5)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, self.dilation : -self.dilation] + self.project(F.silu(self.conv(self.norm(x))))
+
+
+class ContextAudioEncoder(LogMelEncoder):
+    """Convolutional encoder of long log-mel windows (``logmel_context``).
+
+    No layer pads and none mixes moments in its norm, so a stretch of speech goes through the convolutions once
+    instead of window by window (:meth:`encode_stretch`): training costs a tenth.
+    """
+
+    STRIDE = 4
+
+    def __init__(self, config: MCDMConfig, operations: ModuleType = nn) -> None:
+        super().__init__(config, operations)
+        audio, width = config.audio_encoder, config.audio_encoder.width
+        reach = 14 + 2 * self.STRIDE * sum(audio.dilations)
+        if audio.window_frames != reach:
+            raise ValueError(
+                f"dilations {audio.dilations} see {reach} mel frames, window_frames is {audio.window_frames}"
+            )
+        self.conv1 = operations.Conv1d(audio.num_mels, width, 5)
+        self.norm1 = ChannelNorm(width)
+        self.conv2 = operations.Conv1d(width, width, 4, stride=2)
+        self.norm2 = ChannelNorm(width)
+        self.conv3 = operations.Conv1d(width, width, 4, stride=2)
+        self.blocks = nn.ModuleList(ContextBlock(width, d, operations) for d in audio.dilations)
+        self.norm3 = ChannelNorm(width)
+        self.project = operations.Conv1d(width, audio.tokens_per_frame * audio.feature_dim, 1)
+        self.norm_out = operations.LayerNorm(audio.feature_dim)
+
+    def _features(self, mels: Tensor) -> Tensor:
+        """``[b, mels, 4 (f - 1) + w]`` to ``[b, f, k, d]``."""
+        x = F.silu(self.conv1(mels.to(self.project.weight.dtype)))
+        x = F.silu(self.conv2(self.norm1(x)))
+        x = self.conv3(self.norm2(x))
+        for block in self.blocks:
+            x = block(x)
+        tokens = self.project(F.silu(self.norm3(x))).transpose(1, 2)
+        return self.norm_out(tokens.unflatten(2, (self.config.tokens_per_frame, self.config.feature_dim)))
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """``[n, mels, w]`` of :meth:`frame_windows` to tokens ``[n, k, d]``."""
+        self.check_windows(windows)
+        return self._features(windows)[:, 0]
+
+    def encode_stretch(self, mels: Tensor, hop: int) -> Tensor:
+        """See :meth:`LogMelEncoder.encode_stretch`."""
+        return self._features(mels) if hop == self.STRIDE else super().encode_stretch(mels, hop)
 
 
 def frame_centres(num_frames: int, fps: float, sample_rate: int, hop_length: int) -> Tensor:
@@ -214,13 +337,13 @@ class Wav2Vec2AudioEncoder(nn.Module):
         return windows.transpose(1, 2)
 
 
-def build_audio_encoder(config: MCDMConfig) -> LogMelAudioEncoder | Wav2Vec2AudioEncoder:
+def build_audio_encoder(config: MCDMConfig) -> LogMelEncoder | Wav2Vec2AudioEncoder:
     """The encoder the configuration names.
 
     Raises:
         ValueError: for an unknown kind.
     """
-    kinds = {"logmel": LogMelAudioEncoder, "wav2vec2": Wav2Vec2AudioEncoder}
+    kinds = {"logmel": LogMelAudioEncoder, "logmel_context": ContextAudioEncoder, "wav2vec2": Wav2Vec2AudioEncoder}
     if config.audio_encoder.kind not in kinds:
         raise ValueError(f"unknown audio encoder {config.audio_encoder.kind!r}: use one of {', '.join(kinds)}")
     return kinds[config.audio_encoder.kind](config)

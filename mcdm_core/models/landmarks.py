@@ -152,6 +152,13 @@ def lip_opening(landmarks: Tensor, eps: float = 1e-6) -> Tensor:
     return gap / inter_ocular_distance(landmarks).clamp_min(eps)
 
 
+def lid_opening(landmarks: Tensor, eps: float = 1e-6) -> Tensor:
+    """Mean gap between the lids of both eyes over the inter-ocular distance: ``[..., 68, 2] -> [...]``, 0 when shut."""
+    pairs = torch.tensor(LID_PAIRS, device=landmarks.device).reshape(-1, 2)
+    gap = (landmarks[..., pairs[:, 0], :] - landmarks[..., pairs[:, 1], :]).norm(dim=-1).mean(dim=-1)
+    return gap / inter_ocular_distance(landmarks).clamp_min(eps)
+
+
 def mirror_landmarks(landmarks: Tensor) -> Tensor:
     """Landmarks ``[..., 68, 2]`` in [0, 1] of the left-right flipped picture."""
     flipped = landmarks[..., torch.tensor(MIRROR, device=landmarks.device), :]

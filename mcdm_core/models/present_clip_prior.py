@@ -8,6 +8,10 @@ temporal axis, so that a video goes on without a seam.
 The model returns the noise, as in the paper. Inside, the layers' output v enters it as ``sigma z + alpha v`` (z the
 noisy tokens, alpha and sigma their signal and noise): the preconditioning that keeps input and target at unit variance
 for every noise level. The MSE to the noise is then the MSE to the ideal v times alpha squared; training divides by it.
+
+A choice of ours, a switch (``persistence``): where the noise hides everything, the estimate begins from linear guesses,
+the last known frame's tokens for all streams and the sound for the lips, with a variance of ``prior_variance`` around
+them; the layers then have only the rest to learn. Without the switch only the sound's path is there.
 """
 
 from __future__ import annotations
@@ -113,6 +117,9 @@ class PresentClipPrior(nn.Module):
         sound_width = audio_tokens * config.audio_encoder.feature_dim
         self.direct = operations.Linear(sound_width, codec.lip_tokens * codec.motion_dim, bias=False)
         nn.init.zeros_(self.direct.weight)
+        # How much of the last known frame is left in each frame of a clip, by feature (zero until trained).
+        shape = (config.clip_frames, self.motion_tokens, codec.motion_dim)
+        self.register_parameter("persistence", nn.Parameter(torch.zeros(shape)) if prior.persistence else None)
         steps = prior.num_train_timesteps
         self.register_buffer("signal", cosine_signal(steps), persistent=False)
         self.output = nn.ParameterDict(
@@ -192,21 +199,42 @@ class PresentClipPrior(nn.Module):
         out = torch.einsum("bfnd,nde->bfne", x, self.output["weight"]) + self.output["bias"]
         signal = self.signal[timestep][:, None, None, None].to(out.dtype)
         lips = slice(self.head_tokens, self.head_tokens + self.lip_tokens)
-        # The estimate of the clean tokens is alpha z - sigma v: what is heard enters it times sigma to the fourth.
-        out = torch.cat(
-            [
-                out[:, :, : lips.start],
-                out[:, :, lips] - (1 - signal) ** 1.5 * heard,
-                out[:, :, lips.stop :],
-            ],
-            dim=2,
-        )
+        guess = torch.zeros_like(out)
+        guess[:, :, lips] = heard
+        if self.persistence is not None:
+            if context is not None:
+                rows = torch.arange(frames, device=out.device).clamp_max(len(self.persistence) - 1)
+                guess = guess + self.persistence[rows] * context[:, -1:]
+            out = self._around(guess, out, noisy, signal)
+        else:
+            # The estimate of the clean tokens is alpha z - sigma v: what is heard enters it times sigma to the fourth.
+            out = out - (1 - signal) ** 1.5 * guess
         if self.config.present_clip_prior.prediction_type == "epsilon":
             out = (1 - signal).sqrt() * noisy + signal.sqrt() * out
         if head is None:
             return out
         keep = (~given)[:, None, None, None].to(out.dtype)
         return torch.cat([out[:, :, : self.head_tokens] * keep, out[:, :, self.head_tokens :]], dim=2)
+
+    def _around(self, guess: Tensor, out: Tensor, noisy: Tensor, signal: Tensor) -> Tensor:
+        """The v whose estimate is the posterior mean of a Gaussian around ``guess`` plus ``out`` posterior deviations.
+
+        With x ~ N(guess, s^2) and z = alpha x + sigma e, the posterior of x has the mean
+        (alpha s^2 z + sigma^2 guess) / (alpha^2 s^2 + sigma^2) and the deviation s sigma / sqrt(alpha^2 s^2 + sigma^2).
+        """
+        variance, noise = self.config.present_clip_prior.prior_variance, 1 - signal
+        total = signal * variance + noise
+        estimate = (signal.sqrt() * variance * noisy + noise * guess) / total + (variance * noise / total).sqrt() * out
+        return (signal.sqrt() * noisy - estimate) / noise.sqrt()
+
+    def estimate(self, out: Tensor, noisy: Tensor, timestep: Tensor) -> Tensor:
+        """Clean tokens from what :meth:`forward` returned for ``noisy [b, f, nq, dm]`` at ``timestep [b]``."""
+        signal = self.signal[timestep][:, None, None, None].to(out.dtype)
+        alpha, sigma = signal.sqrt(), (1 - signal).sqrt()
+        velocity = out
+        if self.config.present_clip_prior.prediction_type == "epsilon":
+            velocity = (out - sigma * noisy) / alpha
+        return alpha * noisy - sigma * velocity
 
     def _drop(self, audio: Tensor, drop: Tensor | None) -> Tensor:
         if drop is None:

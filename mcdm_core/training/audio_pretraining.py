@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from ..config import TINY, MCDMConfig
-from ..models.audio_encoder import LogMelAudioEncoder, frame_centres, gather_windows, log_mel, normalize_level
+from ..evaluation.lip_sync import mean_correlation
+from ..models.audio_encoder import LogMelEncoder, build_audio_encoder, frame_centres, gather_windows, log_mel
 from .clip_sampler import ClipSampler, MotionClip
-from .codec import correlation
 from .loop import LoopSettings, log_to_file, train
-from .prior_losses import auxiliary_value_loss, resample_clip
+from .prior_losses import auxiliary_value_loss, correlation_loss
 
 logger = logging.getLogger("mcdm_core.training.audio_pretraining")
 
@@ -71,47 +71,50 @@ def render_speech(number: int, seed: int, split: str, asset_path: Path | None = 
 
 
 class AudioObjective:
-    """Loss of the value head on a batch of augmented stretches; called by the training loop."""
+    """Loss of the value head on a batch of augmented stretches; called by the training loop.
+
+    Args:
+        frames: length of a stretch; batch: stretches a step; following: weight of the correlation beside the error.
+    """
 
     def __init__(
-        self, encoder: LogMelAudioEncoder, config: MCDMConfig, groups: Sequence[list[MotionClip]], batch: int = 48,
-        seed: int = 0,
+        self, encoder: LogMelEncoder, config: MCDMConfig, groups: Sequence[list[MotionClip]], batch: int = 24,
+        frames: int = 60, following: float = 0.4, seed: int = 0,
     ) -> None:  # fmt: skip
-        self.encoder, self.batch = encoder, batch
-        self.sampler = ClipSampler(config, groups, seed)
-        self.context = config.present_clip_prior.context_frames
+        self.encoder, self.batch, self.following = encoder, batch, following
+        self.sampler = ClipSampler(config, groups, seed, frames=frames, before=0)
 
     def __call__(self, step: int) -> dict[str, Tensor]:
-        windows, values = [], []
-        for _ in range(self.batch):
-            clip, positions, speed = self.sampler.sample()
-            positions = positions[self.context :]
-            windows.append(self.sampler.windows(clip, positions, speed))
-            values.append(resample_clip(clip.values, positions))
-        predicted = self.encoder.predict_values(self.encoder(torch.cat(windows)))
-        return {"loss": auxiliary_value_loss(predicted, torch.cat(values))}
+        stretches = self.sampler.sample(self.batch)
+        predicted = self.encoder.predict_values(self.encoder.encode_stretch(stretches.mels, self.sampler.hop))
+        values, inside = stretches.of("values"), stretches.inside
+        error = auxiliary_value_loss(predicted, values, inside)
+        apart = correlation_loss(predicted, values, inside)
+        return {"loss": error + self.following * apart, "error": error, "apart": apart}
 
 
 @torch.no_grad()
-def encode_sound(encoder: LogMelAudioEncoder, clip: MotionClip, length: int) -> Tensor:
+def encode_sound(encoder: LogMelEncoder, clip: MotionClip, length: int) -> Tensor:
     """Audio tokens ``[length, k, d]`` of a loaded clip, as at inference."""
     audio = encoder.config
     centres = frame_centres(length, clip.fps, audio.sample_rate, audio.hop_length)
-    return encoder(gather_windows(normalize_level(clip.mels), centres, audio.window_frames))
+    return encoder(gather_windows(encoder.normalize(clip.mels), centres, audio.window_frames))
 
 
 @torch.no_grad()
-def validate_audio(encoder: LogMelAudioEncoder, clips: Sequence[MotionClip]) -> dict[str, float]:
+def validate_audio(encoder: LogMelEncoder, clips: Sequence[MotionClip]) -> dict[str, float]:
     """Mean correlation within a clip of heard and true lip opening (``r``), lip width (``width_r``), and with another
-    clip's sound (``wrong_r``)."""
+    clip's sound (``wrong_r``); ``range``: heard over true deviation of the opening."""
     heard = [encoder.predict_values(encode_sound(encoder, c, len(c.values))) for c in clips]
     shifted = heard[1:] + heard[:1]
 
     def mean(series: Sequence[Tensor], value: int) -> float:
-        pairs = zip(series, clips, strict=True)
-        return float(np.nanmean([correlation(h[: len(c.values), value], c.values[: len(h), value]) for h, c in pairs]))
+        return mean_correlation([h[:, value] for h in series], [c.values[:, value] for c in clips])
 
-    return {"r": mean(heard, 0), "width_r": mean(heard, 1), "wrong_r": mean(shifted, 0)}
+    spread = [float(h[:, 0].std() / c.values[:, 0].std().clamp_min(1e-3)) for h, c in zip(heard, clips, strict=True)]
+    return {
+        "r": mean(heard, 0), "width_r": mean(heard, 1), "wrong_r": mean(shifted, 0), "range": float(np.mean(spread)),
+    }  # fmt: skip
 
 
 def pretrain_audio(
@@ -120,8 +123,10 @@ def pretrain_audio(
 ) -> dict[str, float]:  # fmt: skip
     """Train an encoder and write its plain state to ``output``. Returns the last validation, keys ``<name>_r`` etc."""
     torch.manual_seed(seed)
-    encoder = LogMelAudioEncoder(config)
-    settings = LoopSettings(output, minutes=minutes, learning_rate=2e-3, validate_every=200, save_every=200)
+    encoder = build_audio_encoder(config)
+    settings = LoopSettings(
+        output, minutes=minutes, learning_rate=2e-3, weight_decay=1e-2, validate_every=500, save_every=500
+    )
 
     def validate(module: nn.Module, step: int) -> dict[str, float]:
         return {f"{n}_{k}": v for n, clips in held.items() for k, v in validate_audio(module, clips).items()}

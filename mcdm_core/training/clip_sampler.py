@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..config import MCDMConfig
 from ..models.audio_encoder import normalize_level
-from .prior_losses import augment_mels, resample_clip, window_positions
+from .prior_losses import augment_mels, interpolate, resample_clip
 
 
 @dataclass
@@ -28,43 +28,76 @@ class MotionClip:
     fps: float
 
 
+@dataclass
+class Stretches:
+    """A batch. ``mels [b, m, hop (f - 1) + w]`` normalised (see ``LogMelEncoder.encode_stretch``), of the frames at
+    ``positions [b, f]`` (real frame numbers of ``clips``), which may lie before a clip or after it."""
+
+    clips: list[MotionClip]
+    positions: Tensor
+    mels: Tensor
+
+    def of(self, field: str) -> Tensor:
+        """``tokens`` or ``values`` at the positions, ``[b, f, ...]``; beyond the ends the end's."""
+        rows = zip(self.clips, self.positions, strict=True)
+        return torch.stack([resample_clip(getattr(c, field), p) for c, p in rows])
+
+    @property
+    def inside(self) -> Tensor:
+        """Boolean ``[b, f]``: True where the clip has a frame."""
+        last = torch.tensor([len(c.values) - 1 for c in self.clips])
+        return (self.positions >= 0) & (self.positions <= last[:, None])
+
+
 class ClipSampler:
-    """Draws stretches of ``context_frames + clip_frames`` frames; every group of clips is drawn alike.
+    """Draws stretches of ``before`` frames and ``frames`` more at the configuration's frame rate.
 
     Args:
-        groups: lists of clips (synthetic, real, ...); empty ones are left out.
+        groups: lists of clips (synthetic, real, ...), drawn alike; empty ones are left out.
+        frames, before: how many; by default the prior's clip and context.
     """
 
-    def __init__(self, config: MCDMConfig, groups: Sequence[list[MotionClip]], seed: int = 0) -> None:
+    def __init__(
+        self, config: MCDMConfig, groups: Sequence[list[MotionClip]], seed: int = 0, frames: int | None = None,
+        before: int | None = None,
+    ) -> None:  # fmt: skip
         self.config = config
         self.groups = [g for g in groups if g]
         if not self.groups:
             raise ValueError("there are no clips to train on: render or label some first")
+        self.frames = config.clip_frames if frames is None else frames
+        self.before = config.present_clip_prior.context_frames if before is None else before
+        audio = config.audio_encoder
+        self.mel_rate = audio.sample_rate / audio.hop_length
+        self.hop = round(self.mel_rate / config.fps)
         self.random = np.random.default_rng(seed)
         self.generator = torch.Generator().manual_seed(seed)
 
-    def sample(self) -> tuple[MotionClip, Tensor, float]:
-        """A clip, the real positions of context and clip frames, and the speed."""
-        group = self.groups[int(self.random.integers(len(self.groups)))]
-        clip = group[int(self.random.integers(len(group)))]
-        speed = float(np.exp(self.random.uniform(-0.15, 0.15))) if self.random.random() < 0.6 else 1.0
-        context, frames = self.config.present_clip_prior.context_frames, self.config.clip_frames
-        room = len(clip.tokens) - 1 - (frames - 1) * speed
-        start = float(self.random.uniform(0, max(0.0, room)))
-        start = start if speed != 1.0 else float(round(start))
-        return clip, start + (torch.arange(-context, frames)) * speed, speed
+    def sample(self, number: int) -> Stretches:
+        """A batch of augmented stretches, a part of them slower or faster than they were spoken."""
+        clips = []
+        for index in range(number):
+            group = self.groups[index % len(self.groups)]
+            clips.append(group[int(self.random.integers(len(group)))])
+        speed = np.exp(self.random.uniform(-0.15, 0.15, number) * (self.random.random(number) < 0.6))
+        step = speed * np.array([c.fps for c in clips]) / self.config.fps
+        room = np.maximum(0.0, np.array([len(c.values) for c in clips]) - 1 - (self.frames - 1) * step)
+        start = torch.from_numpy(self.random.uniform(0, room))
+        count = torch.arange(-self.before, self.frames)
+        positions = (start[:, None] + count * torch.from_numpy(step)[:, None]).float()
+        return Stretches(clips, positions, self.stretches(clips, positions, torch.from_numpy(speed).float()))
 
-    def windows(self, clip: MotionClip, positions: Tensor, speed: float) -> Tensor:
-        """Augmented windows ``[n, mels, w]``; positions before the clip are silence."""
+    def stretches(self, clips: Sequence[MotionClip], positions: Tensor, speed: Tensor) -> Tensor:
+        """Augmented mels ``[b, m, hop (f - 1) + w]`` of consecutive frames; beyond the clips there is silence."""
         audio = self.config.audio_encoder
-        mel_rate = audio.sample_rate / audio.hop_length
-        at = window_positions(positions, speed, audio.window_frames, mel_rate, clip.fps)
-        first = int(at.min().floor()) - 1
-        last = int(at.max().ceil()) + 2
-        # The level is the utterance's, as at inference; the augmentation is cheap enough for the whole utterance.
-        mels = normalize_level(augment_mels(clip.mels, self.generator))
-        padded = torch.full((last - first, mels.shape[0]), -1.0)
-        low, high = max(first, 0), min(last, mels.shape[1])
-        if high > low:
-            padded[low - first : high - first] = mels[:, low:high].T
-        return resample_clip(padded, at.flatten() - first).unflatten(0, at.shape).transpose(1, 2)
+        lengths = torch.tensor([c.mels.shape[1] for c in clips])
+        longest = int(lengths.max())
+        # Shorter utterances are repeated to the longest's length: that leaves their loud level as it is, which must
+        # be the utterance's, as at inference.
+        whole = torch.stack([c.mels[:, torch.arange(longest) % c.mels.shape[1]] for c in clips])
+        whole = normalize_level(augment_mels(whole, self.generator), audio.spectral_balance)
+        scale = torch.tensor([self.mel_rate / c.fps for c in clips])
+        columns = torch.arange(self.hop * (positions.shape[1] - 1) + audio.window_frames) - audio.window_frames / 2
+        at = ((positions[:, 0] + 0.5) * scale)[:, None] + columns * speed[:, None]
+        outside = (at < 0) | (at > lengths[:, None] - 1)
+        return interpolate(whole, at, -1).masked_fill(outside[:, None], -1.0)

@@ -4,7 +4,8 @@ Three losses: self-reconstruction of frames of a clip from another frame of it a
 the exact synthetic pairs (lip or expression tokens swapped, compared with the frame that really has that combination);
 consistency (tokens of what did not change stay the same). A fourth, ours: the values must also be decoded when the
 reference is another person's, which keeps the person out of the tokens; a fifth reads the values linearly off the
-tokens, to start training fast. Noise on the tokens makes their space smooth.
+tokens, to start training fast. Noise on the tokens makes their space smooth. Blinks are rare and short: they are
+drawn more often than they happen, and the gap between the lids counts as the gap between the lips does.
 """
 
 from __future__ import annotations
@@ -18,10 +19,21 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ..config import TINY, MCDMConfig, to_json
-from ..models.landmarks import LIDS, LIPS, NUM_VALUES, VALUE_NAMES, lip_opening, mirror_landmarks, mirror_values
+from ..evaluation.lip_sync import correlation, mean_correlation
+from ..models.landmarks import (
+    LIDS,
+    LIPS,
+    NUM_VALUES,
+    VALUE_NAMES,
+    lid_opening,
+    lip_opening,
+    mirror_landmarks,
+    mirror_values,
+)
 from ..models.motion_codec import DISPLACEMENT_SCALE, EXPRESSIONS, MotionCodec, mouth_and_face_crops
 from .loop import LoopSettings, log_to_file, save_state, train
 from .motion_clips import iterate_clips
@@ -29,6 +41,11 @@ from .motion_clips import iterate_clips
 logger = logging.getLogger("mcdm_core.training.codec")
 
 TOKEN_NOISE = 0.15
+BLINKS = tuple(VALUE_NAMES.index(name) for name in ("blink_left", "blink_right"))
+BLINK_SHARE = 0.3
+"""Part of the frames drawn from those with closing lids, where a clip has any."""
+CLOSING = 0.3
+"""Mean of the two blink values from which lids count as closing."""
 PROTOTYPES: dict[str, dict[str, float]] = {
     "happy": {"smile": 1.0, "squint": 0.3},
     "sad": {"frown": 1.0, "brow_raise": 0.3},
@@ -128,20 +145,22 @@ def augment(crops: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def value_weights() -> Tensor:
-    """Weight of each facial value ``[16]``: the lip opening counts most."""
+    """Weight of each facial value ``[16]``: the lip opening counts most, then blinks."""
     weights = torch.ones(NUM_VALUES)
     weights[VALUE_NAMES.index("lip_opening")] = 4.0
     weights[VALUE_NAMES.index("lip_width")] = 2.0
+    weights[list(BLINKS)] = 3.0
     return weights
 
 
 def motion_loss(landmarks: Tensor, values: Tensor, true_landmarks: Tensor, true_values: Tensor) -> Tensor:
-    """Distance of decoded and true facial motion: landmarks (lips and lids count more), lip gap and values."""
+    """Distance of decoded and true facial motion: landmarks (lips and lids count more), gaps of both, values."""
     weight = torch.ones(landmarks.shape[-2], device=landmarks.device)
-    weight[LIPS], weight[LIDS] = 3.0, 2.0
+    weight[LIPS], weight[LIDS] = 3.0, 3.0
     points = ((landmarks - true_landmarks).abs().sum(-1) * weight).mean() * 10
     gap = (lip_opening(landmarks) - lip_opening(true_landmarks)).abs().mean() * 5
-    return points + gap + value_loss(values, true_values)
+    lids = (lid_opening(landmarks) - lid_opening(true_landmarks)).abs().mean() * 10
+    return points + gap + lids + value_loss(values, true_values)
 
 
 def value_loss(values: Tensor, true_values: Tensor) -> Tensor:
@@ -160,6 +179,15 @@ class CodecObjective:
         self.generator = torch.Generator().manual_seed(seed)
         self.random = np.random.default_rng(seed)
         self.noise = TOKEN_NOISE
+        closing = (data.values[:, list(BLINKS)].mean(1) > CLOSING).numpy()
+        self.blinks = [first + np.flatnonzero(closing[first:last]) for first, last in data.spans]
+
+    def _draw(self, clip: int) -> int:
+        """A row of a clip, one with closing lids more often than they happen."""
+        blinks = self.blinks[clip]
+        if len(blinks) and self.random.random() < BLINK_SHARE:
+            return int(self.random.choice(blinks))
+        return int(self.random.integers(*self.data.spans[clip]))
 
     def _encode(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         data, generator = self.data, self.generator
@@ -181,7 +209,7 @@ class CodecObjective:
         # Noise from the start would drown tokens that say little yet, and they would never learn to say more.
         self.noise = TOKEN_NOISE * min(1.0, step / 300)
         chosen = self.random.integers(len(data.spans), size=self.couples)
-        targets = [int(self.random.integers(*data.spans[c])) for c in chosen]
+        targets = [self._draw(c) for c in chosen]
         references = [int(self.random.integers(*data.spans[c])) for c in chosen]
         quads = min(self.quads, len(data.pairs))
         picked = data.pairs[torch.from_numpy(self.random.integers(max(1, len(data.pairs)), size=quads))]
@@ -240,23 +268,31 @@ def encode_rows(codec: MotionCodec, data: CodecFrames, rows: Tensor, chunk: int 
 
 @torch.no_grad()
 def validate_codec(codec: MotionCodec, data: CodecFrames) -> dict[str, float]:
-    """Correlation and error of decoded lip opening and of the landmarks on held-out clips, and of swapped pairs.
+    """How much of the lips' and lids' opening and of the landmarks survives on held-out clips, and in swapped pairs.
 
-    Correlations are taken inside each clip and averaged; the reference is the clip's first kept frame.
+    Correlations are taken inside each clip and averaged, those of the lids over clips with a blink; the reference is
+    the clip's first kept frame. ``lid_range``: decoded over true deviation of the lids' gap.
     """
     rows = torch.arange(len(data.landmarks))
     raw = encode_rows(codec, data, rows)
-    of_values, of_points, errors = [], [], []
+    decoded = []
     for first, last in data.spans:
         still = raw[first : first + 1].expand(last - first, -1, -1)
-        points, values = codec.decoder(raw[first:last], still, data.landmarks[first].expand(last - first, -1, -1))
-        truth = data.landmarks[first:last]
-        of_values.append(correlation(values[:, 0], data.values[first:last, 0]))
-        of_points.append(correlation(lip_opening(points), lip_opening(truth)))
-        errors.append((points - truth).norm(dim=-1).mean().item() * 128)
+        decoded.append(codec.decoder(raw[first:last], still, data.landmarks[first].expand(last - first, -1, -1)))
+    points, values = [d[0] for d in decoded], [d[1] for d in decoded]
+    true_points = [data.landmarks[first:last] for first, last in data.spans]
+    true_values = [data.values[first:last] for first, last in data.spans]
+    blinking = [k for k, v in enumerate(true_values) if (v[:, list(BLINKS)].mean(1) > CLOSING).any()]
+    lids = [(lid_opening(points[k]), lid_opening(true_points[k])) for k in blinking]
+    errors = [(p - t).norm(dim=-1).mean().item() * 128 for p, t in zip(points, true_points, strict=True)]
     result = {
-        "lip_value_r": float(np.nanmean(of_values)),
-        "lip_landmark_r": float(np.nanmean(of_points)),
+        "lip_value_r": mean_correlation([v[:, 0] for v in values], [v[:, 0] for v in true_values]),
+        "lip_landmark_r": mean_correlation(list(map(lip_opening, points)), list(map(lip_opening, true_points))),
+        "lid_landmark_r": mean_correlation([m for m, _ in lids], [t for _, t in lids]),
+        "lid_range": float(np.mean([float(m.std() / t.std().clamp_min(1e-4)) for m, t in lids])) if lids else 0.0,
+        "blink_value_r": mean_correlation(
+            [values[k][:, BLINKS[0]] for k in blinking], [true_values[k][:, BLINKS[0]] for k in blinking]
+        ),
         "landmark_error_px": float(np.mean(errors)),
     }
     if len(data.pairs):
@@ -270,13 +306,6 @@ def validate_codec(codec: MotionCodec, data: CodecFrames) -> dict[str, float]:
         result["swapped_lip_value_r"] = correlation(values[:number, 0], truth[:, 0])
         result["swapped_value_error"] = (values - truth).abs().mean().item()
     return result
-
-
-def correlation(a: Tensor, b: Tensor) -> float:
-    """Pearson correlation of two series ``[n]``; nan where one is constant."""
-    a, b = a - a.mean(), b - b.mean()
-    scale = a.norm() * b.norm()
-    return float((a * b).sum() / scale) if scale > 1e-8 else float("nan")
 
 
 @torch.no_grad()
@@ -335,10 +364,16 @@ def finish_codec(codec: MotionCodec, data: CodecFrames) -> None:
 def train_codec(
     folders: Sequence[Path], output: Path, minutes: float, validation: Sequence[Path] = (),
     config: MCDMConfig = TINY, limit: int | None = None, seed: int = 0, resume: bool = True,
+    start_from: Path | None = None,
 ) -> dict[str, float]:  # fmt: skip
-    """Train, fill the buffers and write ``output`` (keys prefixed ``motion_codec.``). Returns the validation."""
+    """Train, fill the buffers and write ``output`` (keys prefixed ``motion_codec.``). Returns the validation.
+
+    ``start_from`` is a codec's plain state, such as the ``..._training`` file of an earlier run, to begin with.
+    """
     torch.manual_seed(seed)
     codec = MotionCodec(config)
+    if start_from is not None:
+        codec.load_state_dict(load_file(str(start_from)))
     data = load_codec_frames(folders, limit=limit)
     held = load_codec_frames(validation, limit=40) if validation else None
     logger.info("codec: %d frames, %d pairs", len(data.landmarks), len(data.pairs))
@@ -365,12 +400,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, default=None, help="clips a folder")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-resume", action="store_true")
+    parser.add_argument("--start-from", type=Path, help="plain state of an earlier run to begin with")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     log_to_file(options.output.with_suffix(".log"))
     result = train_codec(
         options.data, options.output, options.minutes, options.validation, limit=options.limit,
-        resume=not options.no_resume,
+        resume=not options.no_resume, start_from=options.start_from,
     )  # fmt: skip
     logger.info("finished: %s", result)
 

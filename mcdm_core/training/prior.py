@@ -19,22 +19,25 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..config import TINY, MCDMConfig, to_json
-from ..models.audio_encoder import LogMelAudioEncoder, log_mel
+from ..evaluation.lip_sync import mean_correlation
+from ..models.audio_encoder import build_audio_encoder, log_mel
 from ..models.image_encoder import ConvImageEncoder
-from ..models.landmarks import LIP_VALUES
+from ..models.landmarks import LIP_VALUES, VALUE_NAMES
 from ..models.motion_codec import MotionCodec, MotionTokens
 from ..models.present_clip_prior import PresentClipPrior
 from .audio_pretraining import encode_sound
-from .clip_sampler import ClipSampler, MotionClip
-from .codec import correlation, to_unit
+from .clip_sampler import ClipSampler, MotionClip, Stretches
+from .codec import to_unit
 from .loop import LoopSettings, log_to_file, save_state, train
 from .motion_clips import iterate_clips
-from .prior_losses import auxiliary_value_loss, diffusion_loss, lip_readout, readout_loss, resample_clip
+from .prior_losses import auxiliary_value_loss, diffusion_loss, lip_readout, readout_loss
 
 logger = logging.getLogger("mcdm_core.training.prior")
 
 REFERENCES = 3
 """Reference pictures kept of each clip."""
+AUDIO_DROP = 0.1
+"""Part of the samples whose sound is dropped, for classifier-free guidance."""
 
 
 class PriorModules(nn.Module):
@@ -43,7 +46,7 @@ class PriorModules(nn.Module):
     def __init__(self, config: MCDMConfig) -> None:
         super().__init__()
         self.present_clip_prior = PresentClipPrior(config)
-        self.audio_encoder = LogMelAudioEncoder(config)
+        self.audio_encoder = build_audio_encoder(config)
         self.image_encoder = ConvImageEncoder(config)
 
 
@@ -108,30 +111,22 @@ class PriorObjective:
 
     def __call__(self, step: int) -> dict[str, Tensor]:
         modules, context = self.modules, self.config.present_clip_prior.context_frames
-        windows, tokens, values, references = [], [], [], []
-        for index in range(self.batch + self.audio_batch):
-            clip, positions, speed = self.sampler.sample()
-            windows.append(self.sampler.windows(clip, positions, speed))
-            values.append(resample_clip(clip.values, positions))
-            if index < self.batch:
-                row = resample_clip(clip.tokens, positions)
-                if self.random.random() < 0.3:
-                    # A video's start: the frame before the clip, repeated, is all that is known.
-                    row[:context] = row[context - 1]
-                tokens.append(row)
-                references.append(clip.references[int(self.random.integers(len(clip.references)))])
-        frames = len(values[0])
-        sound = modules.audio_encoder(torch.cat(windows))
-        predicted = modules.audio_encoder.predict_values(sound).unflatten(0, (-1, frames))
-        auxiliary = auxiliary_value_loss(predicted[:, context:], torch.stack(values)[:, context:])
-        sound = sound.unflatten(0, (-1, frames))[: self.batch]
-        clean = torch.stack(tokens)
-        image = modules.image_encoder(to_unit(torch.stack(references)))
+        stretches = self.sampler.sample(self.batch + self.audio_batch)
+        sound = modules.audio_encoder.encode_stretch(stretches.mels, self.sampler.hop)
+        predicted, values = modules.audio_encoder.predict_values(sound), stretches.of("values")
+        auxiliary = auxiliary_value_loss(predicted[:, context:], values[:, context:])
+        clean = first_of(stretches, self.batch)
+        for row in clean:
+            if self.random.random() < 0.3:
+                # A video's start: the frame before the clip, repeated, is all that is known.
+                row[:context] = row[context - 1]
+        sound = sound[: self.batch]
+        image = modules.image_encoder(random_references(stretches.clips[: self.batch], self.random))
         known_sound = sound[:, :context]
         if self.random.random() < 0.3:
             known_sound = None
         given = torch.from_numpy(self.random.random(self.batch) < 0.3)
-        dropped = torch.from_numpy(self.random.random(self.batch) < 0.1)
+        dropped = torch.from_numpy(self.random.random(self.batch) < AUDIO_DROP)
         # Context in use comes from the model itself: a little noise keeps small errors from growing.
         before = clean[:, :context] + 0.1 * torch.randn(clean[:, :context].shape, generator=self.generator)
         loss, estimate, _ = diffusion_loss(
@@ -140,6 +135,16 @@ class PriorObjective:
         )  # fmt: skip
         readout = readout_loss(estimate, clean[:, context:], self.readout, self.lips)
         return {"loss": loss + 2 * auxiliary + 10 * readout, "mse": loss, "audio": auxiliary, "readout": readout}
+
+
+def first_of(stretches: Stretches, number: int) -> Tensor:
+    """Tokens ``[number, f, nq, dm]`` of the first stretches."""
+    return Stretches(stretches.clips[:number], stretches.positions[:number], stretches.mels).of("tokens")
+
+
+def random_references(clips: Sequence[MotionClip], random: np.random.Generator) -> Tensor:
+    """One reference picture of each clip, ``[b, 3, 128, 128]`` in [-1, 1]."""
+    return to_unit(torch.stack([c.references[int(random.integers(len(c.references)))] for c in clips]))
 
 
 @torch.no_grad()
@@ -151,8 +156,10 @@ def validate_prior(
 
     Returns:
         ``lip_r``: mean correlation within a clip of decoded and true lip opening; ``lip_r_wrong``: the same with
-        another clip's sound; ``audio_r``: of the audio encoder's auxiliary head; ``lip_cosine``, ``cosine``: cosine
-        similarity of predicted and true tokens; ``lip_std``: deviation of the opening over the true one.
+        another clip's sound; ``audio_r``: of the audio encoder's auxiliary head; ``cosine``, and by stream
+        ``head_cosine`` etc.: cosine similarity of predicted and true tokens; ``still_cosine``: the same of the first
+        frame held still; ``lip_std``: deviation of the opening over the true one; ``blinks``: part of the frames with
+        closed lids.
     """
     length = min(len(c.tokens) for c in clips)
     truth = torch.stack([c.tokens[:length] for c in clips])
@@ -169,69 +176,74 @@ def validate_prior(
         motion = codec.decode(MotionTokens.split(tokens, config), still, torch.stack([c.landmarks[0] for c in clips]))
         openings[name] = motion.values[..., 0]
         if name == "right":
-            predicted = tokens
+            predicted, blinking = tokens, motion.values
+    lids = (VALUE_NAMES.index("blink_left"), VALUE_NAMES.index("blink_right"))
     real = torch.stack([c.values[:length, 0] for c in clips])
     heard = modules.audio_encoder.predict_values(sound)[..., 0]
+    codec_config = config.motion_codec
+    sizes = [codec_config.head_tokens, codec_config.lip_tokens, codec_config.expression_tokens]
     cosine = torch.cosine_similarity(predicted, truth, dim=-1)
-    number, lips = config.motion_codec.head_tokens, config.motion_codec.lip_tokens
-
-    def mean_r(series: Tensor) -> float:
-        return float(np.nanmean([correlation(a, b) for a, b in zip(series, real, strict=True)]))
-
+    head, lip, expression = (float(c.mean()) for c in cosine.split(sizes, dim=-1))
+    held = torch.cosine_similarity(truth[:, :1].expand_as(truth), truth, dim=-1)
     return {
-        "lip_r": mean_r(openings["right"]),
-        "lip_r_wrong": mean_r(openings["wrong"]),
-        "audio_r": mean_r(heard),
-        "lip_cosine": float(cosine[:, :, number : number + lips].mean()),
+        "lip_r": mean_correlation(list(openings["right"]), list(real)),
+        "lip_r_wrong": mean_correlation(list(openings["wrong"]), list(real)),
+        "audio_r": mean_correlation(list(heard), list(real)),
         "cosine": float(cosine.mean()),
+        "head_cosine": head,
+        "lip_cosine": lip,
+        "expression_cosine": expression,
+        "still_cosine": float(held.mean()),
         "lip_std": float((openings["right"].std(1) / real.std(1).clamp_min(1e-3)).mean()),
+        "blinks": float((blinking[..., lids].mean(-1) > 0.5).float().mean()),
     }
 
 
 @torch.no_grad()
-def fit_lip_path(
+def fit_linear_paths(
     modules: PriorModules, config: MCDMConfig, groups: Sequence[list[MotionClip]], batches: int = 12, batch: int = 32,
     seed: int = 0,
-) -> None:  # fmt: skip
-    """Add to the prior's linear path from sound to lips what its estimate at full noise still misses.
+) -> None:
+    """Add to the prior's linear paths what its estimate at full noise still misses, by ridge regression.
 
-    Ridge regression over augmented stretches of all groups; takes seconds and shortens training by much.
+    The path from the sound to the lips, and where the prior has it the one from the last known frame to every frame
+    of the clip, on augmented stretches of all groups. Takes seconds and shortens training by much.
     """
     prior = modules.present_clip_prior
     sampler = ClipSampler(config, groups, seed)
     context = config.present_clip_prior.context_frames
     lips = slice(prior.head_tokens, prior.head_tokens + prior.lip_tokens)
-    heard, missed = [], []
+    heard, known, missed = [], [], []
     for _ in range(batches):
-        windows, tokens, references = [], [], []
-        for _ in range(batch):
-            clip, positions, speed = sampler.sample()
-            windows.append(sampler.windows(clip, positions, speed))
-            tokens.append(resample_clip(clip.tokens, positions))
-            references.append(clip.references[int(sampler.random.integers(len(clip.references)))])
-        clean = torch.stack(tokens)
-        sound = modules.audio_encoder(torch.cat(windows)).unflatten(0, clean.shape[:2])
-        image = modules.image_encoder(to_unit(torch.stack(references)))
+        stretches = sampler.sample(batch)
+        clean = stretches.of("tokens")
+        sound = modules.audio_encoder.encode_stretch(stretches.mels, sampler.hop)
+        image = modules.image_encoder(random_references(stretches.clips, sampler.random))
         time = torch.full((batch,), len(prior.signal) - 1)
         noise = torch.randn(clean[:, context:].shape, generator=sampler.generator)
-        alpha = prior.signal[-1].sqrt()
         out = prior(
             noise, time, sound[:, context:], image, context=clean[:, :context], context_audio=sound[:, :context]
         )
-        velocity = (out - (1 - alpha**2).sqrt() * noise) / alpha
-        if config.present_clip_prior.prediction_type != "epsilon":
-            velocity = out
-        missed.append((clean[:, context:] + velocity)[:, :, lips].flatten(2).flatten(0, 1))
-        heard.append(sound[:, context:].flatten(2).flatten(0, 1))
-    features, target = torch.cat(heard), torch.cat(missed)
+        missed.append(clean[:, context:] - prior.estimate(out, noise, time))
+        known.append(clean[:, context - 1])
+        heard.append(sound[:, context:].flatten(2))
+    last, target = torch.cat(known), torch.cat(missed)
+    if prior.persistence is not None:
+        # One number for each frame of the clip and feature of a token.
+        gain = (target * last[:, None]).mean(0) / (last.square().mean(0) + 1e-3)
+        rows = min(len(gain), len(prior.persistence))
+        prior.persistence[:rows] += gain[:rows]
+        target = target - gain * last[:, None]
+    features = torch.cat(heard).flatten(0, 1)
+    wanted = target[:, :, lips].flatten(2).flatten(0, 1)
     ridge = 0.02 * len(features) * torch.eye(features.shape[1])
-    prior.direct.weight += torch.linalg.solve(features.T @ features + ridge, features.T @ target).T
+    prior.direct.weight += torch.linalg.solve(features.T @ features + ridge, features.T @ wanted).T
 
 
 def train_prior(
     groups: Sequence[list[MotionClip]], codec: MotionCodec, output: Path, minutes: float,
     held: dict[str, list[MotionClip]], config: MCDMConfig = TINY, batch: int = 16, seed: int = 0,
-    start_from: Path | None = None, audio_from: Path | None = None, learning_rate: float = 2e-3,
+    start_from: Path | None = None, audio_from: Path | None = None, learning_rate: float = 2e-3, resume: bool = True,
 ) -> dict[str, float]:  # fmt: skip
     """Train and write ``output`` with the prefixes ``present_clip_prior.``, ``audio_encoder.``, ``image_encoder.``.
 
@@ -248,6 +260,8 @@ def train_prior(
         modules.load_state_dict(load_file(str(start_from)))
     if audio_from is not None:
         modules.audio_encoder.load_state_dict(load_file(str(audio_from)))
+    if start_from is None and audio_from is not None:
+        fit_linear_paths(modules, config, groups)
     objective = PriorObjective(modules, config, groups, batch=batch, seed=seed)
 
     def validate(module: nn.Module, step: int) -> dict[str, float]:
@@ -259,10 +273,10 @@ def train_prior(
 
     settings = LoopSettings(
         output, minutes=minutes, learning_rate=learning_rate, validate_every=200, save_every=100, ema_decay=0.995,
-        metadata={"mcdm_config": to_json(config)},
+        metadata={"mcdm_config": to_json(config)}, resume=resume,
     )  # fmt: skip
     result = train(modules, objective, settings, validate)
-    fit_lip_path(modules, config, groups)
+    fit_linear_paths(modules, config, groups)
     save_state(output, modules.state_dict(), {"mcdm_config": to_json(config)})
     return result.validation
 

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from ..models.present_clip_prior import PresentClipPrior
 
+LIP_WEIGHTS = torch.tensor([4.0, 2.0, 1.0, 1.0])
+"""Weights of opening, width, protrusion and press in the losses of the lips' values."""
+
 
 def diffusion_loss(
     prior: PresentClipPrior,
@@ -36,15 +39,11 @@ def diffusion_loss(
     alpha, sigma = signal.sqrt(), (1 - signal).sqrt()
     noisy = alpha * clean + sigma * noise
     out = prior(noisy, time, head=clean[:, :, :number], head_given=head_given, **conditions)
-    if prior.config.present_clip_prior.prediction_type == "epsilon":
-        velocity = (out - sigma * noisy) / alpha.clamp_min(1e-4)
-    else:
-        velocity = out
+    estimate = prior.estimate(out, noisy, time)
     target = alpha * noise - sigma * clean
     weight = torch.ones(batch, 1, clean.shape[2], 1, device=clean.device, dtype=clean.dtype)
     weight[:, :, :number] = (~head_given)[:, None, None, None].to(clean)
-    error = (velocity - target).square() * weight
-    estimate = alpha * noisy - sigma * velocity
+    error = ((alpha * noisy - estimate) / sigma - target).square() * weight
     return error.sum() / (weight.sum() * clean.shape[1] * clean.shape[3]), estimate, alpha.flatten()
 
 
@@ -57,36 +56,52 @@ def resample_clip(sequence: Tensor, positions: Tensor) -> Tensor:
     return torch.lerp(sequence[low], sequence[high], weight)
 
 
-def window_positions(positions: Tensor, speed: float, width: int, mel_rate: float, fps: float) -> Tensor:
-    """Mel positions ``[n, width]`` of the windows centred on frames at ``positions [n]``, stretched by ``speed``."""
-    centre = (positions + 0.5) * (mel_rate / fps)
-    return centre[:, None] + (torch.arange(width) - width / 2) * speed
+def interpolate(x: Tensor, positions: Tensor, dim: int) -> Tensor:
+    """Linear interpolation of every sample at places of its own.
+
+    Args:
+        x: ``[b, m, j]``; positions: ``[b, n]``, real, along ``dim``; dim: -2 or -1.
+
+    Returns:
+        ``[b, n, j]`` or ``[b, m, n]``; beyond the ends the end's value.
+    """
+    positions = positions.clamp(0, x.shape[dim] - 1)
+    low = positions.floor().long()
+    weight = positions - low
+    high = (low + 1).clamp_max(x.shape[dim] - 1)
+
+    def pick(index: Tensor) -> Tensor:
+        wide = index[:, None].expand(-1, x.shape[1], -1) if dim == -1 else index[:, :, None].expand(-1, -1, x.shape[2])
+        return x.gather(dim, wide)
+
+    return torch.lerp(pick(low), pick(high), weight[:, None] if dim == -1 else weight[:, :, None])
 
 
 def augment_mels(mels: Tensor, random: torch.Generator) -> Tensor:
-    """Make another voice, microphone and room of log-mels ``[m, j]`` (natural log power): same size.
+    """Make other voices, microphones and rooms of utterances' log-mels ``[b, m, j]`` (natural log power): same size.
 
-    Formants shifted by up to 18 %, a smooth random equaliser of up to about 10 dB, coloured noise down to about 6 dB
-    below the speech's loud level. A change of the level alone would be undone by the normalisation.
+    Formants and pitch shifted by up to 18 %, a smooth random equaliser of up to about 10 dB, coloured noise down to
+    about 6 dB below the speech's loud level; each in a part of the samples. A change of the level alone would be
+    undone by the normalisation.
     """
-    number = mels.shape[0]
+    batch, number, _ = mels.shape
 
-    def uniform(low: float, high: float) -> float:
-        return float(torch.rand((), generator=random)) * (high - low) + low
+    def uniform(low: float, high: float) -> Tensor:
+        return torch.rand(batch, 1, generator=random) * (high - low) + low
 
-    if uniform(0, 1) < 0.7:
-        ratio = math.exp(uniform(-0.17, 0.17))
-        mels = resample_clip(mels, torch.arange(number) * ratio + uniform(-1.5, 1.5))
+    def some(share: float) -> Tensor:
+        return (torch.rand(batch, 1, generator=random) < share).to(mels.dtype)
+
+    warped = some(0.8)
+    bins = torch.arange(number) * torch.exp(warped * uniform(-0.17, 0.17)) + warped * uniform(-1.5, 1.5)
+    mels = interpolate(mels, bins, -2)
     axis = torch.linspace(0, math.pi, number)
-    if uniform(0, 1) < 0.8:
-        curve = sum(uniform(-1.0, 1.0) / k**0.5 * torch.cos(k * axis + uniform(0, math.pi)) for k in range(1, 5))
-        mels = mels + (curve * uniform(0.0, 1.3))[:, None]
-    if uniform(0, 1) < 0.7:
-        level = torch.quantile(torch.logsumexp(mels, dim=0), 0.95) - math.log(number)
-        tilt = uniform(-2.0, 1.0) * torch.linspace(0, 1, number)
-        noise = level + uniform(-8.0, -1.5) + tilt[:, None] + 0.5 * torch.randn(mels.shape, generator=random)
-        mels = torch.logaddexp(mels, noise)
-    return mels
+    curve = sum(uniform(-1.0, 1.0) / k**0.5 * torch.cos(k * axis + uniform(0, math.pi)) for k in range(1, 5))
+    mels = mels + (curve * uniform(0.0, 1.3) * some(0.8))[:, :, None]
+    level = torch.quantile(torch.logsumexp(mels, dim=1), 0.95, dim=-1, keepdim=True) - math.log(number)
+    colour = level + uniform(-8.0, -1.5) + uniform(-2.0, 1.0) * torch.linspace(0, 1, number)
+    noise = colour[:, :, None] + 0.5 * torch.randn(mels.shape, generator=random)
+    return torch.where(some(0.7)[:, :, None] > 0, torch.logaddexp(mels, noise), mels)
 
 
 def lip_readout(tokens: Tensor, values: Tensor) -> Tensor:
@@ -116,8 +131,30 @@ def readout_loss(estimate: Tensor, clean: Tensor, readout: Tensor, lips: slice) 
     return error.mean()
 
 
-def auxiliary_value_loss(predicted: Tensor, values: Tensor) -> Tensor:
-    """Smooth L1 of the four lip values ``[..., 16]`` read from the audio tokens; the opening counts fourfold."""
-    weight = torch.tensor([4.0, 2.0, 1.0, 1.0], device=values.device)
-    error = F.smooth_l1_loss(predicted[..., :4], values[..., :4], beta=0.1, reduction="none")
-    return (error * weight).mean()
+def auxiliary_value_loss(predicted: Tensor, values: Tensor, inside: Tensor | None = None) -> Tensor:
+    """Smooth L1 of the four lip values ``[..., 16]`` read from the audio tokens; the opening counts fourfold.
+
+    ``inside [...]`` is True where there is a frame; None means everywhere.
+    """
+    weight = LIP_WEIGHTS.to(values.device)
+    error = (F.smooth_l1_loss(predicted[..., :4], values[..., :4], beta=0.1, reduction="none") * weight).mean(-1)
+    return error.mean() if inside is None else (error * inside).sum() / inside.sum().clamp_min(1)
+
+
+def correlation_loss(predicted: Tensor, values: Tensor, inside: Tensor) -> Tensor:
+    """One minus Pearson's r over time of the four lip values ``[b, f, 16]``, weighted as the auxiliary loss.
+
+    A speaker's range of movement cannot be heard; when the lips move can. ``inside [b, f]`` is True where there is a
+    frame.
+    """
+    counted = inside[..., None].to(values.dtype)
+    total = counted.sum(1, keepdim=True).clamp_min(1)
+
+    def centred(x: Tensor) -> Tensor:
+        return (x - (x * counted).sum(1, keepdim=True) / total) * counted
+
+    a, b = centred(predicted[..., :4]), centred(values[..., :4])
+    # Series that hardly move have no direction to follow.
+    r = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1) + 1e-2)
+    weight = LIP_WEIGHTS.to(values.device)
+    return ((1 - r) * weight).sum(-1).mean() / weight.sum()
