@@ -35,10 +35,14 @@ class Graph:
         self.nodes: list[dict[str, Any]] = []
         self.links: list[list[Any]] = []
         self.depth: dict[int, int] = {}
+        self.always: dict[str, tuple[int, int]] = {}
+        """Links that every later node with an input of that name gets, unless told otherwise."""
 
     def add(self, kind: str, title: str | None = None, **inputs: Any) -> int:
         """Add a node; a tuple ``(node id, output index)`` is a link, anything else a widget's value."""
         definition = self.info[kind]
+        known = {**definition["input"].get("required", {}), **definition["input"].get("optional", {})}
+        inputs = {name: link for name, link in self.always.items() if name in known} | inputs
         number = len(self.nodes) + 1
         sockets: list[dict[str, Any]] = []
         linked = {name: value for name, value in inputs.items() if isinstance(value, tuple)}
@@ -132,48 +136,52 @@ class Graph:
         }
 
 
-def _begin(graph: Graph, note: str, seconds: float = 0.0) -> tuple[int, int, int, int]:
-    """Note, model, samples, reference and voice, which every workflow begins with."""
-    graph.note(note)
-    model = graph.add("MCDMLoadModel")
-    samples = graph.add("MCDMSamples", portrait="portrait.png", voice="voice.flac")
-    reference = graph.add("MCDMEncodeReference", model=(model, 0), image=(samples, 0))
-    audio = graph.add("MCDMEmbedAudio", model=(model, 0), audio=(samples, 1), duration=seconds)
-    return model, samples, reference, audio
+def _begin(g: Graph, note: str, seconds: float = 0.0, doublings: int = 0) -> tuple[int, int]:
+    """Note, model, samples, reference and voice, which every workflow begins with; samples and voice are returned."""
+    g.note(note)
+    g.always["model"] = (g.add("MCDMLoadModel"), 0)
+    samples = g.add("MCDMSamples", portrait="portrait.png", voice="voice.flac")
+    g.always["reference"] = (g.add("MCDMEncodeReference", image=(samples, 0)), 0)
+    voice = samples, 1
+    for _ in range(doublings):
+        voice = g.add("AudioConcat", audio1=voice, audio2=voice, direction="after"), 0
+    return samples, g.add("MCDMEmbedAudio", audio=voice, duration=seconds)
+
+
+def _save(g: Graph, video: tuple[int, int], name: str) -> None:
+    g.add("SaveVideo", video=video, filename_prefix=f"mcdm/{name}")
+
+
+def _assemble_and_save(g: Graph, name: str, **inputs: Any) -> None:
+    """Back into the full picture, and to disk."""
+    _save(g, (g.add("MCDMAssembleVideo", **inputs), 0), name)
+
+
+def _sample(g: Graph, audio: int, **inputs: Any) -> dict[str, tuple[int, int]]:
+    """A Sample Video; its video and motion, as inputs of Assemble Video."""
+    number = g.add("MCDMSampleVideo", audio=(audio, 0), **inputs)
+    return {"video": (number, 0), "motion": (number, 3)}
 
 
 def talking_portrait(g: Graph) -> None:
     """The shortest way from a portrait and a voice to a video."""
     note = (
         "**Talking portrait.** Press Run. Then replace *MCDM Samples* by *Load Image* and *Load Audio* with "
-        "your own; only use "
+        "your own; only use faces and voices of people who agreed."
     )
-    note += "faces and voices of people who agreed."
-    model, _, reference, audio = _begin(g, note)
-    video = g.add("MCDMSampleVideo", model=(model, 0), reference=(reference, 0), audio=(audio, 0))
-    whole = g.add("MCDMAssembleVideo", model=(model, 0), reference=(reference, 0), video=(video, 0))
-    g.add("SaveVideo", video=(whole, 0), filename_prefix="mcdm/talking_portrait")
+    _, audio = _begin(g, note)
+    _assemble_and_save(g, "talking_portrait", **_sample(g, audio))
 
 
 def long_video(g: Graph) -> None:
     """A long sound; clips lie on disk as they come, and a stopped run goes on."""
     note = (
         "**Long video to disk.** Clips are kept under output/mcdm as they come. Stop it whenever you like, "
-        "by Cancel or by closing "
+        "by Cancel or by closing ComfyUI: with the same inputs the next Run goes on where it ended. Memory does not "
+        "grow with length."
     )
-    note += "ComfyUI: with the same inputs the next Run goes on where it ended. Memory does not grow with length."
-    g.note(note)
-    model = g.add("MCDMLoadModel")
-    samples = g.add("MCDMSamples", portrait="portrait.png", voice="voice.flac")
-    reference = g.add("MCDMEncodeReference", model=(model, 0), image=(samples, 0))
-    twice = g.add("AudioConcat", audio1=(samples, 1), audio2=(samples, 1), direction="after")
-    more = g.add("AudioConcat", audio1=(twice, 0), audio2=(twice, 0), direction="after")
-    audio = g.add("MCDMEmbedAudio", model=(model, 0), audio=(more, 0))
-    video = g.add(
-        "MCDMSampleVideo", model=(model, 0), reference=(reference, 0), audio=(audio, 0), filename_prefix="mcdm/long"
-    )
-    whole = g.add("MCDMAssembleVideo", model=(model, 0), reference=(reference, 0), video=(video, 0))
-    g.add("SaveVideo", video=(whole, 0), filename_prefix="mcdm/long_video")
+    _, audio = _begin(g, note, doublings=2)
+    _assemble_and_save(g, "long_video", **_sample(g, audio, filename_prefix="mcdm/long"))
 
 
 def clip_by_clip(g: Graph) -> None:
@@ -182,69 +190,27 @@ def clip_by_clip(g: Graph) -> None:
         "**Clip by clip.** Each *Sample Clip* makes 16 frames and hands its memory to the next. Save a "
         "memory to go on another day."
     )
-    model, _, reference, audio = _begin(g, note, seconds=1.92)
-    memory = g.add("MCDMStartMemory", model=(model, 0), reference=(reference, 0))
-    motion = g.add(
-        "MCDMPredictMotion", model=(model, 0), reference=(reference, 0), audio=(audio, 0), memory=(memory, 0)
-    )
-    clips: list[int] = []
-    previous = (memory, 0)
-    for index in range(3):
-        clip = g.add(
-            "MCDMSampleClip",
-            title=f"Clip {index + 1}",
-            model=(model, 0),
-            reference=(reference, 0),
-            motion=(motion, 0),
-            memory=previous,
-            clip_index=index,
-        )
-        clips.append(clip)
-        previous = (clip, 2)
-    g.add("MCDMSaveMemory", memory=previous, filename_prefix="clip_by_clip")
-    whole = g.add(
-        "MCDMAssembleVideo",
-        model=(model, 0),
-        reference=(reference, 0),
-        images=(clips[0], 0),
-        images_2=(clips[1], 0),
-        images_3=(clips[2], 0),
-        motion=(motion, 0),
-        audio=(audio, 1),
-    )
-    g.add("SaveVideo", video=(whole, 0), filename_prefix="mcdm/clip_by_clip")
+    _, audio = _begin(g, note, seconds=1.92)
+    memory = g.add("MCDMStartMemory"), 0
+    motion = g.add("MCDMPredictMotion", audio=(audio, 0), memory=memory), 0
+    images: dict[str, tuple[int, int]] = {}
+    for index, socket in enumerate(("images", "images_2", "images_3")):
+        clip = g.add("MCDMSampleClip", title=f"Clip {index + 1}", motion=motion, memory=memory, clip_index=index)
+        images[socket], memory = (clip, 0), (clip, 2)
+    g.add("MCDMSaveMemory", memory=memory, filename_prefix="clip_by_clip")
+    _assemble_and_save(g, "clip_by_clip", **images, motion=motion, audio=(audio, 1))
 
 
 def head_driven(g: Graph) -> None:
     """A driver's head on the portrait; here the driver is generated first, so that nothing needs to be loaded."""
     note = (
         "**Head driven by a video.** The driver here is made by the left sampler; connect *Load Video* "
-        "instead to use your own. Only "
+        "instead to use your own. Only the head's movement is taken; lips and expression follow the voice."
     )
-    note += "the head's movement is taken; lips and expression follow the voice."
-    model, _, reference, audio = _begin(g, note, seconds=2.56)
-    driver = g.add(
-        "MCDMSampleVideo",
-        title="The driver",
-        model=(model, 0),
-        reference=(reference, 0),
-        audio=(audio, 0),
-        seed=7,
-        filename_prefix="mcdm/driver",
-    )
-    motion = g.add(
-        "MCDMPredictMotion", model=(model, 0), reference=(reference, 0), audio=(audio, 0), driver=(driver, 0), seed=1
-    )
-    video = g.add(
-        "MCDMSampleVideo",
-        model=(model, 0),
-        reference=(reference, 0),
-        audio=(audio, 0),
-        motion=(motion, 0),
-        filename_prefix="mcdm/driven",
-    )
-    whole = g.add("MCDMAssembleVideo", model=(model, 0), reference=(reference, 0), video=(video, 0), motion=(motion, 0))
-    g.add("SaveVideo", video=(whole, 0), filename_prefix="mcdm/head_driven")
+    _, audio = _begin(g, note, seconds=2.56)
+    driver = _sample(g, audio, title="The driver", seed=7, filename_prefix="mcdm/driver")["video"]
+    motion = g.add("MCDMPredictMotion", audio=(audio, 0), driver=driver, seed=1), 0
+    _assemble_and_save(g, "head_driven", **_sample(g, audio, motion=motion, filename_prefix="mcdm/driven"))
 
 
 def edited_motion(g: Graph) -> None:
@@ -253,93 +219,44 @@ def edited_motion(g: Graph) -> None:
         "**Motion edited by hand.** Change the values of *Edit Motion* and run again: only what follows is "
         "computed anew."
     )
-    model, _, reference, audio = _begin(g, note, seconds=2.56)
-    motion = g.add("MCDMPredictMotion", model=(model, 0), reference=(reference, 0), audio=(audio, 0))
-    edited = g.add(
-        "MCDMEditMotion",
-        model=(model, 0),
-        reference=(reference, 0),
-        motion=(motion, 0),
-        head_scale=0.6,
-        smooth=0.08,
-        expression="happy",
-        strength=0.6,
-    )
-    g.add("MCDMPlotMotion", title="Before", motion=(motion, 0), audio=(audio, 0))
-    g.add("MCDMPlotMotion", title="After", motion=(edited, 0), audio=(audio, 0))
-    video = g.add(
-        "MCDMSampleVideo",
-        model=(model, 0),
-        reference=(reference, 0),
-        audio=(audio, 0),
-        motion=(edited, 0),
-        filename_prefix="mcdm/edited",
-    )
-    whole = g.add("MCDMAssembleVideo", model=(model, 0), reference=(reference, 0), video=(video, 0), motion=(edited, 0))
-    g.add("SaveVideo", video=(whole, 0), filename_prefix="mcdm/edited_motion")
+    _, audio = _begin(g, note, seconds=2.56)
+    motion = g.add("MCDMPredictMotion", audio=(audio, 0)), 0
+    edited = g.add("MCDMEditMotion", motion=motion, head_scale=0.6, smooth=0.08, expression="happy", strength=0.6), 0
+    g.add("MCDMPlotMotion", title="Before", motion=motion, audio=(audio, 0))
+    g.add("MCDMPlotMotion", title="After", motion=edited, audio=(audio, 0))
+    _assemble_and_save(g, "edited_motion", **_sample(g, audio, motion=edited, filename_prefix="mcdm/edited"))
 
 
 def upscaled(g: Graph) -> None:
     """Two ways to a larger picture: in memory with core nodes, and streaming for any length."""
     note = (
         "**Upscaled.** Above: all frames in memory through a core node (*Upscale Image By*; *Upscale Image "
-        "using Model* goes into its "
+        "using Model* goes into its place). Below: *Upscale Video*, a few frames at a time, for any length; connect "
+        "*Load Upscale Model* to it."
     )
-    note += (
-        "place). Below: *Upscale Video*, a few frames at a time, for any length; connect *Load Upscale Model* to it."
-    )
-    model, _, reference, audio = _begin(g, note, seconds=1.28)
-    video = g.add("MCDMSampleVideo", model=(model, 0), reference=(reference, 0), audio=(audio, 0))
-    whole = g.add(
-        "MCDMAssembleVideo",
-        model=(model, 0),
-        reference=(reference, 0),
-        video=(video, 0),
-        compose="face crop",
-        frames_out="all frames",
-    )
+    _, audio = _begin(g, note, seconds=1.28)
+    whole = g.add("MCDMAssembleVideo", **_sample(g, audio), compose="face crop", frames_out="all frames")
     larger = g.add("ImageScaleBy", image=(whole, 1), upscale_method="lanczos", scale_by=2.0)
-    made = g.add("CreateVideo", images=(larger, 0), audio=(whole, 2), fps=25.0)
-    g.add("SaveVideo", video=(made, 0), filename_prefix="mcdm/upscaled_core")
-    streamed = g.add("MCDMUpscaleVideo", video=(whole, 0), scale=2.0)
-    g.add("SaveVideo", video=(streamed, 0), filename_prefix="mcdm/upscaled_streaming")
+    _save(g, (g.add("CreateVideo", images=(larger, 0), audio=(whole, 2), fps=25.0), 0), "upscaled_core")
+    _save(g, (g.add("MCDMUpscaleVideo", video=(whole, 0), scale=2.0), 0), "upscaled_streaming")
 
 
 def continued(g: Graph) -> None:
     """A second part that goes on where an existing video ends."""
     note = (
         "**Continue an existing video.** The first part is made here; connect *Load Video* instead to "
-        "continue your own. The reference "
+        "continue your own. The reference must be a frame of that very video."
     )
-    note += "must be a frame of that very video."
-    model, samples, reference, audio = _begin(g, note, seconds=1.28)
-    rest = g.add(
-        "MCDMEmbedAudio", title="The rest of the voice", model=(model, 0), audio=(samples, 1), start=1.28, duration=1.28
-    )
-    whole_sound = g.add("MCDMEmbedAudio", title="The whole sound", model=(model, 0), audio=(samples, 1), duration=2.56)
-    first = g.add(
-        "MCDMSampleVideo", title="An existing video", model=(model, 0), reference=(reference, 0), audio=(audio, 0)
-    )
-    memory = g.add("MCDMMemoryFromVideo", model=(model, 0), reference=(reference, 0), video=(first, 0))
-    second = g.add(
-        "MCDMSampleVideo",
-        title="Its continuation",
-        model=(model, 0),
-        reference=(reference, 0),
-        audio=(rest, 0),
-        memory=(memory, 0),
-        filename_prefix="mcdm/continued",
-        frames_out="all frames",
-    )
-    whole = g.add(
-        "MCDMAssembleVideo",
-        model=(model, 0),
-        reference=(reference, 0),
-        video=(first, 0),
-        images=(second, 1),
-        audio=(whole_sound, 1),
-    )
-    g.add("SaveVideo", video=(whole, 0), filename_prefix="mcdm/continued_video")
+    samples, audio = _begin(g, note, seconds=1.28)
+    voice = samples, 1
+    rest = g.add("MCDMEmbedAudio", title="The rest of the voice", audio=voice, start=1.28, duration=1.28)
+    whole_sound = g.add("MCDMEmbedAudio", title="The whole sound", audio=voice, duration=2.56)
+    first = _sample(g, audio, title="An existing video")["video"]
+    memory = g.add("MCDMMemoryFromVideo", video=first), 0
+    second = _sample(
+        g, rest, title="Its continuation", memory=memory, filename_prefix="mcdm/continued", frames_out="all frames"
+    )["video"]
+    _assemble_and_save(g, "continued_video", video=first, images=(second[0], 1), audio=(whole_sound, 1))
 
 
 WORKFLOWS = {

@@ -65,9 +65,11 @@ class ComfyServer:
         """
         for name in ("user", "input", "output", "temp", "models", "custom_nodes"):
             (self.base / name).mkdir(parents=True, exist_ok=True)
-        link = self.base / "custom_nodes" / "ComfyUI-MCDM"
-        if not link.exists():
-            link.symlink_to(Path(__file__).resolve().parents[2], target_is_directory=True)
+        here = Path(__file__).resolve()
+        for name, folder in (("ComfyUI-MCDM", here.parents[2]), ("mcdm_probe", here.parent / "probe_pack")):
+            link = self.base / "custom_nodes" / name
+            if not link.exists():
+                link.symlink_to(folder, target_is_directory=True)
         environment = dict(os.environ)
         if self.extra_path:
             environment["PYTHONPATH"] = self.extra_path

@@ -1,0 +1,71 @@
+"""A custom node pack for the tests alone: how long does each node go without asking for ComfyUI's interrupt?
+
+``GET /mcdm_probe/gaps`` answers with the longest stretch of every node that ran since the last question: seconds by the
+clock, seconds of computing (of the worker's thread: what the stretch would take on an idle machine), and what ended it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import comfy.model_management
+from aiohttp import web
+from server import PromptServer
+
+NODE_CLASS_MAPPINGS: dict[str, Any] = {}
+
+
+class Stretches:
+    """Longest stretch between two marks by node."""
+
+    def __init__(self) -> None:
+        self.node: str | None = None
+        self.at = (0.0, 0.0)
+        self.longest: dict[str, dict[str, Any]] = {}
+
+    def mark(self, where: str) -> None:
+        """A moment at which the running node can be stopped."""
+        now = (time.perf_counter(), time.thread_time())
+        if self.node is not None:
+            wall, cpu = now[0] - self.at[0], now[1] - self.at[1]
+            entry = self.longest.setdefault(self.node, {"cpu": 0.0, "wall": 0.0, "where": "", "asked": 0})
+            entry["asked"] += 1
+            entry["wall"] = max(entry["wall"], wall)
+            if cpu > entry["cpu"]:
+                entry |= {"cpu": cpu, "where": where}
+        self.at = now
+
+
+STRETCHES = Stretches()
+ask = comfy.model_management.throw_exception_if_processing_interrupted
+send = PromptServer.instance.send_sync
+
+
+def asked() -> None:
+    """In place of ComfyUI's own check."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_name in ("check_interrupt", "_ask", "update"):
+        frame = frame.f_back
+    STRETCHES.mark(f"{frame.f_code.co_filename.rsplit('/', 2)[-1]}:{frame.f_lineno}" if frame else "")
+    ask()
+
+
+def sent(event: Any, data: Any, sid: Any = None) -> None:
+    """In place of the server's own; a node begins with its ``executing`` event and ends with the next one."""
+    if event == "executing":
+        STRETCHES.mark("the node's end")
+        STRETCHES.node = data.get("node")
+    send(event, data, sid)
+
+
+comfy.model_management.throw_exception_if_processing_interrupted = asked
+PromptServer.instance.send_sync = sent
+
+
+@PromptServer.instance.routes.get("/mcdm_probe/gaps")
+async def gaps(request: web.Request) -> web.Response:
+    """What has been measured; begins anew."""
+    found, STRETCHES.longest = STRETCHES.longest, {}
+    return web.json_response(found)
