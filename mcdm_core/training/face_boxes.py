@@ -23,6 +23,7 @@ from ..config import MCDMConfig, to_json
 from ..data.real_stills import list_stills, read_still
 from ..data.real_video import list_clips, read_clip
 from ..errors import MediaError
+from ..media.pixels import frames_to_unit
 from ..models.face_network import BOX_SIZE, BOX_STRIDE, FACE_FRACTION, FaceNetwork
 from .face_network import load_frames
 from .loop import LoopSettings, TrainResult, save_state, train
@@ -199,7 +200,7 @@ def gather_faces(
     faces = []
     for picture in pictures:
         height, width = picture.shape[:2]
-        image = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float() / 127.5 - 1
+        image = frames_to_unit(picture)
         square, _, confidence = network.refine(image, (0.5 * width, 0.5 * height, 0.8 * height))
         if confidence > 0.5 and 0.45 < square[2] / height < 1.15:
             faces.append(KnownFace(picture, square))
@@ -237,7 +238,7 @@ def train_face_boxes(
 
     def losses(step: int) -> Mapping[str, Tensor]:
         made = [scene_with_faces(faces, scenes, random) for _ in range(batch_size)]
-        x = torch.from_numpy(np.stack([picture for picture, _ in made])).permute(0, 3, 1, 2).float() / 127.5 - 1
+        x = frames_to_unit(np.stack([picture for picture, _ in made]))
         targets = torch.stack([cell_targets(placed) for _, placed in made])
         return box_losses(network.boxes(x.contiguous(memory_format=torch.channels_last)).float(), targets)
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ..config import TINY, MCDMConfig, to_json
 from ..errors import MediaError
+from ..media.pixels import to_unit, unit_to_frames
 from ..models.face_network import FaceNetwork
 from ..models.landmarks import (
     INNER_LIP_PAIRS,
@@ -64,7 +65,7 @@ class LabelledFrames:
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Pictures in [-1, 1] and their labels."""
-        pictures = self.frames[index].float() / 127.5 - 1.0
+        pictures = to_unit(self.frames[index])
         return pictures, self.landmarks[index], self.pose[index], self.values[index]
 
 
@@ -295,7 +296,7 @@ def train_face_network(
     def validate(module: nn.Module, step: int) -> dict[str, float]:
         numbers = evaluate(module, held_out)
         if pictures is not None:
-            shown = held_out.frames[:: max(1, len(held_out) // 12)][:12].float() / 127.5 - 1
+            shown = to_unit(held_out.frames[:: max(1, len(held_out) // 12)][:12])
             if looked_at is not None:
                 shown = torch.cat([looked_at, shown])
             drawn_sheet(Path(pictures) / f"face_{step:06d}.png", shown, module(shown).landmarks)
@@ -336,7 +337,7 @@ def drawn_sheet(path: Path, crops: Tensor, landmarks: Tensor, columns: int = 12,
     """Write crops ``[n, 3, s, s]`` in [-1, 1] with their landmarks: lips red, lids green, the others white."""
     tiles = []
     for crop, points in zip(crops, landmarks, strict=True):
-        picture = ((crop.clamp(-1, 1) + 1) * 127.5).byte().permute(1, 2, 0).numpy()
+        picture = unit_to_frames(crop)
         tile = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), (size, size), interpolation=cv2.INTER_LINEAR)
         for k, (x, y) in enumerate(points.tolist()):
             colour = (60, 60, 255) if k < 20 else (60, 255, 60) if k < 36 else (255, 255, 255)

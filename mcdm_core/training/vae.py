@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ..config import TINY, MCDMConfig, to_json
 from ..data.real_stills import list_stills, read_still
 from ..data.real_video import list_clips, read_clip
+from ..media.pixels import frames_to_unit, unit_to_frames
 from ..models.vae import TinyAutoencoder
 from .loop import LoopSettings, TrainResult, save_state, train
 
@@ -69,7 +70,7 @@ def cut_batch(pools: Sequence[FramePool], batch_size: int, random: np.random.Gen
     shares = np.array([pool.share if pool.frames else 0.0 for pool in pools])
     choice = random.choice(len(pools), batch_size, p=shares / shares.sum())
     cuts = np.stack([random_cut(pools[k], random) for k in choice])
-    x = torch.from_numpy(cuts).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+    x = frames_to_unit(cuts)
     gain = torch.from_numpy(random.normal(1.0, 0.07, (batch_size, 3, 1, 1)).astype(np.float32))
     offset = torch.from_numpy(random.normal(0.0, 0.06, (batch_size, 3, 1, 1)).astype(np.float32))
     return (x * gain + offset).clamp(-1, 1).contiguous(memory_format=torch.channels_last)
@@ -146,7 +147,7 @@ def validation_pictures(stills: Path | None, videos: Path | None, shards: Path |
     if shards is not None:
         pool = shard_pool(shards, every=25)
         pictures += pool.frames[:: max(1, len(pool.frames) // count)][:count]
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    return frames_to_unit(np.stack(pictures))
 
 
 def psnr(output: Tensor, target: Tensor) -> Tensor:
@@ -227,6 +228,6 @@ def contact_sheet(path: Path, *rows: Tensor, columns: int = 12) -> None:
             if len(part) < columns:
                 part = torch.cat([part, part.new_zeros(columns - len(part), *part.shape[1:])])
             lines.append(torch.cat(list(part), 2))
-    sheet = ((torch.cat(lines, 1).clamp(-1, 1) + 1) * 127.5).byte().permute(1, 2, 0).numpy()
+    sheet = unit_to_frames(torch.cat(lines, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
