@@ -188,8 +188,13 @@ TINY = MCDMConfig(
         ff_mult=3.0,
         warped_reference=True,
         guide_channels=26,
+        warp="framed",
     ),
-    diffusion=DiffusionConfig(prediction_type="prior_residual"),
+    diffusion=DiffusionConfig(
+        prediction_type="prior_residual",
+        prior_variance_terms=(0.03, 0.065, 0.03, 0.092, 1.89),
+        temperature=0.1,
+    ),
 )
 
 PRESETS: dict[str, MCDMConfig] = {"base": BASE, "tiny": TINY}

@@ -21,7 +21,7 @@ estimate is the warped reference itself, not a grey mean.
 The warp is far more wrong at lips and where it moves much than on a still background. With one V for all, the noise
 that sampling starts from comes back as grain where nothing is unsure; ``diffusion.prior_variance_terms`` therefore
 make V a sum of five parts read off the guide (:meth:`NoiseSchedule.variance_of`). Sampling from ``temperature`` times
-the noise narrows what is left: at 0 every step refines the most likely picture.
+the noise narrows what is left: near 0 every step refines the most likely picture.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor
 
 from .config import MCDMConfig
@@ -117,11 +118,18 @@ def _required(prior_mean: Tensor | None, kind: str) -> Tensor:
 
 
 def variance_features(guide: Tensor, latent_channels: int) -> Tensor:
-    """What the warp's error depends on, ``[b, f, 5, h, w]``: 1, squared flow (at most 1), drawn lips, lids, face."""
-    flow, drawn = guide[:, :, latent_channels : latent_channels + 2], guide[:, :, latent_channels + 2 :]
-    squared = flow.square().sum(2, keepdim=True).clamp(max=1.0)
-    groups = drawn.unflatten(2, (3, 4)).amax(3)
-    return torch.cat([torch.ones_like(squared), squared, groups], 2)
+    """What the warp's error depends on, ``[b, f, 5, h, w]``: 1, drawn lips and lids, texture, texture times movement.
+
+    Texture is the squared difference of the warped latents from their 3x3 mean, a mean over channels; movement the
+    length of the flow (crop widths times ``FLOW_SCALE``, at most 1): a flat wall is right wherever it is taken from, a
+    lock of hair only if the flow is.
+    """
+    warped, flow = guide[:, :, :latent_channels].flatten(0, 1), guide[:, :, latent_channels : latent_channels + 2]
+    smooth = functional.avg_pool2d(functional.pad(warped, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    texture = (warped - smooth).square().mean(1, keepdim=True).unflatten(0, guide.shape[:2])
+    moved = flow.square().sum(2, keepdim=True).sqrt().clamp(max=1.0)
+    drawn = guide[:, :, latent_channels + 2 :].unflatten(2, (3, 4)).amax(3)[:, :, :2]
+    return torch.cat([torch.ones_like(texture), drawn, texture, texture * moved], 2)
 
 
 def variance_map(guide: Tensor, latent_channels: int, terms: tuple[float, ...]) -> Tensor:
@@ -155,8 +163,8 @@ class NoiseSchedule:
         self.variance_terms = diffusion.prior_variance_terms
         if self.variance_terms and len(self.variance_terms) != 5:
             raise MCDMError(
-                f"diffusion.prior_variance_terms has {len(self.variance_terms)} numbers; give five (everywhere, flow, "
-                "lips, lids, face), or none."
+                f"diffusion.prior_variance_terms has {len(self.variance_terms)} numbers; give five, as "
+                "variance_features has, or none."
             )
         self.temperature = diffusion.temperature
         self.num_train_timesteps = diffusion.num_train_timesteps
@@ -223,8 +231,7 @@ class NoiseSchedule:
     def variance_of(self, guide: Tensor | None) -> float | Tensor:
         """V of the prior: one number, or with ``variance_terms`` ``[b, f, 1, h, w]`` from the guide.
 
-        The terms weigh: 1, the squared flow (of crop widths times ``FLOW_SCALE``, at most 1), and the drawn lips, lids
-        and face, each the largest of a cell's four values.
+        The terms weigh :func:`variance_features`.
         """
         if guide is None or not self.variance_terms:
             return self.variance

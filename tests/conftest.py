@@ -25,6 +25,8 @@ def small_config() -> MCDMConfig:
         ),
         archived_clip_prior=dataclasses.replace(TINY.archived_clip_prior, width=32, num_queries=4),
         unet=dataclasses.replace(TINY.unet, block_channels=(16, 16, 32), num_heads=2, favor_features=16),
+        # The trained preset samples almost without noise; here the seed must show.
+        diffusion=dataclasses.replace(TINY.diffusion, temperature=1.0),
     )
 
 

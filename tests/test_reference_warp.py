@@ -66,3 +66,24 @@ def test_guide_has_latents_first_and_the_promised_channels() -> None:
 def test_shapes_that_differ_are_refused() -> None:
     with pytest.raises(MCDMError, match="differ in shape"):
         tps_flow(torch.rand(1, 68, 2), torch.rand(1, 60, 2))
+
+
+def test_the_framed_warp_may_move_the_border_and_bends_less() -> None:
+    """A head that moves as a whole takes the crop's border along; a folded cheek is not followed exactly."""
+    still = _landmarks(batch=1)
+    moved = still + torch.tensor([0.05, 0.0])
+    pinned, framed = (tps_flow(moved, still, kind=kind) for kind in ("pinned", "framed"))
+    assert framed[0, 0, 0].abs().mean() > pinned[0, 0, 0].abs().mean()
+    folded = still.clone()
+    folded[0, 50], folded[0, 51] = still[0, 51], still[0, 50]
+    assert tps_flow(folded, still, kind="framed").abs().max() < tps_flow(folded, still, kind="pinned").abs().max()
+    with pytest.raises(MCDMError, match="framed"):
+        tps_flow(still, still, kind="other")
+
+
+def test_the_extent_shows_the_same_flow_around_the_crop() -> None:
+    still = _landmarks(batch=1)
+    moved = still + 0.02 * torch.sin(9 * still)
+    inner = tps_flow(moved, still, 32, "framed")
+    outer = tps_flow(moved, still, 48, "framed", 1.5)
+    assert torch.allclose(outer[:, :, 8:40, 8:40], inner, atol=1e-5)

@@ -126,3 +126,38 @@ def test_bad_requests_are_refused():
     wrong = dataclasses.replace(TINY, diffusion=dataclasses.replace(TINY.diffusion, prediction_type="score"))
     with pytest.raises(MCDMError, match="score"):
         NoiseSchedule(wrong)
+
+
+def test_sampling_at_temperature_zero_finds_the_mean_of_a_gaussian():
+    """Closed form: with the exact denoiser of N(m, v), x_0 has mean m and deviation temperature times sqrt(v)."""
+    mean, variance = 0.7, 0.25
+    for temperature in (0.0, 0.5, 1.0):
+        config = dataclasses.replace(TINY, diffusion=dataclasses.replace(TINY.diffusion, temperature=temperature))
+        schedule = NoiseSchedule(config)
+
+        def denoise(x, t, schedule=schedule):
+            a, s = schedule.signal_and_noise(t, x)
+            return precondition(x, torch.full_like(x, mean), a, s, variance)[0]
+
+        noise = torch.randn(1, 4, 12, 16, 16, generator=torch.Generator().manual_seed(0))
+        result = sample_clip(denoise, noise, schedule.timesteps(200), schedule)
+        assert abs(float(result.mean()) - mean) < 0.02
+        assert abs(float(result.std()) - temperature * variance**0.5) < 0.02
+
+
+def test_the_prior_s_variance_follows_the_guide():
+    terms = (0.1, 0.5, 0.25, 0.0, 2.0)
+    diffusion = dataclasses.replace(TINY.diffusion, prior_variance_terms=terms)
+    schedule = NoiseSchedule(dataclasses.replace(TINY, diffusion=diffusion))
+    guide = torch.zeros(1, 1, 26, 8, 8)
+    guide[0, 0, 14 + 2, 1, 1] = 1.0
+    guide[0, 0, 18 + 1, 2, 2] = 1.0
+    guide[0, 0, :12, 5, 5], guide[0, 0, 12, 5, 5] = 0.9, 0.5
+    variance = schedule.variance_of(guide)[0, 0, 0]
+    seen = variance[[0, 1, 2, 5], [0, 1, 2, 5]]
+    torch.testing.assert_close(seen, torch.tensor([0.1, 0.6, 0.35, 0.1 + 2 * 0.8**2 * 0.5]))
+    x0, noise, t = torch.randn(1, 1, 12, 8, 8), torch.randn(1, 1, 12, 8, 8), torch.tensor([400.0])
+    noisy = schedule.add_noise(x0, noise, t)
+    target = schedule.target(x0, noise, t, guide)
+    torch.testing.assert_close(schedule.target_at(x0, noisy, t, guide), target, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(schedule.estimate(target, noisy, t, guide), x0, atol=1e-4, rtol=1e-4)

@@ -11,6 +11,7 @@ from mcdm_core.errors import MCDMError
 from mcdm_core.models.landmarks import LIDS, LIPS
 from mcdm_core.models.vae import TinyAutoencoder
 from mcdm_core.schedule import NoiseSchedule
+from mcdm_core.training.adversary import Adversary
 from mcdm_core.training.unet import (
     Denoiser,
     augment_archive,
@@ -31,6 +32,7 @@ NARROW = dataclasses.replace(
     vae=dataclasses.replace(TINY.vae, block_channels=(8, 8, 8), blocks_per_level=(1, 1, 1)),
     unet=dataclasses.replace(TINY.unet, block_channels=(8, 16, 16), num_heads=2, norm_groups=4),
     archived_clip_prior=dataclasses.replace(TINY.archived_clip_prior, width=16),
+    diffusion=dataclasses.replace(TINY.diffusion, prior_variance_terms=()),
 )
 
 
@@ -183,3 +185,52 @@ def test_validation_compares_with_the_warp_alone_and_draws_a_sheet(data, tmp_pat
     )  # fmt: skip
     assert set(numbers) == {"warp", "mouth_warp", "psnr_2", "mouth_2", "psnr_1", "mouth_1"}
     assert all(np.isfinite(v) for v in numbers.values()) and (tmp_path / "sheet.png").stat().st_size > 1000
+
+
+def test_stills_without_an_archive_join_stage_1(tmp_path):
+    """A clip shorter than two of the model's has any of its frames as targets and the reference as archive."""
+    write_shard(tmp_path / "stills" / "a.safetensors", frames=6, clips=1)
+    torch.manual_seed(1)
+    data = LatentClips(read_clips([tmp_path / "stills"], 2, 0), TinyAutoencoder(NARROW), NARROW)
+    for seed in range(6):
+        batch = sample_batch(data, 1, 2, np.random.default_rng(seed), motion=False, consecutive=False, every=4)
+        reference = data.reference(batch.sources[0][0])
+        assert torch.equal(batch.archive[0], reference.expand(2, -1, -1, -1))
+
+
+def test_folders_are_drawn_by_their_shares(tmp_path):
+    write_shard(tmp_path / "a" / "a.safetensors", clips=8)
+    write_shard(tmp_path / "b" / "b.safetensors", clips=1)
+    clips = read_clips([tmp_path / "a", tmp_path / "b"], 8, 0)
+    data = LatentClips(clips, TinyAutoencoder(NARROW), NARROW, shares=(1.0, 3.0))
+    random = np.random.default_rng(0)
+    drawn = [data.draw(random).group for _ in range(200)]
+    assert 0.65 < np.mean(drawn) < 0.85
+
+
+def test_refinement_starts_from_the_model_s_own_estimate(data):
+    """An untrained denoiser's estimate is the warped reference: refined inputs lie at it, the others at the truth."""
+    denoiser, schedule = Denoiser(NARROW), NoiseSchedule(NARROW)
+    batch = sample_batch(data, 2, 2, np.random.default_rng(0), motion=False, consecutive=False)
+    seen = []
+    forward = denoiser.unet.forward
+    denoiser.unet.forward = lambda x, *args, **kwargs: seen.append(x) or forward(x, *args, **kwargs)
+    losses, _ = denoiser_losses(
+        denoiser, batch, schedule, torch.tensor([20.0, 20.0]), bypass_temporal=True, refined=torch.tensor([True, False])
+    )
+    warped = schedule.prior_mean(batch.guide)
+    noisy = seen[-1]
+    assert (noisy[0] - warped[0]).abs().mean() < 0.1 and (noisy[1] - batch.latents[1]).abs().mean() < 0.1
+    assert torch.isfinite(losses["loss"])
+
+
+def test_the_critic_learns_to_tell_and_rewards_the_truth():
+    torch.manual_seed(0)
+    adversary = Adversary(learning_rate=2e-3)
+    true, blurred = torch.randn(8, 3, 48, 48).clamp(-1, 1), torch.zeros(8, 3, 48, 48)
+    first = float(adversary.teach(blurred, true))
+    for _ in range(30):
+        last = float(adversary.teach(blurred, true))
+    assert last < 0.7 * first
+    assert adversary.reward(true, true) < adversary.reward(blurred, true)
+    assert all(parameter.requires_grad for parameter in adversary.critic.parameters())

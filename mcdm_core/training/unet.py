@@ -11,15 +11,19 @@ Choices of ours (C) where the paper is silent:
   not see each other, so stage 1 takes only some of the 16 pairs (archived frame i, target frame i) of each clip, and
   more clips.
 * The first steps are a plain regression: all noise, one timestep, which is all that one-step sampling uses. Later a
-  share goes on so; half of the other noise levels lie near the top, the rest covers all levels.
+  share goes on so; half of the other noise levels lie near the top, the rest covers all levels. A further share
+  learns from where sampling comes: the input is the model's own first estimate, not the truth, under little noise.
 * The archive is augmented: noise, blur, colour, shift, the model's own estimates, or the reference repeated.
-* The error is weighted towards lips and lids, and a few decoded cuts (mouth or eyes) are compared in pixels.
+* The error is weighted towards lips and lids, and decoded cuts (mouth, eyes, anywhere) are compared in pixels, and
+  late in training by a small critic as well (``adversary.py``).
+* Clips shorter than two (stills under known motion) have no archive: theirs is the reference repeated.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +40,7 @@ from ..models.landmarks import LIDS, LIPS
 from ..models.unet import DenoisingUNet
 from ..models.vae import build_autoencoder
 from ..schedule import NoiseSchedule
+from .adversary import Adversary
 from .loop import LoopSettings, TrainResult, train
 from .prior import load_codec
 from .unet_data import Clip, LatentClips, read_clips
@@ -108,6 +113,7 @@ def sample_batch(
     motion: bool,
     consecutive: bool,
     pictures: int = 0,
+    every: int = 1,
 ) -> Batch:
     """Draw clips and of each the target frames with the archived frames they pair with.
 
@@ -116,18 +122,27 @@ def sample_batch(
         consecutive: stage 3 needs neighbouring frames, the clip and archive being ``frames`` long; otherwise any
             ``frames`` of the 16.
         pictures: the true pictures of so many frames of every clip come along.
+        every: draw only frames (consecutive: first frames) whose number is a multiple of this: fewer to encode.
     """
     length = data.config.clip_frames
     rows: list[tuple[Tensor, ...]] = []
     sources: list[tuple[Clip, list[int]]] = []
     lag = frames if consecutive else length
     for _ in range(clips):
-        clip = data.clips[int(random.integers(len(data)))]
-        start = int(random.integers(lag, clip.length - (frames if consecutive else length) + 1))
-        chosen = np.arange(frames) if consecutive else np.sort(random.choice(length, frames, replace=False))
-        indices = [start + int(i) for i in chosen]
+        clip = data.draw(random)
+        short = clip.length < 2 * length
+        if consecutive:
+            starts = np.arange(lag, clip.length - frames + 1)
+            start = int(random.choice(starts[starts % every == 0] if (starts % every == 0).any() else starts))
+            indices = list(range(start, start + frames))
+        else:
+            first = 0 if short else lag
+            candidates = np.arange(first, clip.length)
+            fewer = candidates[candidates % every == 0]
+            chosen = random.choice(fewer if len(fewer) >= frames else candidates, frames, replace=False)
+            indices = sorted(int(i) for i in chosen)
         reference = data.reference(clip)
-        if random.random() < 0.25:
+        if random.random() < 0.25 or (short and not consecutive):
             archive = reference[None].expand(frames, -1, -1, -1)
         else:
             past = data.archived(clip, [i - lag for i in indices], own=random.random() < 0.4)
@@ -183,8 +198,10 @@ def sample_timesteps(clips: int, regression_share: float, top: int) -> Tensor:
     return torch.where(torch.rand(clips) < regression_share, torch.full_like(spread, float(top)), spread)
 
 
-def decoded_loss(vae: nn.Module, estimate: Tensor, true: Tensor, landmarks: Tensor) -> Tensor:
-    """L1 and Laplacian difference in pixels of one cut a frame, around the mouth or the eyes.
+def decoded_cuts(
+    vae: nn.Module, estimate: Tensor, true: Tensor, landmarks: Tensor, anywhere: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """One cut a frame, decoded and true ``[n, 3, h, w]``: around the mouth, the eyes, or ``anywhere`` for a share.
 
     Args:
         estimate: x_0 latents ``[n, c, s, s]``; true: pictures ``[n, 3, H, W]``; landmarks: ``[n, 68, 2]``.
@@ -194,13 +211,24 @@ def decoded_loss(vae: nn.Module, estimate: Tensor, true: Tensor, landmarks: Tens
     cuts, targets = [], []
     for i in range(len(estimate)):
         centre = landmarks[i, LIPS if torch.rand(()) < 0.6 else LIDS].mean(0) * size
+        if anywhere and torch.rand(()) < anywhere:
+            centre = torch.rand(2) * size
         x, y = ((centre - side / 2).round().long() + torch.randint(-1, 2, (2,))).clamp(0, size - side).tolist()
         cuts.append(estimate[i, :, y : y + side, x : x + side])
         targets.append(true[i, :, y * scale : (y + side) * scale, x * scale : (x + side) * scale])
     output, target = vae.decode(torch.stack(cuts)), torch.stack(targets)
     # The cut's edge lacks the latents beside it, so the decoder's first cell in is not judged.
     inner = slice(scale, -scale)
-    output, target = output[..., inner, inner], target[..., inner, inner]
+    return output[..., inner, inner].float(), target[..., inner, inner]
+
+
+def decoded_loss(vae: nn.Module, estimate: Tensor, true: Tensor, landmarks: Tensor) -> Tensor:
+    """L1 and Laplacian difference in pixels of :func:`decoded_cuts`."""
+    return picture_loss(*decoded_cuts(vae, estimate, true, landmarks))
+
+
+def picture_loss(output: Tensor, target: Tensor) -> Tensor:
+    """L1 and Laplacian difference of pictures ``[n, 3, h, w]``."""
     return (output - target).abs().mean() + laplacian_loss(output, target)
 
 
@@ -213,33 +241,74 @@ def denoiser_losses(
     bypass_temporal: bool,
     vae: nn.Module | None = None,
     decode_weight: float = 0.0,
+    refined: Tensor | None = None,
+    anywhere: float = 0.0,
+    adversary: Adversary | None = None,
+    adversary_weight: float = 0.0,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Losses of one batch and the estimate of x_0 ``[b, f, c, h, w]`` (detached)."""
+    """Losses of one batch and the estimate of x_0 ``[b, f, c, h, w]`` (detached).
+
+    Args:
+        timestep: ``[b]``; refined: ``[b]`` true for clips whose noisy latents are made from the model's own one-step
+            estimate instead of the truth, as they are in the later steps of sampling.
+        anywhere: share of the decoded cuts that lie anywhere; adversary: critic of the cuts, and its weight.
+    """
     attention = denoiser.archived_clip_prior.reference_attention(batch.reference)
     f_ac = denoiser.archived_clip_prior(attention, batch.archive)
     noise = torch.randn_like(batch.latents)
     noisy = schedule.add_noise(batch.latents, noise, timestep)
+    if refined is not None and refined.any():
+        noisy[refined] = _own_noisy(denoiser, batch, schedule, timestep, f_ac, refined, bypass_temporal)
     prediction, _ = denoiser.unet(
         noisy, timestep, f_ac, batch.motion, guide=batch.guide, bypass_temporal=bypass_temporal
     )
     prediction = prediction.float()
-    target = schedule.target(batch.latents, noise, timestep, batch.guide)
+    if schedule.kind == "epsilon":
+        target = schedule.target(batch.latents, noise, timestep, batch.guide)
+    else:
+        target = schedule.target_at(batch.latents, noisy, timestep, batch.guide)
     weights = region_weights(batch.landmarks, batch.latents.shape[-1])
     mse = ((prediction - target).square() * weights).mean()
     losses = {"loss": mse, "mse": mse}
     estimate = schedule.estimate(prediction, noisy, timestep, batch.guide)
     if vae is not None and batch.pictures is not None:
         seen, points = estimate[:, batch.shown].flatten(0, 1), batch.landmarks[:, batch.shown].flatten(0, 1)
-        losses["decoded"] = decoded_loss(vae, seen, batch.pictures.flatten(0, 1), points)
+        output, true = decoded_cuts(vae, seen, batch.pictures.flatten(0, 1), points, anywhere)
+        losses["decoded"] = picture_loss(output, true)
         losses["loss"] = mse + decode_weight * losses["decoded"]
+        if adversary is not None:
+            losses["critic"] = adversary.teach(output, true)
+            losses["reward"] = adversary.reward(output, true)
+            losses["loss"] = losses["loss"] + adversary_weight * losses["reward"]
     return losses, estimate.detach()
+
+
+@torch.no_grad()
+def _own_noisy(
+    denoiser: Denoiser,
+    batch: Batch,
+    schedule: NoiseSchedule,
+    timestep: Tensor,
+    f_ac: Tensor,
+    chosen: Tensor,
+    bypass_temporal: bool,
+) -> Tensor:
+    """Noisy latents of the chosen clips from the model's own one-step estimate, as after the sampler's first step."""
+    latents = batch.latents[chosen]
+    guide = None if batch.guide is None else batch.guide[chosen]
+    motion = None if batch.motion is None else batch.motion[chosen]
+    top = torch.full((len(latents),), float(schedule.num_train_timesteps - 1))
+    start = torch.randn_like(latents) * torch.rand(len(latents), 1, 1, 1, 1) * 0.3
+    prediction, _ = denoiser.unet(start, top, f_ac[chosen], motion, guide=guide, bypass_temporal=bypass_temporal)
+    first = schedule.estimate(prediction.float(), start, top, guide)
+    return schedule.add_noise(first, start, timestep[chosen])
 
 
 def load_data(
     folders: Iterable[Path], vae_weights: Path, codec_weights: Path | None, config: MCDMConfig, seed: int,
-    limit: int | None = None,
+    limit: int | None = None, minimum: int | None = None, shares: Sequence[float] | None = None,
 ) -> LatentClips:  # fmt: skip
-    """Clips with the frozen autoencoder and, for stage 3, the motion codec."""
+    """Clips of at least ``minimum`` frames (two clips' length) with the frozen autoencoder; stage 3: and codec."""
     from safetensors.torch import load_file
 
     vae = build_autoencoder(config).to(memory_format=torch.channels_last)
@@ -247,7 +316,8 @@ def load_data(
     codec = None
     if codec_weights is not None:
         codec = load_codec(codec_weights, config)
-    return LatentClips(read_clips(folders, 2 * config.clip_frames, seed, limit), vae, config, codec)
+    clips = read_clips(folders, minimum or 2 * config.clip_frames, seed, limit)
+    return LatentClips(clips, vae, config, codec, shares=shares)
 
 
 def _component(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
@@ -274,6 +344,13 @@ def train_stage(
     regression_share: float = 0.3,
     decode_weight: float = 1.0,
     decode_frames: int = 1,
+    refine_share: float = 0.0,
+    anywhere: float = 0.0,
+    adversary_weight: float = 0.0,
+    adversary_from: float = 0.0,
+    shares: Sequence[float] | None = None,
+    every: int = 1,
+    limit: int | None = None,
     motion_dropout: float = 0.1,
     train_backbone: bool | None = None,
     validate_every: int = 300,
@@ -292,6 +369,10 @@ def train_stage(
         clips, frames: a batch is ``frames`` of each of ``clips`` clips.
         regression_steps: length of the plain regression at the start; regression_share: its share afterwards.
         decode_weight, decode_frames: weight of the decoded cuts, and of how many frames of each clip.
+        refine_share: share of clips that go on from the model's own estimate; anywhere: of cuts not at mouth or eyes.
+        adversary_weight: of the critic of the cuts, used after ``adversary_from`` seconds of training.
+        shares: how often clips of each folder are drawn; by default as often as there are clips.
+        every: draw only every so many-th frame as a target (stage 3: as the first one); limit: of that many clips.
         motion_dropout: share of batches without motion tokens (for guidance).
         train_backbone: see :func:`freeze_for_stage`; by default for ``tiny`` only.
         pictures: folder of validation pictures; cache: file that keeps latents and guides between runs.
@@ -304,7 +385,8 @@ def train_stage(
     folders = [Path(folder) for folder in folders]
     backbone = config.preset == "tiny" if train_backbone is None else train_backbone
     schedule = NoiseSchedule(config)
-    data = load_data(folders, vae_weights, codec_weights, config, seed)
+    minimum = 2 * config.clip_frames if stage == 3 else frames
+    data = load_data(folders, vae_weights, codec_weights, config, seed, limit, minimum, shares)
     held_out = load_data(validation_folders, vae_weights, codec_weights, config, seed, limit=8)
     if cache is not None and data.load(cache):
         logger.info("latents of %s taken back", cache.name)
@@ -314,25 +396,38 @@ def train_stage(
     trained = freeze_for_stage(denoiser, stage, backbone)
     logger.info("stage %d: %d clips, %d parameter tensors train", stage, len(data), len(trained))
     bypass = stage == 1
+    adversary = Adversary() if adversary_weight else None
+    began = time.monotonic()
     top = config.diffusion.num_train_timesteps - 1
 
     def losses(step: int) -> Mapping[str, Tensor]:
         share = 1.0 if step < regression_steps else regression_share
         with_motion = stage == 3 and random.random() >= motion_dropout
-        batch = sample_batch(
-            data, clips, frames, random, motion=with_motion, consecutive=not bypass, pictures=decode_frames
-        )
+        # Latents are kept in half precision anyway.
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+            batch = sample_batch(
+                data, clips, frames, random, motion=with_motion, consecutive=not bypass, pictures=decode_frames,
+                every=every,
+            )  # fmt: skip
         timestep = sample_timesteps(clips, share if schedule.kind == "prior_residual" else 0.0, top)
+        refined = (torch.rand(clips) < refine_share * (step >= regression_steps)) & (schedule.kind == "prior_residual")
+        # Sampling in n steps goes on at (n - 1) / n of the way at most.
+        timestep = torch.where(refined, top * (0.1 + 0.7 * torch.rand(clips)), timestep)
+        judged = adversary if time.monotonic() - began >= adversary_from else None
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
             parts, estimate = denoiser_losses(
-                denoiser, batch, schedule, timestep, bypass_temporal=bypass, vae=data.vae, decode_weight=decode_weight
-            )
-        for (clip, indices), samples in zip(batch.sources, estimate, strict=True):
-            data.remember(clip, indices, samples)
+                denoiser, batch, schedule, timestep, bypass_temporal=bypass, vae=data.vae, decode_weight=decode_weight,
+                refined=refined, anywhere=anywhere, adversary=judged, adversary_weight=adversary_weight,
+            )  # fmt: skip
+        # At low noise an estimate is nearly the truth: only what sampling would give goes into archives.
+        generated = refined | (timestep > 0.8 * top)
+        for (clip, indices), samples, own in zip(batch.sources, estimate, generated, strict=True):
+            if own:
+                data.remember(clip, indices, samples)
         return parts
 
     def validate(module: nn.Module, step: int) -> dict[str, float]:
-        added = data.add_new(folders, 2 * config.clip_frames, seed)
+        added = data.add_new(folders, minimum, seed) if limit is None else 0
         logger.info("%d clips, %d of them new", len(data), added)
         if cache is not None:
             data.save(cache)

@@ -46,12 +46,14 @@ def fingerprint(module: nn.Module) -> str:
 
 @dataclass
 class Clip:
-    """One clip of a shard: where its frames are, its landmarks ``[t, 68, 2]``, its fixed reference frame."""
+    """One clip of a shard: where its frames are, its landmarks ``[t, 68, 2]``, its fixed reference frame, and which of
+    the folders it came from."""
 
     path: Path
     index: int
     landmarks: Tensor
     reference: int
+    group: int = 0
     store: dict[str, Tensor] = field(default_factory=dict)
     ready: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
 
@@ -68,15 +70,19 @@ class Clip:
         return chosen.permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
 
 
-def draw_reference(values: Tensor, random: np.random.Generator, candidates: int = 6) -> int:
-    """A reference frame: of some drawn at random the one most like a portrait, eyes open and mouth at rest.
+def draw_reference(
+    values: Tensor, random: np.random.Generator, candidates: int = 6, pose: Tensor | None = None
+) -> int:
+    """A reference frame: of some drawn at random the one most like a portrait, eyes open, mouth at rest, to the front.
 
     Args:
-        values: facial values ``[t, 16]``.
+        values: facial values ``[t, 16]``; pose: head pose ``[t, 6]``, yaw and pitch first, in radians.
     """
     drawn = random.integers(0, len(values), candidates)
     blinks = values[drawn][:, [VALUE_NAMES.index("blink_left"), VALUE_NAMES.index("blink_right")]].sum(1)
     restless = blinks + 0.5 * values[drawn][:, VALUE_NAMES.index("lip_opening")]
+    if pose is not None:
+        restless = restless + pose[drawn][:, :2].abs().sum(1)
     return int(drawn[int(restless.argmin())])
 
 
@@ -85,19 +91,22 @@ def read_clips(
 ) -> list[Clip]:
     """Clips of at least ``minimum`` frames from the shards in ``folders``, each with a reference frame drawn once."""
     clips: list[Clip] = []
-    for folder in folders:
+    for group, folder in enumerate(folders):
         for path in sorted(Path(folder).glob("*.safetensors")):
             if path in skip:
                 continue
             # Drawn a file at a time: files that are added later do not change the references of the others.
             random = np.random.default_rng([seed, zlib.crc32(path.name.encode())])
             with safe_open(str(path), framework="pt") as file:
+                names = set(file.keys())
                 count = len(json.loads((file.metadata() or {}).get("clips", "[]")))
                 for index in range(count):
                     landmarks = file.get_tensor(f"{index}/landmarks")
-                    reference = draw_reference(file.get_tensor(f"{index}/values"), random)
+                    values = file.get_tensor(f"{index}/values")
+                    pose = file.get_tensor(f"{index}/pose") if f"{index}/pose" in names else None
+                    reference = draw_reference(values, random, pose=pose)
                     if len(landmarks) >= minimum:
-                        clips.append(Clip(path, index, landmarks, reference))
+                        clips.append(Clip(path, index, landmarks, reference, group))
     if limit is not None and len(clips) > limit:
         chosen = np.random.default_rng(seed).choice(len(clips), limit, replace=False)
         clips = [clips[i] for i in sorted(chosen)]
@@ -118,6 +127,7 @@ class LatentClips:
         config: MCDMConfig,
         codec: MotionCodec | None = None,
         batch: int = 32,
+        shares: Sequence[float] | None = None,
     ) -> None:
         if not clips:
             raise MCDMError(
@@ -129,10 +139,22 @@ class LatentClips:
         self.codec = None if codec is None else codec.eval().requires_grad_(False)
         self.config = config
         self.batch = batch
+        self.shares = None if shares is None else tuple(shares)
         self.fingerprint = fingerprint(vae)
 
     def __len__(self) -> int:
         return len(self.clips)
+
+    def draw(self, random: np.random.Generator) -> Clip:
+        """A random clip; with ``shares``, of a folder drawn by them (of those that have clips)."""
+        if self.shares is None:
+            return self.clips[int(random.integers(len(self)))]
+        groups: dict[int, list[Clip]] = {}
+        for clip in self.clips:
+            groups.setdefault(clip.group, []).append(clip)
+        weights = np.array([self.shares[group] for group in groups])
+        chosen = groups[list(groups)[int(random.choice(len(weights), p=weights / weights.sum()))]]
+        return chosen[int(random.integers(len(chosen)))]
 
     def add_new(self, folders: Iterable[Path], minimum: int, seed: int) -> int:
         """Add the clips of shards that appeared since; returns how many."""

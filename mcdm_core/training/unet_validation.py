@@ -110,7 +110,8 @@ def validate_denoiser(
     for clip in data.clips[:6]:
         true, points = clip.frames(indices), clip.landmarks[: len(indices)]
         still = clip.landmarks[clip.reference].expand_as(points)
-        warped = warp(clip.frames([clip.reference]).expand(len(indices), -1, -1, -1), tps_flow(points, still, kind=data.config.unet.warp))
+        portrait = clip.frames([clip.reference]).expand(len(indices), -1, -1, -1)
+        warped = warp(portrait, tps_flow(points, still, kind=data.config.unet.warp))
         videos = {"warp": warped}
         for number in steps:
             latents = generate_frames(
