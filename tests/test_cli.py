@@ -111,3 +111,35 @@ def test_torch_threads_are_left_alone() -> None:
     before = torch.get_num_threads()
     build_parser()
     assert torch.get_num_threads() == before
+
+
+def test_render_data_makes_three_splits_and_says_what_is_missing(tmp_path, monkeypatch, capsys) -> None:
+    pytest.importorskip("numba", reason="the renderer needs numba")
+    from mcdm_core.data.synthetic import render
+
+    made: list[tuple[str, int, Path]] = []
+
+    def note(output: Path, clips: int, split: str, **_: object) -> None:
+        made.append((split, clips, output))
+
+    monkeypatch.setattr(render, "render", note)
+    assert main(["render-data", str(tmp_path), "--hours", "0.05", "--test-clips", "0"]) == 0
+    assert made == [("val", 40, tmp_path / "val"), ("train", 60, tmp_path / "train")]
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("espeak-ng is missing")
+
+    monkeypatch.setattr(render, "render", fail)
+    assert main(["render-data", str(tmp_path)]) == 1
+    assert "espeak-ng is missing" in capsys.readouterr().err
+
+
+def test_train_says_what_is_missing(tmp_path, capsys) -> None:
+    arguments = ["--data", str(tmp_path), "--output", str(tmp_path / "run")]
+    assert main(["train", "vae", *arguments]) == 1
+    assert "render-data" in capsys.readouterr().err
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "a.safetensors").touch()
+    assert main(["train", "prior", *arguments]) == 1
+    assert "train codec" in capsys.readouterr().err

@@ -14,27 +14,46 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "render-data",
         help="render synthetic training clips",
-        description="Render synthetic talking people into shards OUTPUT/train and OUTPUT/val. Needs the package's "
-        "extra 'data' and the program espeak-ng; can be stopped and started again.",
+        description="Render synthetic talking people into shards OUTPUT/train, OUTPUT/val and OUTPUT/test. Needs the "
+        "package's extra 'data' and the system package espeak-ng (flite adds voices of real speakers to the English "
+        "clips); can be stopped and started again. The first run prepares the head model for some minutes.",
     )
     parser.add_argument("output", type=Path)
-    parser.add_argument("--clips", type=int, default=400, help="training clips of 3 seconds (default: 400)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--clips", type=int, default=400, help="training clips of 3 seconds (default: 400)")
+    length.add_argument("--hours", type=float, help="hours of training video instead")
     parser.add_argument("--val-clips", type=int, default=40, help="validation clips of other people (default: 40)")
+    parser.add_argument("--test-clips", type=int, default=40, help="test clips of yet others (default: 40)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+    parser.add_argument("--asset", type=Path, help="cache file of the head model (default: in the user's cache folder)")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Render both splits; returns the exit status."""
+    """Render the splits; returns the exit status."""
     try:
+        from ..data.synthetic.clip import CLIP_FRAMES, FPS
         from ..data.synthetic.render import render
     except ImportError as error:
         print(f"error: {error}. Install the extra: pip install 'mcdm-talking-face[data]'", file=sys.stderr)
         return 1
     logging.getLogger("mcdm_core").setLevel(logging.INFO)
-    for split, clips in (("val", arguments.val_clips), ("train", arguments.clips)):
-        if clips > 0:
-            folder = arguments.output / split
-            render(folder, clips=clips, seed=arguments.seed, split=split, workers=arguments.workers)
+    clips = arguments.clips
+    if arguments.hours is not None:
+        clips = max(1, round(arguments.hours * 3600 * FPS / CLIP_FRAMES))
+    try:
+        for split, count in (("val", arguments.val_clips), ("test", arguments.test_clips), ("train", clips)):
+            if count > 0:
+                render(
+                    arguments.output / split,
+                    clips=count,
+                    seed=arguments.seed,
+                    split=split,
+                    workers=arguments.workers,
+                    asset_path=arguments.asset,
+                )
+    except (ImportError, RuntimeError) as error:  # espeak-ng, anny or pypinyin is missing
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
