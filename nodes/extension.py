@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import ComfyExtension, io
 
 from ..mcdm_core.samples import list_samples
-from . import model_patcher
+from . import model_patcher, packages
 from .loaders import MCDMLoadModel, MCDMSamples
 from .memory import MCDMLoadMemory, MCDMMemoryFromVideo, MCDMSaveMemory, MCDMStartMemory
 from .motion import MCDMEditMotion, MCDMPlotMotion, MCDMPredictMotion
@@ -38,6 +38,7 @@ NODES: list[type[io.ComfyNode]] = [
 ]
 
 model_patcher.register_folder()
+packages.warn_at_start()
 
 
 class MCDMExtension(ComfyExtension):
