@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ..config import MCDMConfig
 from ..errors import MCDMError
+from ..media.pixels import to_unit
 from ..models.landmarks import VALUE_NAMES
 from ..models.motion_codec import MotionCodec
 from ..models.reference_warp import warp_guide
@@ -67,7 +68,7 @@ class Clip:
         with safe_open(str(self.path), framework="pt") as file:
             part = file.get_slice(f"{self.index}/frames")[int(indices[0]) : int(indices[-1]) + 1]
         chosen = part[torch.as_tensor([i - int(indices[0]) for i in indices])]
-        return chosen.permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
+        return to_unit(chosen.permute(0, 3, 1, 2))
 
 
 def draw_reference(
