@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mcdm_core.errors import MCDMError
-from mcdm_core.models.reference_warp import draw_landmarks, guide_channels, tps_flow, warp, warp_guide
+from mcdm_core.models.reference_warp import draw_landmarks, guide_channels, part_edges, tps_flow, warp, warp_guide
 
 
 def _landmarks(seed: int = 0, batch: int = 2) -> torch.Tensor:
@@ -87,3 +87,17 @@ def test_the_extent_shows_the_same_flow_around_the_crop() -> None:
     inner = tps_flow(moved, still, 32, "framed")
     outer = tps_flow(moved, still, 48, "framed", 1.5)
     assert torch.allclose(outer[:, :, 8:40, 8:40], inner, atol=1e-5)
+
+
+def test_closed_lids_are_kept_a_slit_apart() -> None:
+    """Crossing lids would fold the flow; parted ones press the open eye together, and open lids stay as they are."""
+    reference = _landmarks(batch=1)
+    reference[0, 36:46, 1], reference[0, 54] = 0.2, torch.tensor([0.5, 0.9])
+    reference[0, 36:46, 0] = 0.5
+    reference[0, 21:24, 1], reference[0, 25:28, 1] = 0.40, 0.44
+    closed = reference.clone()
+    closed[0, 21:24, 1], closed[0, 25:28, 1] = 0.425, 0.415
+    parted = part_edges(closed, reference)
+    gap = parted[0, [27, 26, 25], 1] - parted[0, [21, 22, 23], 1]
+    assert torch.allclose(gap, torch.full((3,), 0.01), atol=1e-5)
+    assert torch.equal(part_edges(reference, reference)[0, 20:28], reference[0, 20:28])
