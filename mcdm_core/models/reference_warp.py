@@ -88,7 +88,10 @@ def tps_flow(
     weights = torch.linalg.solve(system, functional.pad(displacement, (0, 0, 0, 3)))
     cells = ((_cell_centres(size, device) - 0.5) * extent + 0.5).expand(batch, -1, -1)
     basis = torch.cat([_kernel(cells, source), torch.ones_like(cells[..., :1]), cells], -1)
-    return (basis @ weights).view(batch, size, size, 2).permute(0, 3, 1, 2)
+    # Large weights cancel here: a matrix product in half precision would be noise.
+    with torch.autocast(device.type, enabled=False):
+        flow = basis @ weights
+    return flow.view(batch, size, size, 2).permute(0, 3, 1, 2)
 
 
 def part_edges(target: Tensor, reference: Tensor) -> Tensor:

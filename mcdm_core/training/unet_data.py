@@ -179,17 +179,21 @@ class LatentClips:
     @torch.no_grad()
     def _compute(self, kind: str, clip: Clip, indices: Sequence[int]) -> Tensor:
         frames = clip.frames(indices)
+        if kind == "motion":
+            return self._motion(clip, indices, frames)
         if kind == "latents":
             return self.vae.encode(frames.contiguous(memory_format=torch.channels_last))
-        if kind == "guide":
-            reference = clip.frames([clip.reference])
-            points = clip.landmarks[torch.as_tensor(list(indices))]
-            return warp_guide(self.vae.encode, reference, clip.landmarks[clip.reference][None], points[None],
-                self.config.unet.warp)[0][0]
+        reference = clip.frames([clip.reference])
+        points = clip.landmarks[torch.as_tensor(list(indices))][None]
+        still = clip.landmarks[clip.reference][None]
+        return warp_guide(self.vae.encode, reference, still, points, self.config.unet.warp)[0][0]
+
+    def _motion(self, clip: Clip, indices: Sequence[int], frames: Tensor) -> Tensor:
         if self.codec is None:
             raise MCDMError("Motion tokens are needed (stage 3), but no motion codec was given.")
         points = clip.landmarks[torch.as_tensor(list(indices))]
-        return self.codec.encode(frames[None], points[None]).cat()[0]
+        with torch.autocast("cpu", enabled=False):
+            return self.codec.encode(frames[None], points[None]).cat()[0]
 
     def reference(self, clip: Clip) -> Tensor:
         """Latents of the clip's reference ``[c, h, w]``."""

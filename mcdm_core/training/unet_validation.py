@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..models.landmarks import LIPS
+from ..models.landmarks import LIDS, LIPS
 from ..models.reference_warp import tps_flow, warp
 from ..schedule import NoiseSchedule, sample_clip
 from .unet_data import Clip, LatentClips
@@ -76,10 +76,13 @@ def generate_frames(
     return torch.cat(made, 1)
 
 
-def mouth_cuts(pictures: Tensor, landmarks: Tensor, side: int) -> Tensor:
-    """The square of ``side`` pixels around the lips of each picture: ``[n, 3, H, W] -> [n, 3, side, side]``."""
+def mouth_cuts(pictures: Tensor, landmarks: Tensor, side: int, group: slice = LIPS) -> Tensor:
+    """The square of ``side`` pixels around the lips (or another group of points) of each picture.
+
+    ``[n, 3, H, W] -> [n, 3, side, side]``.
+    """
     size = pictures.shape[-1]
-    corners = (landmarks[:, LIPS].mean(1) * size - side / 2).round().long().clamp(0, size - side)
+    corners = (landmarks[:, group].mean(1) * size - side / 2).round().long().clamp(0, size - side)
     return torch.stack([p[:, y : y + side, x : x + side] for p, (x, y) in zip(pictures, corners.tolist(), strict=True)])
 
 
@@ -95,12 +98,12 @@ def validate_denoiser(
     steps: tuple[int, ...] = (4, 1),
     num_clips: int = 2,
 ) -> dict[str, float]:
-    """PSNR in dB of generated frames and of the warped reference alone, whole and at the mouth.
+    """PSNR in dB of generated frames and of the warped reference alone: whole, at the mouth, at the eyes.
 
     A contact sheet has, for each person, a row of true frames, of warped ones and of those of each number of steps.
 
     Returns:
-        ``warp``, ``mouth_warp``, and for every number n of ``steps`` ``psnr_n`` and ``mouth_n``.
+        ``warp``, ``mouth_warp``, ``eyes_warp``, and ``psnr_n``, ``mouth_n``, ``eyes_n`` for n of ``steps``.
     """
     length = data.config.clip_frames
     totals: dict[str, list[float]] = {}
@@ -120,11 +123,11 @@ def validate_denoiser(
             )  # fmt: skip
             videos[str(number)] = data.vae.decode(latents[0]).clamp(-1, 1)
         side = true.shape[-1] // 3
-        mouth = mouth_cuts(true, points, side)
         for name, video in videos.items():
-            whole, part = ("warp", "mouth_warp") if name == "warp" else (f"psnr_{name}", f"mouth_{name}")
-            totals.setdefault(whole, []).append(float(psnr(video, true).mean()))
-            totals.setdefault(part, []).append(float(psnr(mouth_cuts(video, points, side), mouth).mean()))
+            totals.setdefault("warp" if name == "warp" else f"psnr_{name}", []).append(float(psnr(video, true).mean()))
+            for place, group in (("mouth", LIPS), ("eyes", LIDS)):
+                parts = (mouth_cuts(pictures, points, side, group) for pictures in (video, true))
+                totals.setdefault(f"{place}_{name}", []).append(float(psnr(*parts).mean()))
         rows.append((true[shown], *(video[shown] for video in videos.values())))
     if picture is not None:
         contact_sheet(picture, *(torch.cat(parts) for parts in zip(*rows, strict=True)), columns=10)
