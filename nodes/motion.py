@@ -93,6 +93,8 @@ def _driver_landmarks(
     """Landmarks [frames, 68, 2] of a driver, repeated there and back if it is too short; None without a driver."""
     if driver is None and driver_images is None:
         return None
+    from ..mcdm_core.driver import onto_reference, there_and_back
+
     pictures = media_bridge.iterate_video(driver) if driver is not None else _batches(driver_images)
     parts: list[torch.Tensor] = []
     box: tuple[float, ...] | None = None
@@ -108,21 +110,8 @@ def _driver_landmarks(
         parts.append(pipeline.model.face_network(signed.to(pipeline.device)).landmarks.cpu())
         if sum(part.shape[0] for part in parts) >= frames:
             break
-    landmarks = torch.cat(parts)
-    count = landmarks.shape[0]
-    if count < frames:
-        place = torch.arange(frames) % max(1, 2 * count - 2)
-        landmarks = landmarks[torch.where(place < count, place, 2 * count - 2 - place).clamp(0, count - 1)]
-    return _relative_to(landmarks[:frames], reference.landmarks.cpu())
-
-
-def _relative_to(driver: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """The driver's movement from its first frame, on the reference's own face.
-
-    Its landmarks are scaled to the reference's size of face; absolute ones would give the reference the driver's shape.
-    """
-    width = (reference[:, 0].amax() - reference[:, 0].amin()) / (driver[0, :, 0].amax() - driver[0, :, 0].amin())
-    return reference[None] + (driver - driver[:1]) * width
+    landmarks = there_and_back(torch.cat(parts), frames)
+    return onto_reference(landmarks, reference.landmarks.cpu())
 
 
 def _batches(images: torch.Tensor, size: int = 16) -> Any:

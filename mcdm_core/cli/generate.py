@@ -35,6 +35,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--motion-steps", type=int, help="denoising steps of the motion")
     parser.add_argument("--motion-guidance", type=float, help="guidance of the motion by the sound")
     parser.add_argument("--temperature", type=float, help="liveliness of the motion: 0 most typical, 1 as learned")
+    parser.add_argument("--driver", type=Path, help="video whose head movement is taken over")
     parser.add_argument("--no-blinks", action="store_true", help="add no blinks to the model's motion")
     parser.add_argument("--box", type=float, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="face, pixels")
     parser.add_argument("--detail", choices=("warp", "none"), default="warp", help="take fine detail from the portrait")
@@ -76,6 +77,8 @@ def _generate(
 ) -> int:
     from tqdm import tqdm
 
+    from ..driver import driver_landmarks
+    from ..media.video_reader import VideoReader
     from ..media.video_writer import VideoWriter
 
     embedding = pipe.embed_audio(
@@ -83,6 +86,10 @@ def _generate(
     )
     total, size = embedding.num_frames, pipe.config.clip_frames
     clips = -(-total // size)
+    landmarks = None
+    if arguments.driver:
+        driver = VideoReader(arguments.driver)
+        landmarks = driver_landmarks(pipe, reference, driver, total, driver.fps, embedding.fps)
     height, width = pipe.output_size(reference, paste=not arguments.crop)
     started, done, status = time.monotonic(), 0, 0
     with (
@@ -100,6 +107,7 @@ def _generate(
                 motion_steps=arguments.motion_steps,
                 motion_guidance=arguments.motion_guidance,
                 temperature=arguments.temperature,
+                landmarks=landmarks,
                 blinks=not arguments.no_blinks,
             ):
                 for frames in pipe.finish_frames(
