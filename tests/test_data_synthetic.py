@@ -158,6 +158,34 @@ def test_lips_meet_at_rest_and_bilabials_close_them(asset: head_asset.HeadAsset)
         assert gaps["PP"] < 0 and gaps["sil"] < 0.03 and gaps["aa"] > 0.18
 
 
+def test_identities_stay_plausible(asset: head_asset.HeadAsset) -> None:
+    from mcdm_core.data.synthetic.identity import _MOST_SPREAD, _share_left, random_identity
+
+    names = ["nose-a-incr", "nose-b-incr", "chin-c-incr"]
+    draws = np.array([1.7, -1.7, 0.1])
+    bounded = draws * _share_left(names, draws)
+    assert np.sqrt((bounded[:2] ** 2).mean()) <= _MOST_SPREAD + 1e-6 and bounded[2] == draws[2]
+    people = [random_identity(asset, np.random.default_rng(seed)) for seed in range(12)]
+    assert all(p.goatee == 0 for p in people if not p.male)
+    face = (asset.vertex_part == head_asset.SKIN) & (asset.template[:, 1] < -0.10)
+    spread = np.stack([(p.vertices[face] - p.centre) / p.scale for p in people]).std(axis=0)
+    assert 0.001 < spread.mean() < 0.01  # eyes and chin are 0.118 apart
+
+
+def test_blinks_shut_the_eyes_and_are_recorded(asset: head_asset.HeadAsset) -> None:
+    from mcdm_core.data.synthetic.labels import facial_values
+    from mcdm_core.data.synthetic.motion import random_motion
+
+    blinking, silence = 0, np.zeros(48000, np.float32)
+    for seed in range(10):
+        motion = random_motion(asset, [], silence, 75, 25, np.random.default_rng(seed))
+        values = facial_values(asset, motion.actions, np.zeros((75, 2)), np.zeros(2))
+        np.testing.assert_allclose(values[:, 6], motion.actions[:, asset.action("eyeBlinkLeft")])
+        blinking += bool((values[:, 6:8].min(axis=1) > 0.9).any())
+        assert motion.expression_weights.shape == (75, 8) and motion.expression_weights.min() >= 0
+    assert blinking >= 7
+
+
 def test_bilabials_close_the_lips_in_running_speech(asset: head_asset.HeadAsset) -> None:
     from mcdm_core.data.synthetic.motion import random_motion
 

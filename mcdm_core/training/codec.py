@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ..config import TINY, MCDMConfig, to_json
 from ..evaluation.lip_sync import correlation, mean_correlation
+from ..media.pixels import frames_to_unit, to_bytes, to_unit
 from ..models.landmarks import (
     LIDS,
     LIPS,
@@ -74,15 +75,9 @@ class CodecFrames:
     pairs: Tensor
 
 
-def to_unit(pixels: Tensor) -> Tensor:
-    """uint8 ``[..., h, w, 3]`` or ``[..., 3, h, w]`` to float in [-1, 1], same order."""
-    return pixels.float() / 127.5 - 1.0
-
-
 def _crops(frames: np.ndarray, landmarks: Tensor) -> tuple[Tensor, Tensor]:
-    images = to_unit(torch.from_numpy(frames)).movedim(-1, 1)
-    crops = mouth_and_face_crops(images, landmarks)
-    return tuple(((c + 1) * 127.5).round().clamp(0, 255).to(torch.uint8) for c in crops)
+    crops = mouth_and_face_crops(frames_to_unit(frames), landmarks)
+    return tuple(to_bytes(c) for c in crops)
 
 
 def load_codec_frames(folders: Sequence[Path], stride: int = 3, limit: int | None = None) -> CodecFrames:
