@@ -235,3 +235,10 @@ def test_the_critic_learns_to_tell_and_rewards_the_truth():
     assert last < 0.7 * first
     assert adversary.reward(true, true) < adversary.reward(blurred, true)
     assert all(parameter.requires_grad for parameter in adversary.critic.parameters())
+
+
+def test_some_references_have_an_open_mouth():
+    values = torch.zeros(50, 16)
+    values[::2, 0] = 1.0
+    drawn = [draw_reference(values, np.random.default_rng(i), open_mouth=True) % 2 for i in range(10)]
+    assert sum(drawn) <= 1
