@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from ..config import TINY, MCDMConfig, to_json
 from ..errors import WeightsError
 from ..models.archived_clip_prior import ArchivedClipPrior
-from ..models.landmarks import LIDS, LIPS
+from ..models.landmarks import EYE_PICTURE_LEFT, EYE_PICTURE_RIGHT, LIDS, LIPS
 from ..models.unet import DenoisingUNet
 from ..models.vae import build_autoencoder
 from ..schedule import NoiseSchedule
@@ -201,7 +201,7 @@ def sample_timesteps(clips: int, regression_share: float, top: int) -> Tensor:
 def decoded_cuts(
     vae: nn.Module, estimate: Tensor, true: Tensor, landmarks: Tensor, anywhere: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """One cut a frame, decoded and true ``[n, 3, h, w]``: around the mouth, the eyes, or ``anywhere`` for a share.
+    """One cut a frame, decoded and true ``[n, 3, h, w]``: around the mouth, an eye, or ``anywhere`` for a share.
 
     Args:
         estimate: x_0 latents ``[n, c, s, s]``; true: pictures ``[n, 3, H, W]``; landmarks: ``[n, 68, 2]``.
@@ -210,7 +210,8 @@ def decoded_cuts(
     side = size // 2
     cuts, targets = [], []
     for i in range(len(estimate)):
-        centre = landmarks[i, LIPS if torch.rand(()) < 0.6 else LIDS].mean(0) * size
+        eye = EYE_PICTURE_LEFT if torch.rand(()) < 0.5 else EYE_PICTURE_RIGHT
+        centre = landmarks[i, LIPS if torch.rand(()) < 0.55 else eye].mean(0) * size
         if anywhere and torch.rand(()) < anywhere:
             centre = torch.rand(2) * size
         x, y = ((centre - side / 2).round().long() + torch.randint(-1, 2, (2,))).clamp(0, size - side).tolist()

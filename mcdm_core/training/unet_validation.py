@@ -122,10 +122,10 @@ def validate_denoiser(
                 num_clips=num_clips, steps=number, bypass_temporal=bypass_temporal, motion=motion,
             )  # fmt: skip
             videos[str(number)] = data.vae.decode(latents[0]).clamp(-1, 1)
-        side = true.shape[-1] // 3
+        size = true.shape[-1]
         for name, video in videos.items():
             totals.setdefault("warp" if name == "warp" else f"psnr_{name}", []).append(float(psnr(video, true).mean()))
-            for place, group in (("mouth", LIPS), ("eyes", LIDS)):
+            for place, group, side in (("mouth", LIPS, size // 3), ("eyes", LIDS, size // 2)):
                 parts = (mouth_cuts(pictures, points, side, group) for pictures in (video, true))
                 totals.setdefault(f"{place}_{name}", []).append(float(psnr(*parts).mean()))
         rows.append((true[shown], *(video[shown] for video in videos.values())))
