@@ -16,7 +16,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from ..errors import MCDMError
-from .landmarks import FACE, INNER_LIP_PAIRS, LID_PAIRS, LIDS, LIPS, NECK, NUM_LANDMARKS
+from .landmarks import FACE, INNER_LIP_PAIRS, LID_PAIRS, LIDS, LIPS, NUM_LANDMARKS
 
 FLOW_SIZE = 32
 FLOW_SCALE = 10.0
@@ -27,8 +27,9 @@ _DOT = 0.02
 _STIFFNESS = 1e-3
 """Smoothing of the spline: lips that close in the target must not fold the flow."""
 _BORDER = tuple((x, y) for x in (0.0, 1 / 3, 2 / 3, 1.0) for y in (0.0, 0.5, 1.0))
+_OUTLINE = slice(52, 68)
 _FACE_STIFFNESS = 1e-2
-"""Cheeks, jaw and neck may give way: where a turned head hides them, exact points would fold the picture."""
+"""Cheeks, jaw, temples and neck may give way: where a turned head hides them, exact points would fold the picture."""
 _FRAME = tuple(
     (x, y)
     for x in (-0.25, 0.125, 0.5, 0.875, 1.25)
@@ -200,7 +201,7 @@ def _stiffness(number: int, landmarks: int, kind: str, device: torch.device) -> 
     """Diagonal matrix of the smoothing of each of ``number`` points, of which the first ``landmarks`` are landmarks."""
     smoothing = torch.full((number,), _STIFFNESS, device=device)
     if kind == "framed" and landmarks == NUM_LANDMARKS:
-        smoothing[FACE] = smoothing[NECK] = _FACE_STIFFNESS
+        smoothing[_OUTLINE] = _FACE_STIFFNESS
     return torch.diag(smoothing)
 
 
