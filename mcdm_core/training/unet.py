@@ -342,15 +342,15 @@ def train_stage(
     frames: int = 4,
     learning_rate: float = 1e-3,
     regression_steps: int = 300,
-    regression_share: float = 0.3,
-    decode_weight: float = 1.0,
-    decode_frames: int = 1,
-    refine_share: float = 0.0,
-    anywhere: float = 0.0,
-    adversary_weight: float = 0.0,
-    adversary_from: float = 0.0,
+    regression_share: float = 0.5,
+    decode_weight: float = 5.0,
+    decode_frames: int = 2,
+    refine_share: float = 0.2,
+    anywhere: float = 0.25,
+    adversary_weight: float = 0.07,
+    adversary_from: float = 1500.0,
     shares: Sequence[float] | None = None,
-    every: int = 1,
+    every: int = 8,
     limit: int | None = None,
     motion_dropout: float = 0.1,
     train_backbone: bool | None = None,
@@ -358,7 +358,7 @@ def train_stage(
     pictures: Path | None = None,
     cache: Path | None = None,
     resume: bool = True,
-    bfloat16: bool = False,
+    bfloat16: bool = True,
     config: MCDMConfig = TINY,
     seed: int = 0,
 ) -> TrainResult:
@@ -479,7 +479,8 @@ def train_stage3(
         if not Path(path).exists():
             raise WeightsError(f"{what} are expected at {path}; train them first.")
     defaults: dict[str, Any] = {
-        "clips": 2, "frames": 16, "learning_rate": 5e-4, "regression_steps": 0, "decode_frames": 4
+        "clips": 2, "frames": 16, "learning_rate": 5e-4, "regression_steps": 0, "decode_frames": 8,
+        "adversary_from": 0.0, "every": 16,
     }  # fmt: skip
     return train_stage(
         3,
