@@ -109,13 +109,16 @@ def test_readout_finds_a_linear_map_and_its_loss_ignores_what_does_not_show() ->
     assert float(readout_loss(shown, clean, hidden, everything)) > 0.01
 
 
-def test_auxiliary_loss_counts_only_the_lips() -> None:
+def test_auxiliary_loss_counts_the_lip_opening_most() -> None:
     values = torch.rand(7, 16)
-    other = values.clone()
-    other[:, 4:] += 1
-    assert float(auxiliary_value_loss(other, values)) == 0
-    other[:, 0] += 1
-    assert float(auxiliary_value_loss(other, values)) > 0.1
+    brows, lips = values.clone(), values.clone()
+    brows[:, 10] += 1
+    lips[:, 0] += 1
+    assert float(auxiliary_value_loss(values, values)) == 0
+    assert float(auxiliary_value_loss(lips, values)) == pytest.approx(40 * float(auxiliary_value_loss(brows, values)))
+    inside = torch.arange(7) < 3
+    lips[:3] = values[:3]
+    assert float(auxiliary_value_loss(lips, values, inside)) == 0
 
 
 def test_correlation_loss_ignores_range_and_frames_outside() -> None:
@@ -160,6 +163,12 @@ def test_objectives_give_finite_losses_and_gradients_everywhere() -> None:
     assert modules.present_clip_prior.output["weight"].grad.any()
     objective = AudioObjective(modules.audio_encoder, CONFIG, groups, batch=2)
     assert float(objective(0)["loss"].detach()) > 0
+    modules.audio_encoder.requires_grad_(False)
+    modules.zero_grad()
+    losses = PriorObjective(modules, CONFIG, groups, batch=3, audio_batch=0)(0)
+    losses["loss"].backward()
+    assert modules.audio_encoder.conv1.weight.grad is None
+    assert modules.present_clip_prior.output["weight"].grad.any()
     numbers = validate_audio(modules.audio_encoder.eval(), [clip(), clip(seed=1)])
     assert set(numbers) == {"r", "width_r", "wrong_r", "range"}
     with pytest.raises(ValueError, match="no clips"):

@@ -3,7 +3,8 @@
 The codec must be trained first: its tokens are the data. A sample is ``clip_frames`` consecutive frames with the frames
 before them as un-noised context. The sound is augmented hard (:mod:`.prior_losses`), and played slower or faster
 together with the motion. Two auxiliary losses read the lips' values, from the audio tokens and from the estimated
-motion; they only speed up training and leave the model as the paper has it.
+motion; they only speed up training and leave the model as the paper has it. An audio encoder that was pretrained
+(:mod:`.audio_pretraining`) stays frozen, as the paper's does: it has heard many more voices than there are clips here.
 """
 
 from __future__ import annotations
@@ -112,9 +113,11 @@ class PriorObjective:
     def __call__(self, step: int) -> dict[str, Tensor]:
         modules, context = self.modules, self.config.present_clip_prior.context_frames
         stretches = self.sampler.sample(self.batch + self.audio_batch)
-        sound = modules.audio_encoder.encode_stretch(stretches.mels, self.sampler.hop)
-        predicted, values = modules.audio_encoder.predict_values(sound), stretches.of("values")
-        auxiliary = auxiliary_value_loss(predicted[:, context:], values[:, context:])
+        frozen = not modules.audio_encoder.value_head.weight.requires_grad
+        with torch.set_grad_enabled(not frozen):
+            sound = modules.audio_encoder.encode_stretch(stretches.mels, self.sampler.hop)
+            predicted, values = modules.audio_encoder.predict_values(sound), stretches.of("values")
+            auxiliary = auxiliary_value_loss(predicted[:, context:], values[:, context:])
         clean = first_of(stretches, self.batch)
         for row in clean:
             if self.random.random() < 0.3:
@@ -249,7 +252,7 @@ def train_prior(
 
     Args:
         held: named lists of clips to validate on; start_from: weights of an earlier run to go on from;
-        audio_from: a pretrained audio encoder (:mod:`.audio_pretraining`).
+        audio_from: a pretrained audio encoder (:mod:`.audio_pretraining`), which then stays as it is.
 
     Returns:
         The last validation.
@@ -260,9 +263,12 @@ def train_prior(
         modules.load_state_dict(load_file(str(start_from)))
     if audio_from is not None:
         modules.audio_encoder.load_state_dict(load_file(str(audio_from)))
-    if start_from is None and audio_from is not None:
-        fit_linear_paths(modules, config, groups)
-    objective = PriorObjective(modules, config, groups, batch=batch, seed=seed)
+        modules.audio_encoder.requires_grad_(False)
+        if start_from is None:
+            fit_linear_paths(modules, config, groups)
+    objective = PriorObjective(
+        modules, config, groups, batch=batch, audio_batch=0 if audio_from is not None else batch, seed=seed
+    )
 
     def validate(module: nn.Module, step: int) -> dict[str, float]:
         numbers = {}

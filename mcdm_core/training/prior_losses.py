@@ -132,12 +132,14 @@ def readout_loss(estimate: Tensor, clean: Tensor, readout: Tensor, lips: slice) 
 
 
 def auxiliary_value_loss(predicted: Tensor, values: Tensor, inside: Tensor | None = None) -> Tensor:
-    """Smooth L1 of the four lip values ``[..., 16]`` read from the audio tokens; the opening counts fourfold.
+    """Smooth L1 of the values ``[..., 16]`` read from the audio tokens: of the lips' four, the opening fourfold, and a
+    little of the others, so that the tokens tell of brows and smiles what can be heard.
 
     ``inside [...]`` is True where there is a frame; None means everywhere.
     """
-    weight = LIP_WEIGHTS.to(values.device)
-    error = (F.smooth_l1_loss(predicted[..., :4], values[..., :4], beta=0.1, reduction="none") * weight).mean(-1)
+    weight = torch.full((values.shape[-1],), 0.1, device=values.device)
+    weight[:4] = LIP_WEIGHTS.to(values.device)
+    error = (F.smooth_l1_loss(predicted, values, beta=0.1, reduction="none") * weight).sum(-1) / 4
     return error.mean() if inside is None else (error * inside).sum() / inside.sum().clamp_min(1)
 
 
