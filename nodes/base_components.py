@@ -63,8 +63,13 @@ class BorrowedAudioEncoder(_Borrowed):
     """Wav2Vec 2.0 from ComfyUI's Load Audio Encoder, resampled from its 50 Hz to the video's rate."""
 
     def frame_windows(self, waveform: torch.Tensor, sample_rate: int, fps: float, num_frames: int) -> torch.Tensor:
-        """Features at the middle of every video frame, [num_frames, d, 1]."""
-        features = self.loan.encode_audio(waveform[None, None].cpu(), sample_rate)["encoded_audio"][0].float()
+        """Features at the middle of every video frame, [num_frames, d, 1].
+
+        The voice is normalised here: ComfyUI does so for the large model only.
+        """
+        voice = waveform.float().cpu()
+        voice = (voice - voice.mean()) / (voice.std(correction=0) + 1e-7)
+        features = self.loan.encode_audio(voice[None, None], sample_rate)["encoded_audio"][0].float()
         middle = (torch.arange(num_frames, dtype=torch.float64) + 0.5) / fps * 16_000
         position = ((middle - 200) / 320).clamp(0, len(features) - 1).to(features.device)
         low = position.floor().long()

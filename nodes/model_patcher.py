@@ -69,6 +69,7 @@ class LoadedModel:
                 f"The weights of {self.name} do not fit into the device's memory. Close other programs, choose "
                 "dtype bfloat16, or start ComfyUI with --lowvram."
             ) from error
+        bring_strays(self.pipeline.model, self.patcher.load_device)
         self.pipeline.use_device(self.patcher.load_device)
         return self.pipeline
 
@@ -79,6 +80,19 @@ class MCDMWeights(torch.nn.Module):
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
         self.model = model
+
+
+def bring_strays(model: torch.nn.Module, device: torch.device) -> None:
+    """Move what is not a layer's (learnt queries, positions, statistics; a thousandth of the weights) to ``device``.
+
+    When ComfyUI loads a model in part it only moves layers; older versions leave the rest behind.
+    """
+    for module in model.modules():
+        if hasattr(module, "comfy_cast_weights"):
+            continue
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            if tensor.device != device:
+                tensor.data = tensor.data.to(device)
 
 
 def make_patcher(module: torch.nn.Module) -> Any:

@@ -34,7 +34,7 @@ class ManagedPipeline(MCDMPipeline):
 def load_pipeline(
     path: Path, dtype: str, attention: str, *, vae: Any = None, clip_vision: Any = None, audio_encoder: Any = None
 ) -> ManagedPipeline:
-    """Read a weight file and build its model with ComfyUI's layers.
+    """Read a weight file and turn its model's layers into ComfyUI's.
 
     Args:
         dtype: of the stored weights; each layer computes in its input's float32, so results hardly depend on it.
@@ -43,11 +43,9 @@ def load_pipeline(
     Raises:
         WeightsError: if the file is damaged, or lacks components that no socket supplies.
     """
-    import comfy.ops
-
     config, states, stage = load_checkpoint(path)
     parts = borrowed_components(config, vae, clip_vision, audio_encoder)
-    model = MCDMModel(config, operations=comfy.ops.manual_cast)
+    model = MCDMModel(config)
     for name, part in parts.items():
         setattr(model, name, part)
     missing = [name for name in model.load_states(states, allow_missing=True) if name not in parts]
@@ -60,16 +58,29 @@ def load_pipeline(
         )
     if attention in ("exact", "favor"):
         model.unet.set_temporal_attention(attention)
+    adopt_layers(model)
     make_interruptible(model)
     pipeline = ManagedPipeline(model, stage)
     _store_as(model, choose_dtype(dtype, sum(weight.numel() for weight in model.parameters())))
     return pipeline
 
 
+def adopt_layers(model: torch.nn.Module) -> None:
+    """Make every plain torch layer, those inside diffusers' blocks too, one that ComfyUI can cast and offload alone.
+
+    ComfyUI's layers are subclasses with another ``forward``, so the class is exchanged after loading. Building with
+    them would not do: diffusers' blocks cannot be told to, and with dynamic VRAM they have no weights to initialise.
+    """
+    import comfy.ops
+
+    for layer in model.modules():
+        adopted = getattr(comfy.ops.manual_cast, type(layer).__name__, None)
+        if adopted is not None and type(layer) in adopted.__mro__ and type(layer).__module__.startswith("torch.nn."):
+            layer.__class__ = adopted
+
+
 def _store_as(model: torch.nn.Module, dtype: torch.dtype) -> None:
     """Keep the weights of castable layers in ``dtype``; everything else stays float32."""
-    if dtype == torch.float32:
-        return
     for layer in model.modules():
         if hasattr(layer, "comfy_cast_weights"):
             layer.to(dtype)
