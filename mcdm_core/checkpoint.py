@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -115,40 +116,45 @@ def load_directory(directory: str | Path, config: MCDMConfig | None = None) -> C
     """Collect the parts of a training directory; missing ones are left out.
 
     A part is ``<component>.safetensors`` with bare keys, or a file whose keys all carry components' prefixes (the
-    prior with its encoders, the UNet with the archived-clip prior). Of UNets the furthest stage counts.
+    prior with its encoders, the UNet with the archived-clip prior). Of UNets the furthest stage counts. Parts may have
+    been trained under different configurations: each component's section comes from the file that holds it, the rest
+    from the last one read, the UNet's as a rule.
 
     Args:
-        config: needed only if none of the parts carries one.
+        config: of the whole, in place of the parts'; needed only if none of them carries one.
 
     Raises:
         WeightsError: if the directory holds no part, or no configuration.
     """
     directory = Path(directory)
     states: dict[str, StateDict] = {}
-    stage = LAST_STAGE
+    stage, given = LAST_STAGE, config
+    sections: dict[str, Any] = {}
     for stem in _PART_FILES:
         path = directory / f"{stem}.safetensors"
         if not path.is_file():
             continue
         tensors, metadata = _read(path)
-        if CONFIG_KEY in metadata:
-            config = config or _config(path, metadata)
+        own = _config(path, metadata) if CONFIG_KEY in metadata else None
+        config = own or config
         if "unet" in stem:
             stage = int(metadata.get(STAGE_KEY, LAST_STAGE))
+        found: dict[str, StateDict] = {}
         if all(key.partition(".")[0] in COMPONENTS for key in tensors):
-            found: dict[str, StateDict] = {}
             for key, tensor in tensors.items():
                 prefix, _, name = key.partition(".")
                 found.setdefault(prefix, {})[name] = tensor
-            states.update(found)
         else:
-            states[_ALIASES.get(stem, stem)] = tensors
+            found = {_ALIASES.get(stem, stem): tensors}
+        states.update(found)
+        if own is not None:
+            sections.update({component: getattr(own, component) for component in found})
     if not states:
         names = ", ".join(f"{name}.safetensors" for name in COMPONENTS)
         raise WeightsError(f"{directory} holds no weights; expected some of {names}.")
     if config is None:
         raise WeightsError(f"No file in {directory} carries a configuration; pass one, for instance config.TINY.")
-    return Checkpoint(config, states, stage)
+    return Checkpoint(given or dataclasses.replace(config, **sections), states, stage)
 
 
 def bundle(ckpt_dir: str | Path, output: str | Path, config: MCDMConfig | None = None) -> Path:

@@ -169,12 +169,14 @@ TINY = MCDMConfig(
     preset="tiny",
     image_size=128,
     vae=VAEConfig(latent_channels=12, scaling_factor=1.0),
-    audio_encoder=AudioEncoderConfig(kind="logmel", feature_dim=128),
+    audio_encoder=AudioEncoderConfig(
+        kind="logmel_context", feature_dim=128, window_frames=62, width=128, dilations=(1, 2, 3), spectral_balance=0.5
+    ),
     image_encoder=ImageEncoderConfig(kind="conv", image_size=128, feature_dim=128),
     motion_codec=MotionCodecConfig(
         width=96, num_heads=4, motion_dim=32, head_tokens=2, lip_tokens=2, expression_tokens=2
     ),
-    present_clip_prior=PresentClipPriorConfig(width=128, num_heads=4, mlp_ratio=2.0),
+    present_clip_prior=PresentClipPriorConfig(width=128, num_heads=4, mlp_ratio=2.0, persistence=True),
     archived_clip_prior=ArchivedClipPriorConfig(patch_size=2, width=128, latent_size=16),
     unet=UNetConfig(
         latent_channels=12,

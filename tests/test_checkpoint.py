@@ -100,3 +100,17 @@ def test_a_pipeline_survives_its_file(pipe, tmp_path) -> None:
     save_checkpoint(path, states, pipe.config)
     with pytest.raises(WeightsError, match="unet"):
         MCDMPipeline.from_file(path)
+
+
+def test_each_part_brings_its_own_section_of_the_configuration(tmp_path) -> None:
+    parts(tmp_path)
+    prior = dataclasses.replace(TINY.present_clip_prior, num_layers=3)
+    audio = dataclasses.replace(TINY.audio_encoder, feature_dim=96)
+    other = dataclasses.replace(TINY, fps=30, present_clip_prior=prior, audio_encoder=audio)
+    (tmp_path / "audio_encoder.safetensors").unlink()
+    tensors = {"audio_encoder.w": torch.ones(2), "present_clip_prior.w": torch.zeros(2)}
+    save_file(tensors, str(tmp_path / "present_clip_prior.safetensors"), {"mcdm_config": to_json(other)})
+    found = load_directory(tmp_path).config
+    assert found.present_clip_prior == prior and found.audio_encoder == audio
+    assert found.vae == TINY.vae and found.fps == TINY.fps
+    assert load_directory(tmp_path, TINY).config == TINY
