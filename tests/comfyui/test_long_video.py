@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
 import wave
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from results import saved, watched_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = float(os.environ.get("LONG_VIDEO_SECONDS", 0))
-INTERVAL = 3.0
-"""Seconds between two readings."""
 RATE = 16_000
 
 
@@ -34,26 +29,6 @@ def write_long_voice(path: Path, seconds: float) -> None:
         file.setsampwidth(2)
         file.setframerate(RATE)
         file.writeframes(np.resize(voice, round(seconds * RATE)).tobytes())
-
-
-@contextmanager
-def watched_memory(server: Any, readings: list[tuple[float, float]]) -> Iterator[None]:
-    """Append (seconds, resident MB) every few seconds."""
-    over = threading.Event()
-    begin = time.monotonic()
-
-    def watch() -> None:
-        while not over.wait(INTERVAL):
-            readings.append((time.monotonic() - begin, server.resident_megabytes()))
-            print(f"{readings[-1][0]:7.0f} s {readings[-1][1]:7.1f} MB", flush=True)
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 @pytest.mark.skipif(SECONDS <= 0, reason="LONG_VIDEO_SECONDS is not set")
@@ -88,9 +63,7 @@ def test_memory_is_flat_over_a_long_video(server: Any, workflow_prompt: Any) -> 
         f"highest {max(sampling):.0f}, after the end {readings[-1][1]:.0f}"
     )
     assert late <= early * 1.05
-    saved = result.outputs[ids["SaveVideo"]]["images"][0]
-    path = server.base / saved["type"] / saved["subfolder"] / saved["filename"]
-    with av.open(str(path)) as container:
+    with av.open(str(saved(server, result.outputs[ids["SaveVideo"]]["images"][0]))) as container:
         sound = container.streams.audio[0]
         assert container.streams.video[0].frames == frames
         assert abs(float(sound.duration * sound.time_base) - SECONDS) < 1 / 25 + 1024 / sound.rate

@@ -8,36 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from results import by_type, read, saved
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
-
-
-def by_type(prompt: dict[str, Any], kind: str) -> list[str]:
-    """Ids of the nodes of a type."""
-    return [number for number, node in prompt.items() if node["class_type"] == kind]
-
-
-def saved(server: Any, entry: dict[str, Any]) -> Path:
-    """Path of a saved file of an ``executed`` event."""
-    return server.base / entry["type"] / entry["subfolder"] / entry["filename"]
-
-
-def read(path: Path) -> tuple[list[Any], float | None, float]:
-    """Frames, length of the sound in seconds but for its last block (None: no sound), and loudest sample of a video."""
-    import av
-    import numpy as np
-
-    with av.open(str(path)) as container:
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(container.streams.video[0])]
-    with av.open(str(path)) as container:
-        if not container.streams.audio:
-            return frames, None, 0.0
-        stream = container.streams.audio[0]
-        blocks = [frame.to_ndarray() for frame in container.decode(stream)]
-        # aac comes in blocks of 1024 samples; the last one may reach beyond the picture.
-        length = float(stream.duration * stream.time_base) - 1024 / stream.rate
-        return frames, length, float(max(np.abs(block).max() for block in blocks))
 
 
 def test_every_node_registers(server: Any, object_info: dict[str, Any]) -> None:
