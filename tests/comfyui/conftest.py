@@ -109,7 +109,7 @@ def quick(prompt: dict[str, Any], seconds: float) -> dict[str, Any]:
     trained = SHIPPED.is_file()
     for node in prompt.values():
         inputs = node["inputs"]
-        for name, value in (("steps", 2), ("motion_steps", 2)):
+        for name, value in (("steps", 1), ("motion_steps", 2)):
             if name in inputs:
                 inputs[name] = value
         if node["class_type"] == "MCDMEmbedAudio" and inputs["duration"] == 0:

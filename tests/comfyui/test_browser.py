@@ -5,6 +5,7 @@ Needs Playwright and a Chromium (``CHROMIUM``, default /usr/bin/chromium); ``SCR
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 playwright = pytest.importorskip("playwright.sync_api")
 
+ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required"]
@@ -38,13 +40,7 @@ def test_template_runs_in_the_browser(server: Any, browser: Any, workflow_prompt
     if rendering == "vue" and server.version == "0.3.64":
         pytest.skip("the new node rendering is unfinished in this front end")
     server.post("/settings", {"Comfy.TutorialCompleted": True, "Comfy.VueNodes.Enabled": rendering == "vue"})
-    page = browser.new_page(viewport={"width": 1600, "height": 1000})
-    page.set_default_timeout(WAIT)
-    errors: list[tuple[str, str]] = []
-    page.on("pageerror", lambda error: errors.append((str(error), error.stack or "")))
-    page.goto(server.url, wait_until="domcontentloaded")
-    page.wait_for_function("window.app && window.app.vueAppReady")
-    page.wait_for_function("app.graph && app.graph._nodes.length > 0")
+    page, errors = _open(server, browser)
     page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     page.get_by_text("ComfyUI-MCDM", exact=True).first.click()
     page.locator(f"[data-testid='template-workflow-{TEMPLATE}']").click()
@@ -66,12 +62,50 @@ def test_template_runs_in_the_browser(server: Any, browser: Any, workflow_prompt
     page.wait_for_function(
         "[...document.querySelectorAll('.mcdm-player video')].some(v => v.readyState >= 2 && v.videoWidth > 0)"
     )
+    _screenshot(page, f"{server.version}_{rendering}")
+    assert not [error for error in errors if "/extensions/ComfyUI-MCDM/" in error[1]]
+    _assert_one_preview_each(page, rendering)
+
+
+def _open(server: Any, browser: Any) -> tuple[Any, list[tuple[str, str]]]:
+    """ComfyUI's page with its first workflow loaded, and the list its errors go to."""
+    page = browser.new_page(viewport={"width": 1600, "height": 1000})
+    page.set_default_timeout(WAIT)
+    errors: list[tuple[str, str]] = []
+    page.on("pageerror", lambda error: errors.append((str(error), error.stack or "")))
+    page.goto(server.url, wait_until="domcontentloaded")
+    page.wait_for_function("window.app && window.app.vueAppReady")
+    page.wait_for_function("app.graph && app.graph._nodes.length > 0")
+    return page, errors
+
+
+def _screenshot(page: Any, name: str) -> None:
+    """Keep a picture of the whole workflow, if SCREENSHOTS names a folder."""
     if os.environ.get("SCREENSHOTS"):
         page.evaluate("app.extensionManager.command.execute('Comfy.Canvas.FitView')")
         page.wait_for_timeout(1500)
-        page.screenshot(path=str(Path(os.environ["SCREENSHOTS"]) / f"{server.version}_{rendering}.png"))
-    assert not [error for error in errors if "/extensions/ComfyUI-MCDM/" in error[1]]
-    _assert_one_preview_each(page, rendering)
+        page.screenshot(path=str(Path(os.environ["SCREENSHOTS"]) / f"{name}.png"))
+
+
+def test_page_in_chinese(server: Any, browser: Any) -> None:
+    nodes = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))
+    texts = json.loads((ROOT / "locales" / "zh" / "main.json").read_text(encoding="utf-8"))["mcdm"]
+    workflow = json.loads((ROOT / "workflows" / f"{TEMPLATE}.json").read_text(encoding="utf-8"))
+    server.post("/settings", {"Comfy.TutorialCompleted": True, "Comfy.VueNodes.Enabled": False, "Comfy.Locale": "zh"})
+    try:
+        page, errors = _open(server, browser)
+        page.evaluate("async workflow => { await app.loadGraphData(workflow); }", workflow)
+        page.wait_for_selector(".mcdm-player", state="attached")
+        titles = page.evaluate("Object.fromEntries(app.graph._nodes.map(node => [node.type, node.title]))")
+        ours = {kind: title for kind, title in titles.items() if kind.startswith("MCDM")}
+        assert ours == {kind: nodes[kind]["display_name"] for kind in ours} and len(ours) == 6
+        panels = page.evaluate("[...document.querySelectorAll('.mcdm-player')].map(panel => panel.textContent)")
+        assert all(texts["stopAndKeep"] in panel for panel in panels)
+        assert any(texts["idle"] in panel for panel in panels) and any(texts["idleWhole"] in panel for panel in panels)
+        _screenshot(page, f"{server.version}_zh")
+        assert not [error for error in errors if "/extensions/ComfyUI-MCDM/" in error[1]]
+    finally:
+        server.post("/settings", {"Comfy.Locale": "en"})
 
 
 SHOWN = """() => {
@@ -101,16 +135,10 @@ def _assert_one_preview_each(page: Any, rendering: str) -> None:
 
 
 def test_front_end_makes_the_same_prompt_as_the_converter(server: Any, browser: Any, object_info: Any) -> None:
-    import json
-
     from convert import to_prompt
 
-    page = browser.new_page()
-    page.set_default_timeout(WAIT)
-    page.goto(server.url, wait_until="domcontentloaded")
-    page.wait_for_function("window.app && window.app.vueAppReady")
-    page.wait_for_function("app.graph && app.graph._nodes.length > 0")
-    for path in sorted((Path(__file__).resolve().parents[2] / "workflows").glob("*.json")):
+    page, _ = _open(server, browser)
+    for path in sorted((ROOT / "workflows").glob("*.json")):
         workflow = json.loads(path.read_text())
         theirs = page.evaluate(
             "async w => { await app.loadGraphData(w); return (await app.graphToPrompt()).output; }", workflow
