@@ -90,6 +90,8 @@ def test_a_clip_is_measured_against_its_own_and_a_wrong_voice(tmp_path) -> None:
     assert report["lip_r"] > 0.98 and report["lip_r_truth"] > 0.98 and report["reader_r_truth"] > 0.98
     assert report["wrong_voice_r"] < 0.6 and report["face_found"] == 1 and report["same_person"] == 1
     assert report["lip_spread_generated"] < report["lip_spread_real"]
+    blind = measure_clip(entry, tmp_path, read_grey, lambda frames: np.full((len(list(frames)), SIZE), np.nan))
+    assert np.isnan(blind["same_person"]) and np.isnan(blind["distance"])
     means = summarise([report, {**report, "lip_r": 0.0}])
     assert means["clips"] == 2 and means["least_lip_r"] == 0
     assert means["lip_r"] == pytest.approx(report["lip_r"] / 2, abs=1e-3)

@@ -65,7 +65,8 @@ def measure_clip(entry: dict[str, Any], folder: Path, read: ReadFace, embed: Emb
         "face_found": own.found,
         "distance": mean_or_nan(away),
         "distance_of_real": mean_or_nan(distances(seen, portrait)),
-        "same_person": share_within(away, SAME_PERSON),
+        # Where the embedder sees no face even in the portrait, it cannot judge.
+        "same_person": share_within(away, SAME_PERSON) if np.isfinite(portrait).all() else float("nan"),
     }
     if entry.get("truth"):
         truth = np.array(entry["truth"], float)
