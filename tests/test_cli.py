@@ -84,6 +84,40 @@ def test_unusable_inputs_end_in_one_line(inputs, tmp_path, capsys) -> None:
     assert main([*inputs[:-2], "--memory-in", str(tmp_path / "none.safetensors")]) == 1
 
 
+def test_outputs_and_devices_are_checked_before_the_work(inputs, tmp_path, capsys) -> None:
+    for output in (tmp_path, tmp_path / "a.txt"):
+        assert main([*inputs[:-1], str(output)]) == 1
+        assert "NAME.mp4" in capsys.readouterr().err
+    assert main([*inputs, "--device", "warp-drive"]) == 1
+    assert "warp-drive" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [("--steps", "0"), ("--motion-steps", "-1"), ("--fps", "0"), ("--fps", "fast")])
+def test_senseless_numbers_are_refused(inputs, wrong, capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*inputs, *wrong])
+    assert stop.value.code == 2 and wrong[0] in capsys.readouterr().err
+
+
+def test_a_driver_moves_the_head(inputs, tmp_path, monkeypatch) -> None:
+    from mcdm_core.pipeline import MCDMPipeline
+
+    assert main(inputs) == 0
+    monkeypatch.setattr(MCDMPipeline, "detect_faces", lambda self, image: [(40.0, 50.0, 120.0, 130.0)])
+    seen = []
+    original = MCDMPipeline.generate
+
+    def note(self, *args, **kwargs):
+        seen.append(kwargs["landmarks"])
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(MCDMPipeline, "generate", note)
+    driver = str(tmp_path / "out" / "a.mp4")
+    assert main([*inputs[:-1], str(tmp_path / "b.mp4"), "--driver", driver]) == 0
+    assert seen[0].shape == (14, 68, 2)
+    assert main([*inputs[:-1], str(tmp_path / "b.mp4"), "--driver", str(tmp_path / "voice.wav")]) == 1
+
+
 def test_info_lists_components(inputs, tmp_path, capsys) -> None:
     assert main(["info", "--weights", str(tmp_path / "model.safetensors")]) == 0
     out = capsys.readouterr().out

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import MCDMError, MediaError
 from ..samples import default_portrait, default_voice
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--weights", type=Path, help="weight file, instead of the preset's shipped one")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps ... (default: cpu)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, help="denoising steps of the pictures")
+    parser.add_argument("--steps", type=_count, help="denoising steps of the pictures")
     parser.add_argument("--guidance", type=float, default=1.0, help="guidance of the pictures; 1 switches it off")
-    parser.add_argument("--motion-steps", type=int, help="denoising steps of the motion")
+    parser.add_argument("--motion-steps", type=_count, help="denoising steps of the motion")
     parser.add_argument("--motion-guidance", type=float, help="guidance of the motion by the sound")
     parser.add_argument("--temperature", type=float, help="liveliness of the motion: 0 most typical, 1 as learned")
     parser.add_argument("--driver", type=Path, help="video whose head movement is taken over")
@@ -41,15 +42,51 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--detail", choices=("warp", "none"), default="warp", help="take fine detail from the portrait")
     parser.add_argument("--crop", action="store_true", help="write the face crop alone instead of the whole portrait")
     parser.add_argument("--max-size", type=int, default=1024, help="longest side of the video, 0: the portrait's own")
-    parser.add_argument("--fps", type=float, help="frames a second (default: the model's)")
+    parser.add_argument("--fps", type=_rate, help="frames a second (default: the model's)")
     parser.add_argument("--allow-silent", action="store_true", help="accept sound that is silent throughout")
     parser.add_argument("--memory-in", type=Path, help="continue from a saved motion memory")
     parser.add_argument("--memory-out", type=Path, help="save the motion memory after every clip")
     parser.set_defaults(run=run)
 
 
+def _count(text: str) -> int:
+    """A whole number from 1 on; argparse turns the error into its message."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    """A frame rate above 0 and up to 120."""
+    if not 0 < float(text) <= 120:
+        raise ValueError(text)
+    return float(text)
+
+
+_count.__name__, _rate.__name__ = "number of steps (1 or more)", "frame rate (above 0, up to 120)"
+
+
+def _check_places(arguments: argparse.Namespace) -> None:
+    """Refuse what would only fail after the models were loaded: the output's name and the device.
+
+    Raises:
+        MediaError, MCDMError: if the output is a folder or no mp4, or the device is not there.
+    """
+    import torch
+
+    output = arguments.output
+    if output.is_dir() or output.suffix.lower() not in (".mp4", ".m4v", ".mov"):
+        raise MediaError(f"The video is written as mp4; {output} is no name for that. Give --output NAME.mp4.")
+    try:
+        torch.zeros(1, device=arguments.device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise MCDMError(f"The device {arguments.device!r} cannot be used here ({reason}). Try --device cpu.") from error
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Generate the video; returns the exit status."""
+    _check_places(arguments)
     from ..media.audio import load_audio
     from ..media.portrait import limit_size, load_portrait
     from ..memory import MotionMemory
