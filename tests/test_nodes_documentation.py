@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -15,6 +16,9 @@ INFO: dict[str, Any] = {
     for name, node in json.loads((ROOT / "tests/data/object_info.json").read_text(encoding="utf-8")).items()
     if name.startswith("MCDM")
 }
+
+
+CHINESE = r"[\u4e00-\u9fff]"
 
 
 def inputs_of(node: dict[str, Any]) -> dict[str, Any]:
@@ -65,9 +69,41 @@ def test_translation_is_complete(language: str) -> None:
         assert set(entry["outputs"]) == {str(index) for index in range(len(node["output"]))}
         for part in [*entry["inputs"].values(), *entry["outputs"].values()]:
             assert part["name"] and part["tooltip"]
-    if language == "en":
-        for name, node in INFO.items():
-            for key, spec in inputs_of(node).items():
-                assert texts[name]["inputs"][key]["tooltip"] == spec[1]["tooltip"]
-    else:
-        assert all(re.search(r"[\u4e00-\u9fff]", entry["description"]) for entry in texts.values())
+
+
+def test_english_file_equals_the_schema() -> None:
+    texts = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
+    for name, node in INFO.items():
+        entry = texts[name]
+        assert (entry["display_name"], entry["description"]) == (node["display_name"], node["description"]), name
+        for key, spec in inputs_of(node).items():
+            assert entry["inputs"][key]["tooltip"] == spec[1]["tooltip"], f"{name}.{key}"
+        outputs = [(part["name"], part["tooltip"]) for part in entry["outputs"].values()]
+        assert outputs == list(zip(node["output_name"], node["output_tooltips"], strict=True)), name
+
+
+def source_digest(node: dict[str, Any]) -> str:
+    """Of all English texts of a node that are translated."""
+    texts = [node["display_name"], node["description"], *node["output_name"], *node["output_tooltips"]]
+    texts += [f"{key}: {spec[1]['tooltip']}" for key, spec in inputs_of(node).items()]
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
+
+
+@pytest.mark.parametrize("name", INFO)
+def test_chinese_was_translated_from_the_present_english(name: str) -> None:
+    entry = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))[name]
+    sources = json.loads((ROOT / "tests" / "data" / "translated_from.json").read_text(encoding="utf-8"))
+    now = source_digest(INFO[name])
+    assert sources[name] == now, f"bring locales/zh up to date with {name}, then put {now} into translated_from.json"
+    assert re.search(CHINESE, entry["description"])
+    for part in [*entry["inputs"].values(), *entry["outputs"].values()]:
+        assert re.search(CHINESE, part["tooltip"]), part
+
+
+@pytest.mark.parametrize("name", INFO)
+def test_help_page_gives_ranges_and_defaults(name: str) -> None:
+    text = (ROOT / "js" / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    for key, spec in inputs_of(INFO[name]).items():
+        found = re.search(rf"^\| `{key}` \|.*\(([\d.-]+) to ([\d.-]+), default ([\d.-]+)\) \|$", text, re.M)
+        if found:
+            assert [float(part) for part in found.groups()] == [spec[1][of] for of in ("min", "max", "default")], key
