@@ -10,7 +10,7 @@ from comfy_api.latest import InputImpl, io
 from ..mcdm_core.samples import FOLDER as SAMPLES
 from ..mcdm_core.samples import list_samples
 from . import media_bridge, model_patcher
-from .packages import require_packages
+from .packages import import_packages
 from .schema import Model, schema
 
 
@@ -64,7 +64,7 @@ class MCDMLoadModel(io.ComfyNode):
         clip_vision: Any = None,
         audio_encoder: Any = None,
     ) -> io.NodeOutput:
-        require_packages()
+        import_packages()
         from .pipeline_loading import load_pipeline
 
         path = model_patcher.weight_path(model_name)

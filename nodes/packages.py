@@ -1,24 +1,26 @@
-"""Packages the models need beside ComfyUI's own: a message with the exact command where one is missing."""
+"""Packages the models need beside ComfyUI's own: imported in time, or a message with the exact command."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import sys
 from pathlib import Path
 
 from ..mcdm_core.errors import MCDMError
+from .interruption import check_interrupt
 
 logger = logging.getLogger(__name__)
 
-NEEDED = {"diffusers": "diffusers", "librosa": "librosa"}
-"""Module and package, of what a supported ComfyUI does not bring itself."""
+NEEDED = {"diffusers": "diffusers.models.resnet", "librosa": "librosa.feature"}
+"""Package, and what is imported of it, of what a supported ComfyUI does not bring itself."""
 LIST = Path(__file__).resolve().parents[1] / "requirements.txt"
 
 
 def missing_packages() -> list[str]:
     """Names of packages that this Python lacks."""
-    return [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
+    return [package for package in NEEDED if importlib.util.find_spec(package) is None]
 
 
 def advice(missing: list[str]) -> str:
@@ -29,8 +31,8 @@ def advice(missing: list[str]) -> str:
     )
 
 
-def require_packages() -> None:
-    """Called before the models are built.
+def import_packages() -> None:
+    """Import them where a model is loaded: later, a node that should stop at once would be kept for seconds by it.
 
     Raises:
         MCDMError: with the command, if a package is missing.
@@ -38,6 +40,9 @@ def require_packages() -> None:
     missing = missing_packages()
     if missing:
         raise MCDMError(advice(missing))
+    for module in NEEDED.values():
+        check_interrupt()
+        importlib.import_module(module)
 
 
 def warn_at_start() -> None:
