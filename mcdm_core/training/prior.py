@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ..config import TINY, MCDMConfig, to_json
 from ..evaluation.lip_sync import mean_correlation
+from ..media.pixels import to_unit
 from ..models.audio_encoder import build_audio_encoder, log_mel
 from ..models.image_encoder import ConvImageEncoder
 from ..models.landmarks import LIP_VALUES, VALUE_NAMES
@@ -28,7 +29,6 @@ from ..models.motion_codec import MotionCodec, MotionTokens
 from ..models.present_clip_prior import PresentClipPrior
 from .audio_pretraining import encode_sound
 from .clip_sampler import ClipSampler, MotionClip, Stretches
-from .codec import to_unit
 from .loop import LoopSettings, log_to_file, save_state, train
 from .motion_clips import iterate_clips
 from .prior_losses import auxiliary_value_loss, diffusion_loss, lip_readout, readout_loss
@@ -278,7 +278,7 @@ def train_prior(
         return numbers
 
     settings = LoopSettings(
-        output, minutes=minutes, learning_rate=learning_rate, validate_every=200, save_every=100, ema_decay=0.995,
+        output, minutes=minutes, learning_rate=learning_rate, validate_every=1000, save_every=250, ema_decay=0.997,
         metadata={"mcdm_config": to_json(config)}, resume=resume,
     )  # fmt: skip
     result = train(modules, objective, settings, validate)
