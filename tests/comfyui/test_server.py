@@ -104,9 +104,11 @@ def test_interrupt_keeps_clips_and_the_next_run_goes_on(server: Any, workflow_pr
     result = server.run(prompt, on_event=cancel)
     assert result.status == "execution_interrupted"
     gap = server.get("/mcdm_probe/gaps")[by_type(prompt, "MCDMSampleVideo")[0]]
-    print(f"stopped {result.interrupt_latency:.2f} s after the interrupt; longest stretch {gap}")
-    # A second on an idle machine; on a busy one as much more as it kept the node from computing.
-    assert result.interrupt_latency < 1.0 + gap["wall"] - gap["cpu"]
+    slower = max(1.0, gap["all_wall"] / gap["all_cpu"])
+    print(f"stopped {result.interrupt_latency:.2f} s after the interrupt, machine {slower:.1f} times slowed; {gap}")
+    # A second on an idle machine; on a busy one, whose server thread starves too, as many as it is slowed.
+    assert gap["cpu"] < 1.0
+    assert result.interrupt_latency < 1.0 * slower
     failed = result.named("mcdm.failed")[0]
     assert failed["reason"] == "interrupted" and failed["kept_clips"] >= 2
     again = server.run(prompt)

@@ -1,7 +1,8 @@
 """A custom node pack for the tests alone: how long does each node go without asking for ComfyUI's interrupt?
 
 ``GET /mcdm_probe/gaps`` answers with the longest stretch of every node that ran since the last question: seconds by the
-clock, seconds of computing (of the worker's thread: what the stretch would take on an idle machine), and what ended it.
+clock, seconds of computing (of the worker's thread: what the stretch would take on an idle machine), and what ended it;
+and the same two sums over the whole node, whose ratio says how busy the machine is.
 """
 
 from __future__ import annotations
@@ -30,8 +31,11 @@ class Stretches:
         now = (time.perf_counter(), time.thread_time())
         if self.node is not None:
             wall, cpu = now[0] - self.at[0], now[1] - self.at[1]
-            entry = self.longest.setdefault(self.node, {"cpu": 0.0, "wall": 0.0, "where": "", "asked": 0})
+            new = {"cpu": 0.0, "wall": 0.0, "where": "", "asked": 0, "all_cpu": 0.0, "all_wall": 0.0}
+            entry = self.longest.setdefault(self.node, new)
             entry["asked"] += 1
+            entry["all_wall"] += wall
+            entry["all_cpu"] += cpu
             entry["wall"] = max(entry["wall"], wall)
             if cpu > entry["cpu"]:
                 entry |= {"cpu": cpu, "where": where}
