@@ -4,7 +4,7 @@ The lip opening of the generated frames is compared with that of the clip itself
 another clip's voice. Both are read by this project's own face network (synthetic shards also hold the true landmarks),
 so the figures for real clips are no independent measurement.
 
-    python -m mcdm_core.evaluation.own_voice --shards DIR | --clips DIR [--limit N]
+    python -m mcdm_core.evaluation.own_voice --shards DIR | --clips DIR [--limit N] [--weights FILE]
 """
 
 from __future__ import annotations
@@ -91,10 +91,13 @@ def main() -> None:
     source.add_argument("--shards", type=Path, help="folder of synthetic shards")
     source.add_argument("--clips", type=Path, help="folder of real talking clips")
     parser.add_argument("--limit", type=int, default=20)
+    parser.add_argument("--weights", type=Path, help="weight file (default: the shipped one)")
     arguments = parser.parse_args()
     read = read_shards if arguments.shards else read_videos
     clips = list(read(arguments.shards or arguments.clips, arguments.limit))
-    print(json.dumps(measure(MCDMPipeline.from_preset("tiny"), clips), indent=2))
+    weights = arguments.weights
+    pipe = MCDMPipeline.from_file(weights) if weights else MCDMPipeline.from_preset("tiny")
+    print(json.dumps(measure(pipe, clips), indent=2))
 
 
 if __name__ == "__main__":
