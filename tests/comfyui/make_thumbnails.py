@@ -1,6 +1,7 @@
 """Makes the templates' thumbnails from videos they have really made.
 
-Usage: ``python tests/comfyui/make_thumbnails.py OUTPUT`` with ComfyUI's output folder after every template has run.
+Usage: ``python tests/comfyui/make_thumbnails.py OUTPUT`` with ComfyUI's output folder after every template has run; the
+first video of each counts.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def main(output: Path) -> None:
     """Write a thumbnail beside every template."""
     for workflow, prefix in VIDEOS.items():
         videos = sorted((output / "mcdm").glob(f"{prefix}_*.mp4"), key=lambda path: path.stat().st_mtime)
-        frames, sound = read(videos[-1])
+        frames, sound = read(videos[0])
         thumbnail(frames, sound).save(ROOT / "workflows" / f"{workflow}.jpg", quality=88)
 
 
