@@ -51,16 +51,10 @@ def run(arguments: argparse.Namespace) -> int:
         _check_data(arguments.data)
     arguments.output.mkdir(parents=True, exist_ok=True)
     log_to_file(arguments.output / "train.log")
-    console = logging.StreamHandler()
-    library = logging.getLogger("mcdm_core")
-    library.addHandler(console)
-    try:
-        for stage in [*DEFAULT_MINUTES, "bundle"] if arguments.stage == "all" else [arguments.stage]:
-            library.info("stage %s", stage)
-            minutes = DEFAULT_MINUTES.get(stage, 0) if arguments.minutes is None else arguments.minutes
-            _STAGES[stage](arguments, minutes)
-    finally:
-        library.removeHandler(console)
+    for stage in [*DEFAULT_MINUTES, "bundle"] if arguments.stage == "all" else [arguments.stage]:
+        logging.getLogger("mcdm_core").info("stage %s", stage)
+        minutes = DEFAULT_MINUTES.get(stage, 0) if arguments.minutes is None else arguments.minutes
+        _STAGES[stage](arguments, minutes)
     return 0
 
 
