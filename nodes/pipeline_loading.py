@@ -37,7 +37,7 @@ def load_pipeline(
     """Read a weight file and turn its model's layers into ComfyUI's.
 
     Args:
-        dtype: of the stored weights; nearly all layers compute in their input's float32, so results hardly depend on it.
+        dtype: of the stored weights; nearly all layers compute in float32, so results hardly depend on it.
         attention: ``exact`` or ``favor`` for the temporal attention, anything else keeps the model's own.
 
     Raises:
