@@ -148,8 +148,13 @@ class ComfyServer:
         """Queue a prompt and wait for its end; see :meth:`_run`."""
         return asyncio.run(asyncio.wait_for(self._run(prompt, **how), timeout))
 
-    async def _run(self, prompt: dict[str, Any], *, on_event: Any = None) -> Result:
-        """``on_event(server, type, data)`` may act on events as they come; returning "interrupt" presses Cancel."""
+    async def _run(self, prompt: dict[str, Any], *, on_event: Any = None, as_page: bool = False) -> Result:
+        """Run a prompt over the websocket.
+
+        Args:
+            on_event: ``(server, type, data)`` may act on events as they come; returning "interrupt" presses Cancel.
+            as_page: announce what ComfyUI's own page announces.
+        """
         import aiohttp
 
         client = uuid.uuid4().hex
@@ -157,6 +162,9 @@ class ComfyServer:
         async with aiohttp.ClientSession() as session:
             socket_url = f"{self.url}/ws?clientId={client}"
             async with session.ws_connect(socket_url, max_msg_size=0) as messages:
+                if as_page:
+                    flags = {"supports_preview_metadata": True}
+                    await messages.send_json({"type": "feature_flags", "data": flags})
                 answer = await session.post(f"{self.url}/prompt", json={"prompt": prompt, "client_id": client})
                 reply = await answer.json()
                 if answer.status != 200:

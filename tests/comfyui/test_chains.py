@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from results import by_type, read, saved, watched_memory
 
 UPSCALER = "compact_x2_for_tests.safetensors"
@@ -138,4 +141,21 @@ def test_videos_of_player_nodes_are_in_the_history(server: Any, workflow_prompt:
         assert entry["video"][0]["type"] == folder
         frames, sound, _ = read(saved(server, entry["video"][0]))
         assert len(frames) == 32 and sound is not None
-    assert result.previews > 0, "a client without our player sees the frames as ComfyUI's previews"
+    assert result.previews > 0 and not result.named("mcdm.frame"), "no player there: ComfyUI's own previews"
+
+
+def test_latest_frames_go_to_the_players_of_the_page(server: Any, workflow_prompt: Any) -> None:
+    prompt = workflow_prompt("mcdm_6_upscaled")
+    prompt[by_type(prompt, "MCDMSampleVideo")[0]]["inputs"]["seed"] = 32
+    result = server.run(prompt, timeout=900, as_page=True)
+    assert result.status == "execution_success", result.data.get("exception_message", result.data)
+    frames = result.named("mcdm.frame")
+    assert {by_type(prompt, kind)[0] for kind in ("MCDMAssembleVideo", "MCDMUpscaleVideo")} <= {
+        f["node"] for f in frames
+    }
+    for frame in frames:
+        head, data = frame["image"].split(",")
+        assert head == "data:image/jpeg;base64"
+        picture = Image.open(io.BytesIO(base64.b64decode(data)))
+        assert 0 < max(picture.size) <= 512
+    assert result.previews == 0, "ComfyUI's own would stay on the node after its end"
