@@ -34,6 +34,7 @@ from .media.compositing import (
 from .media.portrait import grown, resample_crop
 from .memory import MotionMemory
 from .model import MCDMModel
+from .models.landmarks import FULL_OPENING, VALUE_NAMES
 from .models.motion_codec import MotionTokens
 from .models.reference_warp import tps_flow, warp, warp_guide
 from .motion import Motion
@@ -286,7 +287,12 @@ class MCDMPipeline(Preparation):
         )
         landmarks, values = decoded.landmarks[0], decoded.values[0]
         if self.config.unet.warped_reference:
-            landmarks = undo_resting_opening(landmarks, reference.landmarks.to(landmarks))
+            still = reference.motion_tokens
+            read = self.model.motion_codec.decode(
+                still.map(lambda stream: stream[:, None]), still, reference.landmarks[None]
+            )
+            seen = FULL_OPENING * float(read.values[0, 0, VALUE_NAMES.index("lip_opening")])
+            landmarks = undo_resting_opening(landmarks, reference.landmarks.to(landmarks), seen)
         if blinks is not None:
             landmarks, values = add_blinks(landmarks, values, blinks.seed, blinks.frame_index, fps)
         return Motion(tokens=tokens, landmarks=landmarks, values=values, fps=fps)

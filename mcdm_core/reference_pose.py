@@ -1,7 +1,7 @@
 """Corrections of predicted motion for the portrait it starts from.
 
-Choices of ours beside the paper, for a prior trained for minutes: its head wanders off slowly, clip by clip, and a
-portrait that smiles with open lips gets that opening added to everything it says, so that it never closes its mouth.
+Choices of ours beside the paper, for a prior trained for minutes: its head wanders off slowly, clip by clip, and where
+the motion codec does not see how far a portrait's lips are open, that opening would be added to everything it says.
 """
 
 from __future__ import annotations
@@ -29,13 +29,16 @@ def return_head(head: Tensor, reference_head: Tensor, strength: float) -> Tensor
     return torch.lerp(head, reference_head.to(head).expand_as(head), weight[:, None, None])
 
 
-def undo_resting_opening(landmarks: Tensor, reference_landmarks: Tensor) -> Tensor:
-    """Take the opening of the portrait's own lips off every frame, as far as the frame's lips are open.
+def undo_resting_opening(landmarks: Tensor, reference_landmarks: Tensor, seen: float = 0.0) -> Tensor:
+    """Take the unseen opening of the portrait's own lips off every frame, as far as the frame's lips are open.
 
     Args:
         landmarks: [f, 68, 2]; reference_landmarks: [68, 2].
+        seen: the portrait's lip opening as the motion codec reads it, over the inter-ocular distance. What the codec
+            sees it also closes: taking that off as well would cost every small opening (correlation of predicted and
+            true lip opening of people portrayed in mid-speech 0.70, against 0.80).
     """
-    resting = (lip_opening(reference_landmarks[None])[0] - CLOSED_OPENING).clamp(min=0)
+    resting = (lip_opening(reference_landmarks[None])[0] - CLOSED_OPENING - max(0.0, seen)).clamp(min=0)
     present = lip_opening(landmarks)
     excess = torch.minimum(resting.to(present), 0.9 * present) * inter_ocular_distance(landmarks)
     # Upwards in the face: from the lower to the upper lip, or from chin to brows where the lips are closed.

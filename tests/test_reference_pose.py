@@ -33,6 +33,15 @@ def test_an_open_portrait_can_close_its_mouth() -> None:
     assert torch.equal(moved[:, others], frames[:, others])
 
 
+def test_what_the_codec_sees_of_the_opening_stays_its_own_business() -> None:
+    frames = torch.stack([face(0.1), face(0.3)])
+    assert torch.allclose(undo_resting_opening(frames, face(0.1), seen=0.09), frames)
+    part = lip_opening(undo_resting_opening(frames, face(0.1), seen=0.05))
+    assert part[1].item() == pytest.approx(0.27, abs=0.01)
+    whole = undo_resting_opening(frames, face(0.1))
+    assert torch.equal(undo_resting_opening(frames, face(0.1), seen=-0.2), whole)
+
+
 def test_a_closed_portrait_is_left_alone() -> None:
     frames = torch.stack([face(0.2), face(0.0)])
     assert torch.allclose(undo_resting_opening(frames, face(0.01)), frames)

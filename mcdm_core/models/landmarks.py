@@ -104,6 +104,8 @@ VALUE_NAMES: tuple[str, ...] = (
 towards the picture's right, ``gaze_y`` positive upwards; ``lip_width`` is negative for rounded lips."""
 
 NUM_VALUES = len(VALUE_NAMES)
+FULL_OPENING = 0.3
+"""What :func:`lip_opening` measures, about, where the value ``lip_opening`` is 1."""
 LIP_VALUES: tuple[int, ...] = (0, 1, 2, 3)
 """Indices of the values that speech moves; the other twelve belong to the expression."""
 VALUE_MIRROR: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...models.landmarks import EYE_CORNERS, INNER_LIP_PAIRS, LIP_CORNERS, NUM_VALUES, VALUE_NAMES
+from ...models.landmarks import EYE_CORNERS, FULL_OPENING, INNER_LIP_PAIRS, LIP_CORNERS, NUM_VALUES, VALUE_NAMES
 from .head_asset import HeadAsset
 
-# Geometric measures at full strength, in eye distances of the template: viseme "aa" and both mouthStretch at 1.
-_FULL_OPENING = 0.30
+# Geometric measures at full strength, in eye distances of the template: both mouthStretch at 1.
 _FULL_WIDENING = 0.12
 
 
@@ -48,7 +47,7 @@ def facial_values(asset: HeadAsset, actions: np.ndarray, geometry: np.ndarray, r
         return of(name + "Left", name + "Right")
 
     values = {
-        "lip_opening": np.clip(geometry[:, 0] - max(rest[0], 0.0), 0, None) / _FULL_OPENING,
+        "lip_opening": np.clip(geometry[:, 0] - max(rest[0], 0.0), 0, None) / FULL_OPENING,
         "lip_width": (geometry[:, 1] - rest[1]) / _FULL_WIDENING,
         "lip_protrusion": of("mouthPucker") + 0.8 * of("mouthFunnel"),
         "lip_press": (both("mouthPress") + of("mouthRollLower", "mouthRollUpper")) / 0.7,
