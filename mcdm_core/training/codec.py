@@ -168,7 +168,7 @@ class CodecObjective:
     """Losses of one random batch; called by the training loop with the step number."""
 
     def __init__(
-        self, codec: MotionCodec, data: CodecFrames, couples: int = 28, quads: int = 6, seed: int = 0
+        self, codec: MotionCodec, data: CodecFrames, couples: int = 24, quads: int = 5, seed: int = 0
     ) -> None:
         self.codec, self.data, self.couples, self.quads = codec, data, couples, quads
         self.generator = torch.Generator().manual_seed(seed)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..config import TINY, MCDMConfig, to_json
 from ..evaluation.lip_sync import mean_correlation
-from ..media.pixels import to_unit
+from ..media.pixels import frames_to_unit, to_unit
 from ..models.audio_encoder import build_audio_encoder, log_mel
 from ..models.image_encoder import ConvImageEncoder
 from ..models.landmarks import LIP_VALUES, VALUE_NAMES
@@ -71,7 +71,7 @@ def load_motion_clips(
         if limit is not None and len(clips) >= limit:
             break
         landmarks = torch.from_numpy(clip["landmarks"]).float()
-        frames = to_unit(torch.from_numpy(clip["frames"])).movedim(-1, -3)
+        frames = frames_to_unit(clip["frames"])
         tokens = codec.encode(frames[None], landmarks[None]).cat()[0]
         sound = torch.from_numpy(clip["audio"].astype(np.float32) / 32768)
         picked = torch.linspace(0, len(frames) - 1, REFERENCES).round().long().numpy()
@@ -245,7 +245,7 @@ def fit_linear_paths(
 
 def train_prior(
     groups: Sequence[list[MotionClip]], codec: MotionCodec, output: Path, minutes: float,
-    held: dict[str, list[MotionClip]], config: MCDMConfig = TINY, batch: int = 16, seed: int = 0,
+    held: dict[str, list[MotionClip]], config: MCDMConfig = TINY, batch: int = 12, seed: int = 0,
     start_from: Path | None = None, audio_from: Path | None = None, learning_rate: float = 2e-3, resume: bool = True,
 ) -> dict[str, float]:  # fmt: skip
     """Train and write ``output`` with the prefixes ``present_clip_prior.``, ``audio_encoder.``, ``image_encoder.``.
@@ -297,7 +297,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--start-from", type=Path)
     parser.add_argument("--audio-from", type=Path, help="pretrained audio encoder")
     parser.add_argument("--minutes", type=float, default=15.0)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--limit", type=int, help="clips a folder")
     parser.add_argument("--threads", type=int, default=2)
