@@ -144,6 +144,16 @@ class ComfyServer:
         except ValueError:
             return status, body.decode(errors="replace")
 
+    def history(self, prompt_id: str, timeout: float = 60) -> dict[str, Any]:
+        """A finished prompt's entry, which the server writes a moment after it has told the end."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            found = self.get(f"/history/{prompt_id}")
+            if prompt_id in found:
+                return found[prompt_id]
+            time.sleep(0.1)
+        raise RuntimeError(f"No history of {prompt_id}.")
+
     def run(self, prompt: dict[str, Any], timeout: float = 300, **how: Any) -> Result:
         """Queue a prompt and wait for its end; see :meth:`_run`."""
         return asyncio.run(asyncio.wait_for(self._run(prompt, **how), timeout))

@@ -83,6 +83,7 @@ def _screenshot(page: Any, name: str) -> None:
     """Keep a picture of the whole workflow, if SCREENSHOTS names a folder."""
     if os.environ.get("SCREENSHOTS"):
         page.evaluate("app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+        page.evaluate("document.querySelectorAll('.mcdm-player video').forEach(video => video.pause())")
         page.wait_for_timeout(1500)
         page.screenshot(path=str(Path(os.environ["SCREENSHOTS"]) / f"{name}.png"))
 

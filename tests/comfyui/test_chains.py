@@ -134,7 +134,7 @@ def test_videos_of_player_nodes_are_in_the_history(server: Any, workflow_prompt:
     prompt[by_type(prompt, "MCDMSampleVideo")[0]]["inputs"]["seed"] = 31
     result = server.run(prompt, timeout=900)
     assert result.status == "execution_success", result.data.get("exception_message", result.data)
-    outputs = server.get(f"/history/{result.data['prompt_id']}")[result.data["prompt_id"]]["outputs"]
+    outputs = server.history(result.data["prompt_id"])["outputs"]
     for kind, folder in (("MCDMSampleVideo", "output"), ("MCDMAssembleVideo", "temp"), ("MCDMUpscaleVideo", "temp")):
         entry = outputs[by_type(prompt, kind)[0]]
         assert "images" not in entry, "ComfyUI's page would show the video beside the player"
