@@ -35,7 +35,7 @@ def steps(default: int = 1) -> Any:
 def motion_steps(name: str = "motion_steps") -> Any:
     """Denoising steps of the motion."""
     return io.Int.Input(
-        name, default=6, min=1, max=100, tooltip="Denoising steps of the motion; cheap beside the pictures."
+        name, default=4, min=1, max=100, tooltip="Denoising steps of the motion; cheap beside the pictures."
     )
 
 
