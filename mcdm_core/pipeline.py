@@ -36,7 +36,7 @@ from .memory import MotionMemory
 from .model import MCDMModel
 from .models.landmarks import FULL_OPENING, VALUE_NAMES
 from .models.motion_codec import MotionTokens
-from .models.reference_warp import tps_flow, warp, warp_guide
+from .models.reference_warp import warp_guide, warp_reference
 from .motion import Motion
 from .preparation import Preparation, at_size
 from .records import AudioEmbedding, Clip, Reference
@@ -486,7 +486,7 @@ class MCDMPipeline(Preparation):
         points = landmarks.to(self.device)
         crop = (reference.crop * 2 - 1)[None].to(self.device).expand(len(points), -1, -1, -1)
         still = reference.landmarks[None].to(self.device).expand(len(points), -1, -1)
-        warped = warp(crop, tps_flow(points, still, kind=self._warp))
+        warped = warp_reference(crop, points, still, self._warp)
         return self.model.vae.decode(self.model.vae.encode(warped)).clamp(-1, 1).float().cpu() / 2 + 0.5
 
 

@@ -81,6 +81,7 @@ def move_surroundings(
     Returns:
         [f, 3, S, S].
     """
+    from ..models.mouth_fill import fill_mouth
     from ..models.reference_warp import tps_flow, warp
 
     count, size = landmarks.shape[0], large.shape[-1]
@@ -95,7 +96,12 @@ def move_surroundings(
         flow = tps_flow(landmarks, still, 48, kind, scale) / scale
     # The spline is zero at a few points of the border only; between them it is faded out.
     flow = flow * feather_mask(flow.shape[-1], 0.15)
-    return warp(large[None].expand(count, -1, -1, -1), flow.to(large)).reshape(count, 3, size, size)
+    copies = large[None].expand(count, -1, -1, -1)
+    moved = warp(copies, flow.to(large)).reshape(count, 3, size, size)
+    if kind == "framed":
+        signed = fill_mouth(moved * 2 - 1, copies * 2 - 1, outward(landmarks), outward(still), 0.003 / scale)
+        moved = (signed / 2 + 0.5).clamp(0, 1)
+    return moved
 
 
 def transfer_detail(moved: Tensor, change: Tensor, mask: Tensor) -> Tensor:

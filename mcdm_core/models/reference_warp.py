@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..errors import MCDMError
 from .landmarks import FACE, INNER_LIP_PAIRS, LID_PAIRS, LIDS, LIPS, NUM_LANDMARKS
+from .mouth_fill import fill_mouth
 
 FLOW_SIZE = 32
 FLOW_SCALE = 10.0
@@ -39,8 +40,9 @@ _FRAME = tuple(
 WARPS = ("pinned", "framed")
 """Kinds of warp (``unet.warp``). ``pinned``: twelve points at rest on the crop's border and inside it, every landmark
 equally exact. ``framed``: sixteen points at rest on a frame a quarter of the crop outside of it, so that hair and
-neck near the border may move, a softer face, and lids and lips that never quite close (:func:`part_edges`); on
-held-out clips 0.6 dB closer to the true frames than ``pinned``, 2 dB at the eyes of frames with closed lids."""
+neck near the border may move, a softer face, lids and lips that never quite close (:func:`part_edges`), and teeth that
+do not stretch (``mouth_fill.py``); on held-out clips 0.6 dB closer to the true frames than ``pinned``, 2 dB at the eyes
+of frames with closed lids."""
 _LEAST_LID_GAP, _LEAST_LIP_GAP = 0.25, 0.15
 
 
@@ -138,6 +140,12 @@ def warp(image: Tensor, flow: Tensor) -> Tensor:
     return warped.to(image.dtype)
 
 
+def warp_reference(image: Tensor, target: Tensor, reference: Tensor, kind: str = "pinned") -> Tensor:
+    """Pictures ``[b, 3, h, w]`` in [-1, 1] of ``reference`` landmarks warped to the ``target`` ones, ``[b, 68, 2]``."""
+    warped = warp(image, tps_flow(target, reference, kind=kind))
+    return fill_mouth(warped, image, target, reference) if kind == "framed" else warped
+
+
 def draw_landmarks(landmarks: Tensor, size: int = FLOW_SIZE) -> Tensor:
     """Draw lips, lids and face as three maps of soft dots: ``[b, 68, 2]`` to ``[b, 3, size, size]`` in [0, 1]."""
     points = landmarks.float()
@@ -182,7 +190,10 @@ def warp_guide(
     target = target_landmarks.flatten(0, 1)
     source = reference_landmarks.repeat_interleave(frames, 0)
     flow = tps_flow(target, source, kind=kind)
-    warped = warp(reference.repeat_interleave(frames, 0), flow)
+    portraits = reference.repeat_interleave(frames, 0)
+    warped = warp(portraits, flow)
+    if kind == "framed":
+        warped = fill_mouth(warped, portraits, target, source)
     latents = encode(warped.contiguous(memory_format=torch.channels_last))
     size = latents.shape[-1]
     small_flow = functional.adaptive_avg_pool2d(flow, size) * FLOW_SCALE

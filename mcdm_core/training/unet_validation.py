@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.landmarks import LIDS, LIPS
-from ..models.reference_warp import tps_flow, warp
+from ..models.reference_warp import warp_reference
 from ..schedule import NoiseSchedule, sample_clip
 from .unet_data import Clip, LatentClips
 from .vae import contact_sheet, psnr
@@ -114,7 +114,7 @@ def validate_denoiser(
         true, points = clip.frames(indices), clip.landmarks[: len(indices)]
         still = clip.landmarks[clip.reference].expand_as(points)
         portrait = clip.frames([clip.reference]).expand(len(indices), -1, -1, -1)
-        warped = warp(portrait, tps_flow(points, still, kind=data.config.unet.warp))
+        warped = warp_reference(portrait, points, still, data.config.unet.warp)
         videos = {"warp": warped}
         for number in steps:
             latents = generate_frames(

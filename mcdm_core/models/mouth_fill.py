@@ -1,0 +1,109 @@
+"""Teeth of a reference with an open mouth, kept rigid in the warped picture.
+
+A spline through the lips stretches what lies between them: a smiling portrait that says "ah" shows teeth of twice
+their height. Teeth belong to the skull. So inside of the target's lips the warp is replaced by the reference's mouth,
+moved with the head and hung at the upper lip; below the lower lip the reference has no mouth to show, and it is dark,
+for the network to paint. A choice of ours (C), part of the ``framed`` warp.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from .landmarks import RIGID, lip_opening
+
+_UPPER = (12, 13, 14, 15, 16)
+_LOWER = (12, 19, 18, 17, 16)
+"""Inner lip edges from the corner at the picture's left to the one at the right."""
+_LEAST_OPENING, _FULL_OPENING = 0.03, 0.08
+"""Lip opening of the reference from which there is something to keep, and from which it is kept wholly."""
+_DARK = (0.30, 0.16, 0.15)
+"""Colour of an empty mouth, as a part of the skin's (red, green, blue)."""
+_SKIN = (48, 52, 53)
+"""Nose tip and cheekbones, where the skin's colour is read."""
+
+
+def fill_mouth(
+    warped: Tensor, image: Tensor, target: Tensor, reference: Tensor, softness: float = 0.003
+) -> Tensor:
+    """Put the reference's teeth, unstretched, between the lips of a warped picture.
+
+    Args:
+        warped: ``[b, 3, h, w]``, the picture ``image`` warped from ``reference`` to ``target``, in [-1, 1].
+        image: the reference ``[b, 3, h, w]`` in [-1, 1], of the same square.
+        target, reference: landmarks ``[b, 68, 2]`` in [0, 1] of that square.
+        softness: width of the lips' edge, as a part of the square.
+
+    Returns:
+        ``[b, 3, h, w]``; ``warped`` itself where no reference has an open mouth.
+    """
+    opening = (lip_opening(reference.float()) - _LEAST_OPENING) / (_FULL_OPENING - _LEAST_OPENING)
+    keep = opening.clamp(0, 1)[:, None, None]
+    if not keep.any():
+        return warped
+    target, reference = target.float(), reference.float()
+    height, width = warped.shape[-2:]
+    xs = (torch.arange(width, device=warped.device, dtype=torch.float32) + 0.5) / width
+    ys = (torch.arange(height, device=warped.device, dtype=torch.float32) + 0.5) / height
+    points = torch.stack(torch.broadcast_tensors(xs, ys[:, None]), -1).expand(len(warped), -1, -1, -1)
+    inside = between_lips(points, target, softness) * keep
+    shown = _hung(points, target, reference)
+    picture = functional.grid_sample(
+        image.float(), shown * 2 - 1, padding_mode="border", align_corners=False
+    )
+    # A little of the reference's lip edge would look like a second lip: the mouth is taken slightly smaller.
+    there = between_lips(shown, reference, softness).square()[:, None]
+    skin = functional.grid_sample(
+        image.float(), reference[:, None, list(_SKIN)] * 2 - 1, align_corners=False
+    ).mean((-2, -1))
+    dark = (skin + 1) * torch.tensor(_DARK, device=skin.device) - 1
+    mouth = there * picture + (1 - there) * dark[:, :, None, None]
+    return (warped + inside[:, None] * (mouth - warped)).to(warped.dtype)
+
+
+def between_lips(points: Tensor, landmarks: Tensor, softness: float) -> Tensor:
+    """How surely points ``[b, h, w, 2]`` lie between the inner lip edges of ``landmarks [b, 68, 2]``: ``[b, h, w]``."""
+    left, right = landmarks[:, None, None, 12], landmarks[:, None, None, 16]
+    axis = right - left
+    length = axis.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    axis = axis / length
+    down = torch.stack([-axis[..., 1], axis[..., 0]], -1)
+
+    def frame(p: Tensor) -> tuple[Tensor, Tensor]:
+        relative = p - left
+        return (relative * axis).sum(-1), (relative * down).sum(-1)
+
+    along, below = frame(points)
+    upper, lower = (
+        _height_at(along, *frame(landmarks[:, None, None, list(edge)].squeeze(1))) for edge in (_UPPER, _LOWER)
+    )
+    width = length.squeeze(-1)
+    between = ((below - upper) / softness).sigmoid() * ((lower - below) / softness).sigmoid()
+    return between * (along / softness).sigmoid() * ((width - along) / softness).sigmoid()
+
+
+def _height_at(along: Tensor, knots: Tensor, heights: Tensor) -> Tensor:
+    """Piecewise linear ``heights [b, 1, k]`` over ``knots [b, 1, k]`` (made to rise), at ``along [b, h, w]``."""
+    knots = torch.cummax(knots, -1).values
+    result = heights[..., :1].expand_as(along)
+    for i in range(knots.shape[-1] - 1):
+        start, end = knots[..., i : i + 1], knots[..., i + 1 : i + 2]
+        part = ((along - start) / (end - start).clamp_min(1e-5)).clamp(0, 1)
+        result = result + part * (heights[..., i + 1 : i + 2] - heights[..., i : i + 1])
+    return result
+
+
+def _hung(points: Tensor, target: Tensor, reference: Tensor) -> Tensor:
+    """Where in the reference target points ``[b, h, w, 2]`` lie, moving with the head and the upper lip's edge."""
+    rigid = list(RIGID)
+    old, new = reference[:, rigid], target[:, rigid]
+    a, b = new - new.mean(1, keepdim=True), old - old.mean(1, keepdim=True)
+    ridge = 1e-4 * torch.eye(2, device=target.device)
+    linear = torch.linalg.solve(a.mT @ a + ridge, a.mT @ b + ridge)
+    edge = [13, 14, 15]
+    anchor, hook = target[:, edge].mean(1), reference[:, edge].mean(1)
+    with torch.autocast(points.device.type, enabled=False):
+        moved = (points - anchor[:, None, None]).flatten(1, 2) @ linear
+    return moved.view_as(points) + hook[:, None, None]
