@@ -1,7 +1,8 @@
 """Corrections of predicted motion for the portrait it starts from.
 
-Choices of ours beside the paper, for a prior trained for minutes: its head wanders off slowly, clip by clip, and where
-the motion codec does not see how far a portrait's lips are open, that opening would be added to everything it says.
+Choices of ours beside the paper, for a prior trained for minutes: its head wanders off and its expression fades, clip
+by clip, and where the motion codec does not see how far a portrait's lips are open, that opening would be added to
+everything it says.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ CLOSED_OPENING = 0.02
 """Lip opening (over the inter-ocular distance) up to which a portrait's mouth counts as closed."""
 
 
-def return_head(head: Tensor, reference_head: Tensor, strength: float) -> Tensor:
-    """Let head tokens [f, nh, dm] come back towards the portrait's [nh, dm] along a clip.
+def return_tokens(tokens: Tensor, reference: Tensor, strength: float) -> Tensor:
+    """Let head or expression tokens [f, n, dm] come back towards the portrait's [n, dm] along a clip.
 
     Nothing at the clip's beginning, ``strength`` (0 to 1) at its end: there is no seam, and the next clip goes on from
     where this one came back to. Nods stay, wandering does not.
     """
-    weight = torch.arange(1, len(head) + 1, device=head.device, dtype=head.dtype) / len(head) * strength
-    return torch.lerp(head, reference_head.to(head).expand_as(head), weight[:, None, None])
+    weight = torch.arange(1, len(tokens) + 1, device=tokens.device, dtype=tokens.dtype) / len(tokens) * strength
+    return torch.lerp(tokens, reference.to(tokens).expand_as(tokens), weight[:, None, None])
 
 
 def undo_resting_opening(landmarks: Tensor, reference_landmarks: Tensor, seen: float = 0.0) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mcdm_core.models.landmarks import LIPS, lip_opening
-from mcdm_core.reference_pose import return_head, undo_resting_opening
+from mcdm_core.reference_pose import return_tokens, undo_resting_opening
 
 
 def face(opening: float) -> torch.Tensor:
@@ -49,6 +49,6 @@ def test_a_closed_portrait_is_left_alone() -> None:
 
 def test_the_head_comes_back_without_a_seam() -> None:
     head, still = torch.ones(16, 2, 4), torch.zeros(2, 4)
-    back = return_head(head, still, 0.2)
+    back = return_tokens(head, still, 0.2)
     assert back[0].mean() > 0.98 and back[-1].mean().item() == pytest.approx(0.8)
-    assert (back[1:] <= back[:-1]).all() and torch.equal(return_head(head, still, 0.0), head)
+    assert (back[1:] <= back[:-1]).all() and torch.equal(return_tokens(head, still, 0.0), head)
