@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as functional
 from numpy.typing import NDArray
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..config import TINY, MCDMConfig, to_json
@@ -170,6 +171,7 @@ def train_vae(
     config: MCDMConfig = TINY,
     bfloat16: bool = True,
     extra_shards: Sequence[Path] = (),
+    start_from: Path | None = None,
     seed: int = 0,
 ) -> TrainResult:
     """Train the tiny autoencoder and measure its latents.
@@ -179,11 +181,14 @@ def train_vae(
         output: weights file; ``pictures``: folder for the reconstructions looked at during training.
         stills, videos: folders of real portraits and of real talking clips, both optional.
         extra_shards: folders of further labelled shards (real clips), for cuts at eyes and mouth.
+        start_from: weights of an earlier run to begin with.
         bfloat16: compute the networks in bfloat16 where the CPU or GPU does (weights stay float32).
     """
     torch.manual_seed(seed)
     random = np.random.default_rng([seed, int(resume)])
     vae = TinyAutoencoder(config).to(memory_format=torch.channels_last)
+    if start_from is not None:
+        vae.load_state_dict(load_file(str(start_from)))
     pools = real_pools(stills, videos)
     seen: set[str] = set()
     synthetic = FramePool("synthetic", [], [], 0.35, (1.0, 1.25))
