@@ -192,13 +192,13 @@ def _add_gaze(asset: HeadAsset, actions: np.ndarray, rng: np.random.Generator) -
 
 def _head_track(energy: np.ndarray, pitch: np.ndarray, steps: int, rng: np.random.Generator) -> np.ndarray:
     """Yaw, pitch, roll and shift ``[steps, 6]``: slow wandering, nods on loud syllables, tilt with pitch."""
-    size = rng.uniform(0.4, 1.4)
+    # Most people hold their head still while they speak, and nod with what they stress; some are lively.
+    size = rng.uniform(0.3, 1.0) if rng.random() < 0.8 else rng.uniform(1.0, 1.8)
     delay = int(rng.uniform(0.02, 0.10) * _RATE)
     stress = np.roll(gaussian_filter1d(energy - energy.mean(), 0.10 * _RATE), delay)
     melody = np.roll(gaussian_filter1d(pitch, 0.12 * _RATE), delay)
-    sign = rng.choice([-1.0, 1.0])
-    yaw = _slow_noise(steps, 0.09, 0.5, rng) * size + rng.normal(0, 0.17) + 0.030 * sign * melody * size
-    nod = _slow_noise(steps, 0.04, 0.35, rng) * size + rng.normal(0, 0.07) - (0.085 * stress - 0.035 * melody) * size
-    roll = _slow_noise(steps, 0.035, 0.6, rng) * size + rng.normal(0, 0.04) + 0.018 * sign * stress * size
+    yaw = _slow_noise(steps, 0.06, 0.8, rng) * size + rng.normal(0, 0.17) + 0.030 * melody * size
+    nod = _slow_noise(steps, 0.022, 0.6, rng) * size + rng.normal(0, 0.07) - (0.11 * stress - 0.045 * melody) * size
+    roll = _slow_noise(steps, 0.02, 0.8, rng) * size + rng.normal(0, 0.04) + 0.022 * stress * size
     shift = [_slow_noise(steps, spread, 0.6, rng) * size for spread in (0.003, 0.0015, 0.002)]
     return np.stack([np.clip(yaw, -0.6, 0.6), np.clip(nod, -0.35, 0.35), np.clip(roll, -0.3, 0.3), *shift], axis=1)
