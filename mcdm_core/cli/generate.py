@@ -32,7 +32,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps ... (default: cpu)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=_count, help="denoising steps of the pictures")
-    parser.add_argument("--guidance", type=float, default=1.0, help="guidance of the pictures; 1 switches it off")
+    parser.add_argument("--guidance", type=float, help="guidance of the pictures by the motion; 1 switches it off")
     parser.add_argument("--motion-steps", type=_count, help="denoising steps of the motion")
     parser.add_argument("--motion-guidance", type=float, help="guidance of the motion by the sound")
     parser.add_argument("--temperature", type=float, help="liveliness of the motion: 0 most typical, 1 as learned")
