@@ -12,17 +12,10 @@ from mcdm_core.models.landmarks import LIDS, LIPS
 from mcdm_core.models.vae import TinyAutoencoder
 from mcdm_core.schedule import NoiseSchedule
 from mcdm_core.training.adversary import Adversary
-from mcdm_core.training.unet import (
-    Denoiser,
-    augment_archive,
-    decoded_loss,
-    denoiser_losses,
-    freeze_for_stage,
-    region_weights,
-    sample_batch,
-    sample_timesteps,
-)
+from mcdm_core.training.denoiser import Denoiser, freeze_for_stage
+from mcdm_core.training.unet_batches import augment_archive, sample_batch, sample_timesteps
 from mcdm_core.training.unet_data import LatentClips, draw_reference, read_clips
+from mcdm_core.training.unet_losses import decoded_cuts, denoiser_losses, picture_loss, region_weights
 from mcdm_core.training.unet_validation import validate_denoiser
 
 NARROW = dataclasses.replace(
@@ -149,7 +142,7 @@ def test_the_decoded_loss_is_zero_for_the_decoder_s_own_pictures():
     latents, points = torch.randn(2, 12, 16, 16), torch.full((2, 68, 2), 0.5)
     with torch.no_grad():
         true = vae.decode(latents)
-        right, wrong = decoded_loss(vae, latents, true, points), decoded_loss(vae, latents + 1, true, points)
+        right, wrong = (picture_loss(*decoded_cuts(vae, x, true, points)) for x in (latents, latents + 1))
     assert right < 0.4 * wrong
 
 

@@ -26,6 +26,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--test-clips", type=int, default=40, help="test clips of yet others (default: 40)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+    parser.add_argument("--again", action="store_true", help="render again what is already there")
     parser.add_argument("--asset", type=Path, help="cache file of the head model (default: in the user's cache folder)")
     parser.set_defaults(run=run)
 
@@ -51,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
                     seed=arguments.seed,
                     split=split,
                     workers=arguments.workers,
+                    resume=not arguments.again,
                     asset_path=arguments.asset,
                 )
     except (ImportError, RuntimeError) as error:  # espeak-ng, anny or pypinyin is missing

@@ -31,6 +31,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--speech-clips", type=int, default=700, metavar="N", help="spoken clips without pictures "
                         "made for the audio stage; needs the extra 'data' (default: 700, 0 for none)")  # fmt: skip
     parser.add_argument("--asset", type=Path, help="cache file of the head model, as of render-data")
+    parser.add_argument("--whole-unet", action="store_true", help="stage 3 trains all of the UNet, not only the layers "
+                        "the paper trains in it")  # fmt: skip
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.set_defaults(run=run)
 
@@ -193,6 +195,7 @@ def _unet3(arguments: argparse.Namespace, minutes: float) -> None:
         _needed(arguments, "unet_stage1", "unet1"),
         _needed(arguments, "motion_codec", "codec"),
         minutes=minutes,
+        train_backbone=arguments.whole_unet,
     )
 
 

@@ -6,7 +6,6 @@ hears hundreds of voices and sentences before the prior's training begins.
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +18,10 @@ from ..config import TINY, MCDMConfig
 from ..evaluation.lip_sync import mean_correlation
 from ..models.audio_encoder import LogMelEncoder, build_audio_encoder, frame_centres, gather_windows, log_mel
 from .clip_sampler import ClipSampler, MotionClip
-from .loop import LoopSettings, log_to_file, train
+from .loop import LoopSettings, train
 from .prior_losses import auxiliary_value_loss, correlation_loss
 
-logger = logging.getLogger("mcdm_core.training.audio_pretraining")
+logger = logging.getLogger(__name__)
 
 
 def speech_clip(audio: np.ndarray, values: np.ndarray, config: MCDMConfig, fps: float = 25.0) -> MotionClip:
@@ -132,29 +131,3 @@ def pretrain_audio(
         return {f"{n}_{k}": v for n, clips in held.items() for k, v in validate_audio(module, clips).items()}
 
     return train(encoder, AudioObjective(encoder, config, groups, seed=seed), settings, validate).validation
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line: ``python -m mcdm_core.training.audio_pretraining --clips 700 --output FILE --minutes 5``."""
-    parser = argparse.ArgumentParser(description="Pretrain the audio encoder on speech with unrendered motion.")
-    parser.add_argument("--clips", type=int, default=700)
-    parser.add_argument("--seed", type=int, default=777)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--asset", type=Path, help="cache file of the head model")
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    log_to_file(options.output.with_suffix(".log"))
-
-    def clips(number: int, seed: int, split: str) -> list[MotionClip]:
-        sounds, values = render_speech(number, seed, split, options.asset)
-        return [speech_clip(a, v, TINY) for a, v in zip(sounds, values, strict=True)]
-
-    groups, held = [clips(options.clips, options.seed, "train")], {"held": clips(50, options.seed + 1, "val")}
-    result = pretrain_audio(groups, options.output, options.minutes, held)
-    logger.info("finished: %s", result)
-
-
-if __name__ == "__main__":
-    main()

@@ -9,7 +9,6 @@ motion; they only speed up training and leave the model as the paper has it. An 
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,11 +28,11 @@ from ..models.motion_codec import MotionCodec, MotionTokens
 from ..models.present_clip_prior import PresentClipPrior
 from .audio_pretraining import encode_sound
 from .clip_sampler import ClipSampler, MotionClip, Stretches
-from .loop import LoopSettings, log_to_file, save_state, train
+from .loop import LoopSettings, save_state, train
 from .motion_clips import iterate_clips
 from .prior_losses import auxiliary_value_loss, diffusion_loss, lip_readout, readout_loss
 
-logger = logging.getLogger("mcdm_core.training.prior")
+logger = logging.getLogger(__name__)
 
 REFERENCES = 3
 """Reference pictures kept of each clip."""
@@ -285,36 +284,3 @@ def train_prior(
     fit_linear_paths(modules, config, groups)
     save_state(output, modules.state_dict(), {"mcdm_config": to_json(config)})
     return result.validation
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line: ``python -m mcdm_core.training.prior --codec FILE --data DIR [DIR] --output FILE``."""
-    parser = argparse.ArgumentParser(description="Train the present-clip prior with its audio and image encoders.")
-    parser.add_argument("--codec", type=Path, required=True)
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="each folder gets an equal share")
-    parser.add_argument("--validation", type=Path, nargs="*", default=[])
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--start-from", type=Path)
-    parser.add_argument("--audio-from", type=Path, help="pretrained audio encoder")
-    parser.add_argument("--minutes", type=float, default=15.0)
-    parser.add_argument("--batch", type=int, default=12)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--limit", type=int, help="clips a folder")
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    log_to_file(options.output.with_suffix(".log"))
-    codec = load_codec(options.codec, TINY)
-    groups = [load_motion_clips(folder, codec, TINY, options.limit) for folder in options.data]
-    # The name of a validation set is its folder's parent: data/real/val is "real".
-    held = {f.parent.name: load_motion_clips(f, codec, TINY, 32) for f in options.validation}
-    logger.info("prior: clips %s, held out %s", [len(g) for g in groups], {k: len(v) for k, v in held.items()})
-    result = train_prior(
-        groups, codec, options.output, options.minutes, held, batch=options.batch, start_from=options.start_from,
-        audio_from=options.audio_from, learning_rate=options.learning_rate,
-    )  # fmt: skip
-    logger.info("finished: %s", result)
-
-
-if __name__ == "__main__":
-    main()

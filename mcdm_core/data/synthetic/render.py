@@ -1,11 +1,7 @@
-"""Render synthetic clips into shards, with several processes; can be stopped and started again.
-
-Command: `python -m mcdm_core.data.synthetic.render OUTPUT --clips 700 --split train --seed 0 --workers 2`
-"""
+"""Render synthetic clips into shards, with several processes; can be stopped and started again."""
 
 from __future__ import annotations
 
-import argparse
 import logging
 import multiprocessing
 import time
@@ -104,32 +100,3 @@ def _render_shard(job: tuple[Path, int, str, range, Path | str | None]) -> tuple
 def clip_tensors(clip: Clip) -> dict[str, object]:
     """The arrays of a clip under the names they have in a shard."""
     return {name: getattr(clip, name) for name in _TENSORS}
-
-
-def main() -> None:
-    """Command line of :func:`render`."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--clips", type=int)
-    parser.add_argument("--hours", type=float)
-    parser.add_argument("--split", choices=SPLITS, default="train")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--again", action="store_true", help="render shards again that are already there")
-    parser.add_argument("--asset", type=Path, help="cache file of the head model")
-    chosen = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    render(
-        chosen.output,
-        hours=chosen.hours,
-        clips=chosen.clips,
-        seed=chosen.seed,
-        split=chosen.split,
-        workers=chosen.workers,
-        resume=not chosen.again,
-        asset_path=chosen.asset,
-    )
-
-
-if __name__ == "__main__":
-    main()
