@@ -9,6 +9,7 @@ import torch
 
 from mcdm_core.config import BASE
 from mcdm_core.models.present_clip_prior import PresentClipPrior, cosine_signal, make_scheduler
+from mcdm_core.models.token_transformer import sinusoidal_embedding
 from mcdm_core.training.prior_losses import diffusion_loss
 
 from .motion_fixtures import CONFIG, DIM, TOKENS, awake_prior, conditions
@@ -47,6 +48,80 @@ def test_temporal_blocks_and_context_reach_the_clip() -> None:
     out = prior(noisy, time, **given, context=context)
     assert out.shape == noisy.shape
     assert not torch.allclose(out, prior(noisy, time, **given, context=context + 1), atol=1e-4)
+
+
+def literal_attention(module, x: torch.Tensor) -> torch.Tensor:
+    """Multi-head self-attention of one sequence ``[n, width]``, head by head, row by row."""
+    q, k, v = module.qkv(x).chunk(3, dim=-1)
+    size = x.shape[-1] // module.num_heads
+    heads = []
+    for h in range(module.num_heads):
+        part = slice(h * size, (h + 1) * size)
+        rows = [torch.softmax(row @ k[:, part].T / size**0.5, -1) @ v[:, part] for row in q[:, part]]
+        heads.append(torch.stack(rows))
+    return module.out(torch.cat(heads, -1))
+
+
+def literal_prior(
+    prior: PresentClipPrior, noisy: torch.Tensor, time: int, audio: torch.Tensor, image: torch.Tensor,
+    known: torch.Tensor,
+) -> torch.Tensor:  # fmt: skip
+    """Section 3.3 frame by frame and token by token: ``noisy [f, nq, dm]``, ``known [c, nq, dm]`` -> noise."""
+    frames, before = len(noisy), len(known)
+    scale, shift = prior.film.modulation(prior.film.norm(image).mean(0)).chunk(2)
+    series = []
+    for i in range(before + frames):
+        old = i < before
+        sound = prior.null_audio if old else audio[i - before]
+        multimodal = prior.film.audio(sound) * (1 + scale) + shift
+        stamp = sinusoidal_embedding(torch.tensor([0 if old else time]), prior.width)
+        stamp = prior.time_outer(torch.nn.functional.silu(prior.time_inner(stamp)))
+        motion = prior.embed(known[i]) + prior.known if old else prior.embed(noisy[i - before])
+        series.append(torch.cat([multimodal, stamp, motion]) + prior.token_types)
+    x = torch.stack(series)
+    position = prior.position(sinusoidal_embedding(torch.arange(-before, frames), prior.width))
+    for within, across in zip(prior.multimodal_blocks, prior.temporal_blocks, strict=True):
+        for i in range(len(x)):  # tokens of one frame see each other
+            x[i] = x[i] + literal_attention(within.attention, within.attention.norm(x[i]))
+            x[i] = x[i] + within.feed_forward(x[i])
+        for n in range(x.shape[1]):  # a token sees itself over time
+            x[:, n] = x[:, n] + literal_attention(across.attention, across.attention.norm(x[:, n]) + position)
+    x = prior.norm(x[before:, -TOKENS:])
+    v = torch.stack([x[:, n] @ prior.output["weight"][n] + prior.output["bias"][n] for n in range(TOKENS)], 1)
+    signal = prior.signal[time]
+    lips = slice(HEAD, HEAD + CONFIG.motion_codec.lip_tokens)
+    v[:, lips] -= (1 - signal) ** 1.5 * prior.direct(audio.flatten(1)).unflatten(1, (-1, DIM))
+    return (1 - signal).sqrt() * noisy + signal.sqrt() * v
+
+
+@torch.no_grad()
+def test_the_prior_equals_the_paper_s_two_blocks_written_out() -> None:
+    prior, given = awake_prior(), conditions()
+    noisy, context = torch.randn(1, 4, TOKENS, DIM), torch.randn(1, 2, TOKENS, DIM)
+    result = prior(noisy, torch.tensor([300]), **given, context=context)[0]
+    expected = literal_prior(prior, noisy[0], 300, given["audio"][0], given["image"][0], context[0])
+    torch.testing.assert_close(result, expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_the_loss_is_the_mse_to_the_added_noise_on_motion_tokens_alone() -> None:
+    """Over alpha squared, the weight that gives every noise level the same say; given head tokens do not count."""
+    prior, given = awake_prior(), conditions(3)
+    clean, head_given = torch.randn(3, 4, TOKENS, DIM), torch.tensor([True, False, True])
+    loss, _, _ = diffusion_loss(prior, clean, head_given, torch.Generator().manual_seed(5), **given)
+    generator = torch.Generator().manual_seed(5)
+    time = torch.randint(1000, (3,), generator=generator)
+    noise = torch.randn(clean.shape, generator=generator)
+    total, counted = 0.0, 0
+    for i in range(3):
+        signal = prior.signal[time[i]]
+        noisy = signal.sqrt() * clean[i] + (1 - signal).sqrt() * noise[i]
+        head = clean[i : i + 1, :, :HEAD] if head_given[i] else None
+        out = prior(noisy[None], time[i : i + 1], given["audio"][i : i + 1], given["image"][i : i + 1], head=head)[0]
+        tokens = slice(HEAD if head_given[i] else 0, None)
+        error = (out - noise[i])[:, tokens].square() / signal
+        total, counted = total + float(error.sum()), counted + error.numel()
+    assert float(loss) == pytest.approx(total / counted, rel=1e-3)
 
 
 def test_given_head_tokens_replace_the_noised_ones_and_are_not_predicted() -> None:

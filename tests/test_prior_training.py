@@ -173,3 +173,23 @@ def test_objectives_give_finite_losses_and_gradients_everywhere() -> None:
     assert set(numbers) == {"r", "width_r", "wrong_r", "range"}
     with pytest.raises(ValueError, match="no clips"):
         ClipSampler(CONFIG, [[]])
+
+
+def test_the_whole_landmark_clip_is_dropped_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver's head tokens are there for a whole clip or not at all (section 3.3)."""
+    from mcdm_core.training import prior as module
+
+    seen = []
+    original = module.diffusion_loss
+
+    def note(prior, clean, given, *rest, **conditions):
+        seen.append(given.clone())
+        return original(prior, clean, given, *rest, **conditions)
+
+    monkeypatch.setattr(module, "diffusion_loss", note)
+    torch.manual_seed(0)
+    objective = PriorObjective(PriorModules(CONFIG), CONFIG, [[clip()]], batch=20, audio_batch=0)
+    for step in range(4):
+        objective(step)
+    given = torch.cat(seen)
+    assert given.shape == (80,) and 0.1 < float(given.float().mean()) < 0.6

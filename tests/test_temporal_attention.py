@@ -71,6 +71,31 @@ def test_favor_approaches_exact_attention_as_features_grow():
     assert many < few / 4 and many < 0.01
 
 
+def test_favor_equals_its_formula_written_out():
+    """phi(x) = exp(w x - |x|^2 / 2) over the features; out = sum phi(q) phi(k) v / sum phi(q) phi(k)."""
+    torch.manual_seed(4)
+    q, k, v = (0.5 * torch.randn(number, 8, dtype=torch.float64) for number in (3, 5, 5))
+    directions = random_features(32, 8).double()
+
+    def phi(x):
+        x = x / 8**0.25
+        return torch.stack([torch.exp(w @ x - x @ x / 2) for w in directions])
+
+    expected = []
+    for query in q:
+        weights = torch.stack([phi(query) @ phi(key) for key in k])
+        expected.append((weights[:, None] * v).sum(0) / weights.sum())
+    result = fast_attention(q[None, None], k[None, None], v[None, None], directions)[0, 0]
+    torch.testing.assert_close(result, torch.stack(expected), atol=1e-3, rtol=1e-3)
+
+
+def test_the_directions_of_favor_are_orthogonal_in_blocks():
+    directions = random_features(24, 8)
+    for block in directions.split(8):
+        products = block @ block.T
+        torch.testing.assert_close(products, torch.diag(products.diagonal()), atol=1e-4, rtol=1e-4)
+
+
 def test_favor_survives_large_queries_and_keys():
     q, k, v = 30 * torch.randn(1, 1, 4, 8), 30 * torch.randn(1, 1, 6, 8), torch.randn(1, 1, 6, 8)
     assert torch.isfinite(fast_attention(q, k, v, random_features(64, 8))).all()

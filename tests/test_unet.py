@@ -7,7 +7,7 @@ from mcdm_core.config import TINY
 from mcdm_core.errors import MCDMError
 from mcdm_core.models.transformer_block import MCDMTransformerBlock
 from mcdm_core.models.unet import DenoisingUNet
-from mcdm_core.training.unet import Denoiser, freeze_for_stage
+from mcdm_core.training.denoiser import Denoiser, freeze_for_stage
 
 NARROW = dataclasses.replace(
     TINY,
@@ -69,6 +69,22 @@ def test_the_archive_reaches_the_output_through_layer_4_only():
     f_ac.grad = None
     block(x, 4, f_ac, f_pc, bypass_temporal=True)[0].sum().backward()
     assert f_ac.grad.any()
+
+
+@torch.no_grad()
+def test_a_frame_reads_its_own_archived_frame_and_its_own_motion():
+    """Section 3: latent frame j attends to the tokens of archived frame j and to its own motion tokens."""
+    block = randomised(
+        MCDMTransformerBlock(16, 2, 8, 12, temporal={"length": 8, "norm_groups": 4, "motion_module": False})
+    )
+    x, f_ac, f_pc = torch.randn(4, 9, 16), torch.randn(4, 5, 8), torch.randn(4, 3, 12)
+    before = block(x, 4, f_ac, f_pc, bypass_temporal=True)[0]
+    for tokens in (f_ac, f_pc):
+        tokens[2] += 1
+        after = block(x, 4, f_ac, f_pc, bypass_temporal=True)[0]
+        changed = (after - before).abs().amax((1, 2)) > 1e-4
+        assert changed.tolist() == [False, False, True, False]
+        before = after
 
 
 @torch.no_grad()

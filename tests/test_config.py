@@ -1,0 +1,57 @@
+"""The presets: the paper's numbers in ``base``, the sizes that ``tiny`` may have, and configurations in files."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from mcdm_core.config import BASE, TINY, from_json, to_json
+from mcdm_core.models import temporal_attention
+from mcdm_core.models.unet import DenoisingUNet
+from mcdm_core.pipeline import MCDMPipeline, preset_weights
+
+
+def test_base_has_the_paper_s_numbers() -> None:
+    assert (BASE.image_size, BASE.clip_frames, BASE.archive_frames) == (512, 16, 16)
+    assert (BASE.vae.latent_channels, BASE.vae.downscale) == (4, 8)
+    prior = BASE.archived_clip_prior
+    assert prior.num_queries == 16 and (prior.latent_size // prior.patch_size) ** 2 == 256
+    assert prior.latent_size == BASE.unet.latent_size == BASE.image_size // BASE.vae.downscale
+    assert BASE.present_clip_prior.num_layers == 8 and BASE.motion_codec.num_layers == 4
+    assert BASE.unet.alpha == 0.1 and BASE.audio_encoder.kind == "wav2vec2" and BASE.image_encoder.kind == "clip"
+    assert BASE.diffusion.prediction_type == BASE.present_clip_prior.prediction_type == "epsilon"
+    assert not BASE.unet.warped_reference and not BASE.present_clip_prior.persistence
+
+
+def test_tiny_keeps_the_paper_s_structure() -> None:
+    assert (TINY.clip_frames, TINY.archive_frames, TINY.archived_clip_prior.num_queries) == (16, 16, 16)
+    assert TINY.present_clip_prior.num_layers == 8 and TINY.motion_codec.num_layers == 4 and TINY.unet.alpha == 0.1
+
+
+def test_tiny_is_as_small_as_it_was_planned() -> None:
+    model = MCDMPipeline.from_config(TINY).model
+    assert sum(parameter.numel() for parameter in model.parameters()) < 15.5e6  # "about 15 M"
+    if preset_weights("tiny").is_file():
+        assert preset_weights("tiny").stat().st_size < 40 * 2**20
+
+
+def test_the_memory_of_a_step_of_base_is_23_megabytes_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(temporal_attention, "random_features", lambda number, dim: torch.zeros(number, dim))
+    with torch.device("meta"):
+        unet = DenoisingUNet(BASE)
+    numbers = 0
+    for key, block in zip(unet.memory_keys, unet.transformer_blocks(), strict=True):
+        level = {"down": int(key.split(".")[1]), "up": 3 - int(key.split(".")[1])} if "_blocks" in key else {"mid": 3}
+        side = BASE.unet.latent_size // 2 ** next(value for name, value in level.items() if key.startswith(name))
+        numbers += side**2 * block.norm1.normalized_shape[0]
+    assert 2 * numbers == pytest.approx(23e6, rel=0.02)
+
+
+def test_a_configuration_survives_a_file_and_an_unknown_field_is_named() -> None:
+    assert from_json(to_json(TINY)) == TINY and from_json(to_json(BASE)) == BASE
+    changed = dataclasses.replace(TINY, fps=30)
+    assert from_json(to_json(changed)).fps == 30
+    with pytest.raises(ValueError, match="newer"):
+        from_json('{"colour": 1}')
