@@ -77,6 +77,39 @@ def test_the_memory_does_not_grow(pipe, reference, voice) -> None:
     assert len(set(sizes)) == 1
 
 
+def test_the_map_is_made_once_a_video_and_a_row_once_a_frame(pipe, reference, voice, monkeypatch) -> None:
+    prior = pipe.model.archived_clip_prior
+    maps, rows = [], []
+    attention, forward = prior.reference_attention, prior.forward
+    monkeypatch.setattr(prior, "reference_attention", lambda latents: maps.append(1) or attention(latents))
+    monkeypatch.setattr(prior, "forward", lambda a, frames: rows.append(frames.shape[1]) or forward(a, frames))
+    clips = run(pipe, reference, pipe.embed_audio(voice, 16_000))
+    assert len(maps) == 1 and rows == [1, 4, 4, 4, 2]
+    latents = clips[-1].memory.archive_latents
+    expected = forward(attention(reference.latents), latents)
+    torch.testing.assert_close(clips[-1].memory.archive_rows, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_each_step_takes_the_memory_of_its_own_timestep(pipe, reference, voice, monkeypatch) -> None:
+    given, made = [], []
+    forward = pipe.model.unet.forward
+
+    def note(x, timestep, f_ac, f_pc, memory, *rest, **options):
+        given.append(memory)
+        prediction, new = forward(x, timestep, f_ac, f_pc, memory, *rest, **options)
+        made.append(new)
+        return prediction, new
+
+    monkeypatch.setattr(pipe.model.unet, "forward", note)
+    run(pipe, reference, pipe.embed_audio(voice[:5120], 16_000))
+    assert given[:2] == [None, None] and len(given) == 4
+    for step in (0, 1):
+        assert given[2 + step].keys() == made[step].keys() == set(pipe.model.unet.memory_keys)
+        assert all(torch.equal(given[2 + step][key], value) for key, value in made[step].items())
+    key = pipe.model.unet.memory_keys[0]
+    assert not torch.equal(made[0][key], made[1][key])
+
+
 def test_the_archive_reaches_the_next_clip(pipe, reference, voice) -> None:
     import dataclasses
 
