@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .config import MCDMConfig, from_json, to_json
 from .errors import WeightsError
+from .files import write_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -68,9 +69,8 @@ def save_checkpoint(
 
     Raises:
         WeightsError: for an unknown component, or values that overflow or are not finite in ``dtype``.
+        MediaError: if the file cannot be written.
     """
-    from safetensors.torch import save_file
-
     flat: StateDict = {}
     for component, state in states.items():
         if component not in COMPONENTS:
@@ -84,10 +84,8 @@ def save_checkpoint(
                         f"{component}.{key} is not finite as {dtype}; its training diverged, or store it in float32."
                     )
             flat[f"{component}.{key}"] = value.clone(memory_format=torch.contiguous_format)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     own = {CONFIG_KEY: to_json(config), STAGE_KEY: str(stage), "format": "pt"}
-    save_file(flat, str(path), metadata={**(metadata or {}), **own})
+    write_tensors(path, flat, {**(metadata or {}), **own})
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .errors import MemoryMismatchError
+from .files import write_tensors
 from .models.motion_codec import MotionTokens
 
 FORMAT = "mcdm_memory_1"
@@ -111,13 +112,12 @@ class MotionMemory:
         }
 
     def save(self, path: str | Path) -> None:
-        """Write the memory as a safetensors file."""
-        from safetensors.torch import save_file
+        """Write the memory as a safetensors file; an older one stays until the new one is complete.
 
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        flat = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors().items()}
-        save_file(flat, str(path), metadata={"format": FORMAT, "counters": json.dumps(self._counters())})
+        Raises:
+            MediaError: if it cannot be written.
+        """
+        write_tensors(path, self.tensors(), {"format": FORMAT, "counters": json.dumps(self._counters())})
 
     @classmethod
     def load(cls, path: str | Path, fingerprint: str | None = None) -> MotionMemory:

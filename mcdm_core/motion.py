@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from .errors import FrameRateError, MCDMError
+from .files import write_tensors
 from .models.motion_codec import MotionTokens
 
 
@@ -100,14 +100,18 @@ class Motion:
         return Motion(tokens, join([p.landmarks for p in parts]), join([p.values for p in parts]), parts[0].fps)
 
     def save(self, path: Path | str) -> None:
-        """Write as safetensors."""
+        """Write as safetensors.
+
+        Raises:
+            MediaError: if it cannot be written.
+        """
         tensors = {f"tokens.{s}": getattr(self.tokens, s) for s in ("head", "lip", "expression")}
         if self.landmarks is not None:
             tensors["landmarks"] = self.landmarks
         if self.values is not None:
             tensors["values"] = self.values
-        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-        save_file(tensors, str(path), metadata={"mcdm_motion": json.dumps({"version": 1, "fps": self.fps})})
+        own = {name: tensor.clone() for name, tensor in tensors.items()}
+        write_tensors(path, own, {"mcdm_motion": json.dumps({"version": 1, "fps": self.fps})})
 
     @staticmethod
     def load(path: Path | str) -> Motion:

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import MediaError
+from ..files import write_tensors
 from ..models.landmarks import NUM_LANDMARKS, NUM_VALUES
 
 SAMPLE_RATE = 16_000
@@ -92,10 +92,7 @@ class ShardWriter:
 
     def close(self) -> None:
         """Write the file, replacing an older one at once."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(self.path.name + ".partial")
-        save_file(self._tensors, str(partial), metadata={"clips": json.dumps(self._clips, ensure_ascii=False)})
-        partial.replace(self.path)
+        write_tensors(self.path, self._tensors, {"clips": json.dumps(self._clips, ensure_ascii=False)})
 
     def __enter__(self) -> ShardWriter:
         return self

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,10 +24,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import WeightsError
+from ..files import write_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -129,12 +129,8 @@ def learning_rate_factor(step: int, progress: float, warmup_steps: int, final_fr
 
 def save_state(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write a state dict as safetensors, atomically. Tensors are made contiguous and independent of one another."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     tensors = {k: v.detach().to("cpu", copy=True, memory_format=torch.contiguous_format) for k, v in state.items()}
-    save_file(tensors, str(part), metadata=dict(metadata or {}))
-    os.replace(part, path)
+    write_tensors(path, tensors, metadata)
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -226,7 +222,7 @@ def train(
                 number = float(value.detach())
                 losses[key] = number if key not in losses else 0.95 * losses[key] + 0.05 * number
             if step % settings.log_every == 0:
-                _log_line(settings.output, step, elapsed, losses)
+                _log_line(settings, step, elapsed, losses)
             if step % settings.validate_every == 0:
                 validation = check()
             if step % settings.save_every == 0:
@@ -253,17 +249,19 @@ def log_to_file(path: Path) -> None:
 
 
 def _progress(settings: LoopSettings, step: int, elapsed: float) -> float:
-    by_steps = step / settings.steps if settings.steps else 0.0
-    by_time = elapsed / (60.0 * settings.minutes) if settings.minutes else 0.0
-    return max(by_steps, by_time)
+    limits = ((step, settings.steps), (elapsed / 60, settings.minutes))
+    return max(1.0 if limit <= 0 else done / limit for done, limit in limits if limit is not None)
 
 
 def _format(numbers: Mapping[str, float]) -> str:
     return " ".join(f"{k} {v:.4f}" for k, v in numbers.items())
 
 
-def _log_line(output: Path, step: int, elapsed: float, losses: Mapping[str, float]) -> None:
-    logger.info("%s step %d %.0f s %s", output.stem, step, elapsed, _format(losses))
+def _log_line(settings: LoopSettings, step: int, elapsed: float, losses: Mapping[str, float]) -> None:
+    steps = "" if settings.steps is None else f" of {settings.steps}"
+    minutes = "" if settings.minutes is None else f" of {settings.minutes:g}"
+    stem, numbers = settings.output.stem, _format(losses)
+    logger.info("%s step %d%s, %.1f%s min, %s", stem, step, steps, elapsed / 60, minutes, numbers)
 
 
 def _save_resume(

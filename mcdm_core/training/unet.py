@@ -2,7 +2,7 @@
 
 Stage 1 trains the archived-clip prior and its reference attention (P); layer 4 is bypassed, F_ac_ref joins the residual
 directly. Stage 3 trains only the present-clip reference attention and the temporal attention (P). The ``tiny`` preset
-starts from nothing, so its UNet's own weights train in stage 1 (C), and in stage 3 the way of the motion tokens into the
+starts from nothing, so its UNet's own weights train in stage 1 (C), and in stage 3 the motion tokens' way into the
 UNet. Beside that, an option: ``train_backbone`` trains the UNet's own weights in stage 3 as well.
 
 Choices of ours (C) where the paper is silent:

@@ -1,0 +1,37 @@
+"""Writing of safetensors files: whole or not at all."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mcdm_core.errors import MediaError
+from mcdm_core.files import write_tensors
+
+
+def test_a_file_is_written_with_its_folder_and_replaced(tmp_path) -> None:
+    path = tmp_path / "deep" / "a.safetensors"
+    for value in (1.0, 2.0):
+        write_tensors(path, {"x": torch.full((2, 3), value).T}, {"about": "a test"})
+        assert torch.equal(load_file(path)["x"], torch.full((3, 2), value))
+    assert [p.name for p in path.parent.iterdir()] == ["a.safetensors"]
+
+
+def test_a_failure_leaves_the_older_file_and_no_rest(tmp_path, monkeypatch) -> None:
+    import safetensors.torch
+
+    path = tmp_path / "a.safetensors"
+    write_tensors(path, {"x": torch.zeros(1)})
+
+    def fail(tensors, name, metadata=None):
+        with open(name, "wb") as file:
+            file.write(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", fail)
+    with pytest.raises(MediaError, match="no space left"):
+        write_tensors(path, {"x": torch.ones(1)})
+    assert torch.equal(load_file(path)["x"], torch.zeros(1)) and len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(MediaError, match="cannot be written"):
+        write_tensors(path / "below" / "b.safetensors", {"x": torch.ones(1)})
