@@ -59,6 +59,41 @@ def test_an_interruption_keeps_what_is_done(inputs, tmp_path, monkeypatch, capsy
     assert "8 of 14" in capsys.readouterr().err
 
 
+def test_ctrl_c_in_the_middle_of_a_clip_keeps_it_whole_and_the_memory_in_step(inputs, tmp_path, monkeypatch) -> None:
+    """A real signal, sent while the second clip is written."""
+    import os
+    import signal
+
+    from mcdm_core.media.video_writer import VideoWriter
+    from mcdm_core.memory import MotionMemory
+
+    original = VideoWriter.write
+
+    def write(self, frames):
+        original(self, frames)
+        if self.frames_written == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(VideoWriter, "write", write)
+    before = signal.getsignal(signal.SIGINT)
+    assert main([*inputs, "--memory-out", str(tmp_path / "m.safetensors")]) == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    assert len(list(VideoReader(tmp_path / "out" / "a.mp4"))) == 8
+    assert MotionMemory.load(tmp_path / "m.safetensors").frame_index == 8
+
+
+def test_ctrl_c_before_the_first_clip_leaves_no_video_and_says_so(inputs, tmp_path, monkeypatch, capsys) -> None:
+    from mcdm_core.pipeline import MCDMPipeline
+
+    def stop(self, *args, **kwargs):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(MCDMPipeline, "generate", stop)
+    assert main(inputs) == 130
+    assert "no video" in capsys.readouterr().err and not (tmp_path / "out" / "a.mp4").exists()
+
+
 def test_crops_alone_and_large_portraits(inputs, tmp_path) -> None:
     assert main([*inputs, "--crop", "--detail", "none"]) == 0
     reader = VideoReader(tmp_path / "out" / "a.mp4")
@@ -84,15 +119,26 @@ def test_unusable_inputs_end_in_one_line(inputs, tmp_path, capsys) -> None:
     assert main([*inputs[:-2], "--memory-in", str(tmp_path / "none.safetensors")]) == 1
 
 
+def test_a_face_lost_by_shrinking_the_portrait_is_explained(inputs, capsys) -> None:
+    assert main([*inputs, "--max-size", "40"]) == 1
+    assert "--max-size" in capsys.readouterr().err
+
+
 def test_outputs_and_devices_are_checked_before_the_work(inputs, tmp_path, capsys) -> None:
     for output in (tmp_path, tmp_path / "a.txt"):
         assert main([*inputs[:-1], str(output)]) == 1
         assert "NAME.mp4" in capsys.readouterr().err
+    assert main([*inputs, "--memory-out", str(tmp_path)]) == 1
+    assert "--memory-out" in capsys.readouterr().err
     assert main([*inputs, "--device", "warp-drive"]) == 1
     assert "warp-drive" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("wrong", [("--steps", "0"), ("--motion-steps", "-1"), ("--fps", "0"), ("--fps", "fast")])
+@pytest.mark.parametrize(
+    "wrong",
+    [("--steps", "0"), ("--motion-steps", "-1"), ("--fps", "0"), ("--fps", "fast"), ("--max-size", "-5"),
+     ("--temperature", "nan")],
+)  # fmt: skip
 def test_senseless_numbers_are_refused(inputs, wrong, capsys) -> None:
     with pytest.raises(SystemExit) as stop:
         main([*inputs, *wrong])
@@ -122,6 +168,8 @@ def test_info_lists_components(inputs, tmp_path, capsys) -> None:
     assert main(["info", "--weights", str(tmp_path / "model.safetensors")]) == 0
     out = capsys.readouterr().out
     assert "torch" in out and "present_clip_prior" in out
+    assert main(["info", "--weights", str(tmp_path / "none.safetensors")]) == 1
+    assert "none.safetensors" in capsys.readouterr().err
 
 
 def test_every_command_explains_itself(capsys) -> None:
@@ -169,6 +217,12 @@ def test_render_data_makes_three_splits_and_says_what_is_missing(tmp_path, monke
 
 
 def test_train_says_what_is_missing(tmp_path, capsys) -> None:
+    assert main(["train", "all", "--output", str(tmp_path / "run")]) == 1
+    assert "--data" in capsys.readouterr().err
+    assert main(["train", "bundle", "--output", str(tmp_path / "run")]) == 1
+    assert "no weights" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["train", "vae", "--data", "x", "--output", "y", "--minutes", "0"])
     arguments = ["--data", str(tmp_path), "--output", str(tmp_path / "run")]
     assert main(["train", "vae", *arguments]) == 1
     assert "render-data" in capsys.readouterr().err
@@ -177,3 +231,18 @@ def test_train_says_what_is_missing(tmp_path, capsys) -> None:
         (tmp_path / split / "a.safetensors").touch()
     assert main(["train", "prior", *arguments]) == 1
     assert "train codec" in capsys.readouterr().err
+
+
+def test_an_interrupted_training_says_how_it_goes_on(tmp_path, capsys, monkeypatch) -> None:
+    from mcdm_core.cli import train
+
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "a.safetensors").touch()
+
+    def stop(options, minutes):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(train._STAGES, "face", stop)
+    assert main(["train", "face", "--data", str(tmp_path), "--output", str(tmp_path / "run")]) == 130
+    assert "stage face" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MediaError
+from . import arguments
 
 
 def add_parser(commands: Any) -> None:
@@ -18,16 +19,17 @@ def add_parser(commands: Any) -> None:
         description="Read the face in a generated video with the model's own face network: correlation of the lips "
         "with the sound, and likeness to the portrait at the video's beginning and end.",
     )
-    parser.add_argument("video", type=Path)
+    parser.add_argument("video", type=Path, help="made by generate without --crop")
     parser.add_argument("--portrait", type=Path, required=True, help="the picture the video was made from")
     parser.add_argument("--audio", type=Path, help="the sound (default: the video's own)")
     parser.add_argument("--weights", type=Path, help="weight file (default: the shipped one)")
     parser.add_argument("--box", type=float, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="face, pixels")
-    parser.add_argument("--max-frames", type=int, default=1500, help="frames looked at for the identity")
+    parser.add_argument("--max-frames", type=arguments.count, default=1500,
+                        help="frames looked at for the identity (default: 1500)")  # fmt: skip
     parser.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Print the measurements as JSON; returns the exit status."""
     import torch
 
@@ -39,23 +41,23 @@ def run(arguments: argparse.Namespace) -> int:
     from ..media.video_reader import VideoReader
     from ..pipeline import MCDMPipeline
 
-    weights = arguments.weights
+    weights = options.weights
     pipe = MCDMPipeline.from_file(weights) if weights else MCDMPipeline.from_preset("tiny")
-    video = VideoReader(arguments.video)
-    portrait = load_portrait(arguments.portrait)
+    video = VideoReader(options.video)
+    portrait = load_portrait(options.portrait)
     shape = (video.height - video.height % 2, video.width - video.width % 2)
     scaled = limit_size(portrait, max(video.height, video.width))
     if abs(scaled.shape[-2] - shape[0]) > 2 or abs(scaled.shape[-1] - shape[1]) > 2:
         raise MediaError(
-            f"{arguments.video.name} is {video.width}x{video.height}, the portrait scaled to it is "
+            f"{options.video.name} is {video.width}x{video.height}, the portrait scaled to it is "
             f"{scaled.shape[-1]}x{scaled.shape[-2]}: expected a whole-portrait video of this picture."
         )
-    reference = pipe.encode_reference(scaled, box=arguments.box)
+    reference = pipe.encode_reference(scaled, box=options.box)
     track = track_face(pipe.model.face_network, video, reference.transform)
-    audio = load_audio(arguments.audio or arguments.video)
+    audio = load_audio(options.audio or options.video)
     mono = to_mono_16k(audio.waveform, audio.sample_rate)
     sync = lip_sync(track.lip_opening, loudness(mono, 16_000, video.fps, len(track.lip_opening)), video.fps)
-    step = max(1, len(track.landmarks) // arguments.max_frames)
+    step = max(1, len(track.landmarks) // options.max_frames)
     crops = torch.stack(
         [resample_crop(f, reference.transform, reference.crop.shape[-1]) for i, f in enumerate(video) if i % step == 0]
     )

@@ -7,6 +7,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from . import arguments
+
 
 def add_parser(commands: Any) -> None:
     """Add this command to the main parser."""
@@ -25,52 +27,52 @@ def add_parser(commands: Any) -> None:
                         "(default: the shipped one)")  # fmt: skip
     parser.add_argument("--head-cut", action="store_true",
                         help="the pictures are cut to a square around the head: faster and surer")  # fmt: skip
-    parser.add_argument("--keep-apart", type=int, help="last files by name, kept for validation, a fifth at most "
-                        "(default: 50 clips or 40 portraits)")  # fmt: skip
-    parser.add_argument("--limit", type=int, help="at most so many training files, spread over the folder")
-    parser.add_argument("--frames", type=int, default=40, help="length of a portrait's clip (default: 40)")
+    parser.add_argument("--keep-apart", type=arguments.size, metavar="N", help="last files by name, kept for "
+                        "validation, a fifth at most (default: 50 clips or 40 portraits)")  # fmt: skip
+    parser.add_argument("--limit", type=arguments.count, help="at most so many training files, spread over the folder")
+    parser.add_argument("--frames", type=arguments.count, default=40, help="length of a portrait's clip (default: 40)")
     parser.add_argument("--licence", default="unknown", help="noted with every clip")
     parser.add_argument("--identity", default="", help="noted with every clip (default: the file's name)")
     parser.add_argument("--language", default="en", help="of the clips, noted with them (default: en)")
     parser.add_argument("--again", action="store_true", help="label again what is already there")
-    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--threads", type=arguments.count, help="CPU threads")
     parser.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Label both splits; returns the exit status."""
     import torch
 
     from ..data.real_stills import list_stills, write_still_shards
     from ..data.real_video import list_clips, write_real_shards
 
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    if options.threads:
+        torch.set_num_threads(options.threads)
     messages = logging.getLogger("mcdm_core")
     messages.setLevel(logging.INFO)
-    network = _face_network(arguments.weights)
+    network = _face_network(options.weights)
     common = {
-        "head_cut": arguments.head_cut,
-        "licence": arguments.licence,
-        "identity": arguments.identity,
-        "resume": not arguments.again,
+        "head_cut": options.head_cut,
+        "licence": options.licence,
+        "identity": options.identity,
+        "resume": not options.again,
     }
-    if arguments.videos is not None:
-        train, val = list_clips(arguments.videos, 50 if arguments.keep_apart is None else arguments.keep_apart)
+    if options.videos is not None:
+        train, val = list_clips(options.videos, 50 if options.keep_apart is None else options.keep_apart)
     else:
-        train, val = list_stills(arguments.stills, 40 if arguments.keep_apart is None else arguments.keep_apart)
-    if arguments.limit is not None and arguments.limit < len(train):
-        train = [train[i * len(train) // arguments.limit] for i in range(arguments.limit)]
+        train, val = list_stills(options.stills, 40 if options.keep_apart is None else options.keep_apart)
+    if options.limit is not None and options.limit < len(train):
+        train = [train[i * len(train) // options.limit] for i in range(options.limit)]
     counts = {}
     for split, paths in (("val", val), ("train", train)):
-        folder = arguments.output / split
-        if arguments.videos is not None:
+        folder = options.output / split
+        if options.videos is not None:
             counts[split] = write_real_shards(
-                network, paths, folder, split, language=arguments.language, **common
+                network, paths, folder, split, language=options.language, **common
             )  # fmt: skip
         else:
-            counts[split] = write_still_shards(network, paths, folder, split, frames=arguments.frames, **common)
-    print(f"{counts['train']} training clips and {counts['val']} for validation in {arguments.output}")
+            counts[split] = write_still_shards(network, paths, folder, split, frames=options.frames, **common)
+    print(f"{counts['train']} training clips and {counts['val']} for validation in {options.output}")
     return 0
 
 

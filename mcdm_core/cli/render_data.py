@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from . import arguments
+
 
 def add_parser(commands: Any) -> None:
     """Add this command to the main parser."""
@@ -18,20 +20,22 @@ def add_parser(commands: Any) -> None:
         "package's extra 'data' and the system package espeak-ng (flite adds voices of real speakers to the English "
         "clips); can be stopped and started again. The first run prepares the head model for some minutes.",
     )
-    parser.add_argument("output", type=Path)
+    parser.add_argument("output", type=Path, help="folder to make")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--clips", type=int, default=400, help="training clips of 3 seconds (default: 400)")
-    length.add_argument("--hours", type=float, help="hours of training video instead")
-    parser.add_argument("--val-clips", type=int, default=40, help="validation clips of other people (default: 40)")
-    parser.add_argument("--test-clips", type=int, default=40, help="test clips of yet others (default: 40)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+    length.add_argument("--clips", type=arguments.size, default=400, help="training clips of 3 seconds (default: 400)")
+    length.add_argument("--hours", type=arguments.hours, help="hours of training video instead")
+    parser.add_argument("--val-clips", type=arguments.size, default=40,
+                        help="validation clips of other people (default: 40)")  # fmt: skip
+    parser.add_argument("--test-clips", type=arguments.size, default=40, help="test clips of yet others (default: 40)")
+    parser.add_argument("--seed", type=arguments.size, default=0,
+                        help="with a clip's number it decides everything about the clip (default: 0)")  # fmt: skip
+    parser.add_argument("--workers", type=arguments.count, default=2, help="processes (default: 2)")
     parser.add_argument("--again", action="store_true", help="render again what is already there")
     parser.add_argument("--asset", type=Path, help="cache file of the head model (default: in the user's cache folder)")
     parser.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Render the splits; returns the exit status."""
     try:
         from ..data.synthetic.clip import CLIP_FRAMES, FPS
@@ -40,20 +44,20 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"error: {error}. Install the extra: pip install 'mcdm-talking-face[data]'", file=sys.stderr)
         return 1
     logging.getLogger("mcdm_core").setLevel(logging.INFO)
-    clips = arguments.clips
-    if arguments.hours is not None:
-        clips = max(1, round(arguments.hours * 3600 * FPS / CLIP_FRAMES))
+    clips = options.clips
+    if options.hours is not None:
+        clips = max(1, round(options.hours * 3600 * FPS / CLIP_FRAMES))
     try:
-        for split, count in (("val", arguments.val_clips), ("test", arguments.test_clips), ("train", clips)):
+        for split, count in (("val", options.val_clips), ("test", options.test_clips), ("train", clips)):
             if count > 0:
                 render(
-                    arguments.output / split,
+                    options.output / split,
                     clips=count,
-                    seed=arguments.seed,
+                    seed=options.seed,
                     split=split,
-                    workers=arguments.workers,
-                    resume=not arguments.again,
-                    asset_path=arguments.asset,
+                    workers=options.workers,
+                    resume=not options.again,
+                    asset_path=options.asset,
                 )
     except (ImportError, RuntimeError) as error:  # espeak-ng, anny or pypinyin is missing
         print(f"error: {error}", file=sys.stderr)

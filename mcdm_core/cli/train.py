@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from . import arguments
+
 DEFAULT_MINUTES = {"vae": 30, "face": 15, "codec": 20, "audio": 10, "prior": 40, "unet1": 60, "unet3": 30}
-_STILL = "still"
+_SPEECH_SEED = 777
 
 
 def add_parser(commands: Any) -> None:
@@ -20,25 +23,28 @@ def add_parser(commands: Any) -> None:
         description="Train in the paper's order: autoencoder, face network, motion codec, audio encoder, present-clip "
         "prior (stage 2), UNet stages 1 and 3; then bundle all into one file. A stopped stage goes on where it was.",
     )
-    parser.add_argument("stage", choices=(*DEFAULT_MINUTES, "bundle", "all"))
-    parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="DIR",
-                        help="folder of render-data, then any number of folders of label-data")  # fmt: skip
-    parser.add_argument("--output", type=Path, required=True, help="folder of the weights and logs")
-    parser.add_argument("--minutes", type=float, help="time of the stage (for all: of each stage)")
+    times = ", ".join(f"{name} {minutes}" for name, minutes in DEFAULT_MINUTES.items())
+    parser.add_argument("stage", choices=(*DEFAULT_MINUTES, "bundle", "all"), metavar="STAGE",
+                        help=f"one of {', '.join(DEFAULT_MINUTES)}, bundle (one file of all), or all")  # fmt: skip
+    parser.add_argument("--data", type=Path, nargs="+", default=[], metavar="DIR", help="folder of render-data, then "
+                        "any number of folders of label-data; needed but for bundle")  # fmt: skip
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the weights and logs")
+    parser.add_argument("--minutes", type=arguments.minutes,
+                        help=f"training time of the stage, or of each stage of all (default: {times})")  # fmt: skip
     parser.add_argument("--portraits", type=Path, help="folder of real portraits cut around heads, for the "
                         "autoencoder and the face boxes, optional")  # fmt: skip
     parser.add_argument("--videos", type=Path, help="folder of real talking clips likewise, optional")
-    parser.add_argument("--speech-clips", type=int, default=700, metavar="N", help="spoken clips without pictures "
-                        "made for the audio stage; needs the extra 'data' (default: 700, 0 for none)")  # fmt: skip
+    parser.add_argument("--speech-clips", type=arguments.size, default=700, metavar="N", help="spoken clips without "
+                        "pictures made for the audio stage; needs the extra 'data' (default: 700)")  # fmt: skip
     parser.add_argument("--asset", type=Path, help="cache file of the head model, as of render-data")
-    parser.add_argument("--whole-unet", action="store_true", help="stage 3 trains all of the UNet, not only the layers "
-                        "the paper trains in it")  # fmt: skip
-    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--whole-unet", action="store_true",
+                        help="stage 3 trains all of the UNet, not only the paper's layers")  # fmt: skip
+    parser.add_argument("--threads", type=arguments.count, help="CPU threads")
     parser.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Run the stages; returns the exit status.
+def run(options: argparse.Namespace) -> int:
+    """Run the stages; returns the exit status (130 after Ctrl-C; the stage's weights so far are kept).
 
     Raises:
         MediaError: if a data folder has no training shards; WeightsError: if an earlier stage is missing.
@@ -47,22 +53,35 @@ def run(arguments: argparse.Namespace) -> int:
 
     from ..training.loop import log_to_file
 
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    if arguments.stage != "bundle":
-        _check_data(arguments.data)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    log_to_file(arguments.output / "train.log")
-    for stage in [*DEFAULT_MINUTES, "bundle"] if arguments.stage == "all" else [arguments.stage]:
-        logging.getLogger("mcdm_core").info("stage %s", stage)
-        minutes = DEFAULT_MINUTES.get(stage, 0) if arguments.minutes is None else arguments.minutes
-        _STAGES[stage](arguments, minutes)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if options.stage != "bundle":
+        _check_data(options.data)
+    options.output.mkdir(parents=True, exist_ok=True)
+    log_to_file(options.output / "train.log")
+    stages = [*DEFAULT_MINUTES, "bundle"] if options.stage == "all" else [options.stage]
+    for number, stage in enumerate(stages, start=1):
+        minutes = DEFAULT_MINUTES.get(stage, 0.0) if options.minutes is None else options.minutes
+        length = f", {minutes:g} min of training" if minutes else ""
+        logging.getLogger("mcdm_core").info("stage %s, %d of %d%s", stage, number, len(stages), length)
+        try:
+            _STAGES[stage](options, minutes)
+        except KeyboardInterrupt:
+            print(f"interrupted; the same command goes on with stage {stage} where it was", file=sys.stderr)
+            return 130
     return 0
 
 
 def _check_data(folders: list[Path]) -> None:
+    """Refuse data no stage could use.
+
+    Raises:
+        MediaError: naming the folder, and the command that fills it.
+    """
     from ..errors import MediaError
 
+    if not folders:
+        raise MediaError("No data: give --data and the folder that `python -m mcdm_core render-data` made.")
     for folder in folders:
         if not any((folder / "train").glob("*.safetensors")):
             raise MediaError(
@@ -72,15 +91,16 @@ def _check_data(folders: list[Path]) -> None:
         raise MediaError(f"{folders[0]} has no shards in val/; every stage is measured on them (render-data).")
 
 
-def _folders(arguments: argparse.Namespace, split: str, speech: bool = False) -> list[Path]:
+def _folders(options: argparse.Namespace, split: str, speech: bool = False) -> list[Path]:
     """Folders of a split that hold shards; ``speech`` leaves out those made of stills."""
+    from ..data.real_stills import SOURCE
     from ..data.shards import ClipDataset
 
-    found = [folder / split for folder in arguments.data if any((folder / split).glob("*.safetensors"))]
-    return [f for f in found if not speech or ClipDataset(f).info(0)["source"] != _STILL]
+    found = [folder / split for folder in options.data if any((folder / split).glob("*.safetensors"))]
+    return [f for f in found if not speech or ClipDataset(f).info(0)["source"] != SOURCE]
 
 
-def _needed(arguments: argparse.Namespace, name: str, stage: str) -> Path:
+def _needed(options: argparse.Namespace, name: str, stage: str) -> Path:
     """Weights of an earlier stage.
 
     Raises:
@@ -88,26 +108,26 @@ def _needed(arguments: argparse.Namespace, name: str, stage: str) -> Path:
     """
     from ..errors import WeightsError
 
-    path = arguments.output / f"{name}.safetensors"
+    path = options.output / f"{name}.safetensors"
     if not path.is_file():
         raise WeightsError(f"{path} is missing; run `train {stage}` first, with the same --output.")
     return path
 
 
-def _vae(arguments: argparse.Namespace, minutes: float) -> None:
+def _vae(options: argparse.Namespace, minutes: float) -> None:
     from ..training.vae import train_vae
 
     train_vae(
-        arguments.data[0],
-        arguments.output / "vae.safetensors",
+        options.data[0],
+        options.output / "vae.safetensors",
         minutes=minutes,
-        stills=arguments.portraits,
-        videos=arguments.videos,
-        extra_shards=[folder for folder in _folders(arguments, "train") if folder.parent != arguments.data[0]],
+        stills=options.portraits,
+        videos=options.videos,
+        extra_shards=[folder for folder in _folders(options, "train") if folder.parent != options.data[0]],
     )
 
 
-def _face(arguments: argparse.Namespace, minutes: float) -> None:
+def _face(options: argparse.Namespace, minutes: float) -> None:
     from safetensors.torch import load_file
 
     from ..config import TINY
@@ -117,32 +137,32 @@ def _face(arguments: argparse.Namespace, minutes: float) -> None:
 
     # Labels of real frames come from an earlier network: their pose and values are not to be learnt from.
     real = None
-    for folder in _folders(arguments, "train"):
-        if folder.parent == arguments.data[0]:
+    for folder in _folders(options, "train"):
+        if folder.parent == options.data[0]:
             continue
-        frames = load_frames(folder, every=10, reading_weight=_REAL_READING_WEIGHT)
+        frames = load_frames(folder, every=10, reading_weight=0.0)
         if real is None:
             real = frames
         elif frames is not None:
             real.extend(frames)
     # The box stage reads whole pictures with the landmarks already trained; it needs a quarter of the time.
-    output = arguments.output / "face_network.safetensors"
-    landmarks = arguments.output / "face_landmarks.safetensors"
-    train_face_network(arguments.data[0], landmarks, minutes=0.75 * minutes, real=real)
+    output = options.output / "face_network.safetensors"
+    landmarks = options.output / "face_landmarks.safetensors"
+    train_face_network(options.data[0], landmarks, minutes=0.75 * minutes, real=real)
     network = FaceNetwork(TINY)
     network.load_state_dict(load_file(str(landmarks)))
-    faces = gather_faces(network, arguments.data[0], arguments.portraits, arguments.videos)
+    faces = gather_faces(network, options.data[0], options.portraits, options.videos)
     train_face_boxes(network, faces, [], output, TINY, minutes=0.25 * minutes)
 
 
-def _codec(arguments: argparse.Namespace, minutes: float) -> None:
+def _codec(options: argparse.Namespace, minutes: float) -> None:
     from ..training.codec import train_codec
 
-    output = arguments.output / "motion_codec.safetensors"
-    train_codec(_folders(arguments, "train", True), output, minutes, _folders(arguments, "val", True))
+    output = options.output / "motion_codec.safetensors"
+    train_codec(_folders(options, "train", True), output, minutes, _folders(options, "val", True))
 
 
-def _audio(arguments: argparse.Namespace, minutes: float) -> None:
+def _audio(options: argparse.Namespace, minutes: float) -> None:
     from ..config import TINY
     from ..training.audio_pretraining import pretrain_audio, render_speech, speech_clip
     from ..training.motion_clips import iterate_clips
@@ -153,60 +173,57 @@ def _audio(arguments: argparse.Namespace, minutes: float) -> None:
             for clip in iterate_clips(folder, ("audio", "values"))
         ]
 
-    groups = [spoken(folder) for folder in _folders(arguments, "train", True)]
-    held = {folder.parent.name: spoken(folder) for folder in _folders(arguments, "val", True)}
-    if arguments.speech_clips > 0:
+    groups = [spoken(folder) for folder in _folders(options, "train", True)]
+    held = {folder.parent.name: spoken(folder) for folder in _folders(options, "val", True)}
+    if options.speech_clips > 0:
         try:
-            sounds, values = render_speech(arguments.speech_clips, _SPEECH_SEED, "train", arguments.asset)
+            sounds, values = render_speech(options.speech_clips, _SPEECH_SEED, "train", options.asset)
             groups.append([speech_clip(a, v, TINY) for a, v in zip(sounds, values, strict=True)])
         except (ImportError, RuntimeError) as error:
             logging.getLogger(__name__).warning("No further speech is made, the shards' own has to do: %s", error)
-    pretrain_audio(groups, arguments.output / "audio_pretrained.safetensors", minutes, held)
+    pretrain_audio(groups, options.output / "audio_pretrained.safetensors", minutes, held)
 
 
-def _prior(arguments: argparse.Namespace, minutes: float) -> None:
+def _prior(options: argparse.Namespace, minutes: float) -> None:
     from ..config import TINY
     from ..training.prior import load_codec, load_motion_clips, train_prior
 
-    codec = load_codec(_needed(arguments, "motion_codec", "codec"), TINY)
-    held = {f.parent.name: load_motion_clips(f, codec, TINY, 32) for f in _folders(arguments, "val", True)}
-    groups = [load_motion_clips(folder, codec, TINY) for folder in _folders(arguments, "train", True)]
-    audio = arguments.output / "audio_pretrained.safetensors"
-    output = arguments.output / "present_clip_prior.safetensors"
+    codec = load_codec(_needed(options, "motion_codec", "codec"), TINY)
+    held = {f.parent.name: load_motion_clips(f, codec, TINY, 32) for f in _folders(options, "val", True)}
+    groups = [load_motion_clips(folder, codec, TINY) for folder in _folders(options, "train", True)]
+    audio = options.output / "audio_pretrained.safetensors"
+    output = options.output / "present_clip_prior.safetensors"
     train_prior(groups, codec, output, minutes, held, audio_from=audio if audio.is_file() else None)
 
 
-def _unet1(arguments: argparse.Namespace, minutes: float) -> None:
+def _unet1(options: argparse.Namespace, minutes: float) -> None:
     from ..training.unet import train_stage1
 
-    vae = _needed(arguments, "vae", "vae")
-    output = arguments.output / "unet_stage1.safetensors"
-    train_stage1(_folders(arguments, "train"), _folders(arguments, "val", True), vae, output, minutes=minutes)
+    vae = _needed(options, "vae", "vae")
+    output = options.output / "unet_stage1.safetensors"
+    train_stage1(_folders(options, "train"), _folders(options, "val", True), vae, output, minutes=minutes)
 
 
-def _unet3(arguments: argparse.Namespace, minutes: float) -> None:
+def _unet3(options: argparse.Namespace, minutes: float) -> None:
     from ..training.unet import train_stage3
 
     train_stage3(
-        _folders(arguments, "train", True),
-        _folders(arguments, "val", True),
-        _needed(arguments, "vae", "vae"),
-        arguments.output / "unet.safetensors",
-        _needed(arguments, "unet_stage1", "unet1"),
-        _needed(arguments, "motion_codec", "codec"),
+        _folders(options, "train", True),
+        _folders(options, "val", True),
+        _needed(options, "vae", "vae"),
+        options.output / "unet.safetensors",
+        _needed(options, "unet_stage1", "unet1"),
+        _needed(options, "motion_codec", "codec"),
         minutes=minutes,
-        train_backbone=arguments.whole_unet,
+        train_backbone=options.whole_unet,
     )
 
 
-def _bundle(arguments: argparse.Namespace, minutes: float) -> None:
+def _bundle(options: argparse.Namespace, minutes: float) -> None:
     from ..checkpoint import bundle
 
-    print(bundle(arguments.output, arguments.output / "mcdm_tiny.safetensors"))
+    print(bundle(options.output, options.output / "mcdm_tiny.safetensors"))
 
-
-_REAL_READING_WEIGHT = 0.0
-_SPEECH_SEED = 777
 
 _STAGES: dict[str, Callable[[argparse.Namespace, float], None]] = {
     "vae": _vae,

@@ -225,6 +225,7 @@ def train_face_boxes(
     steps: int | None = None,
     batch_size: int = 16,
     learning_rate: float = 2e-3,
+    resume: bool = True,
     seed: int = 0,
 ) -> TrainResult:
     """Train ``network.boxes`` alone and save the whole network to ``output``.
@@ -245,7 +246,7 @@ def train_face_boxes(
     boxes: nn.Module = network.boxes.requires_grad_(True)
     settings = LoopSettings(
         output=Path(output).with_name("face_boxes.safetensors"), steps=steps, minutes=minutes,
-        learning_rate=learning_rate, ema_decay=0.995, save_every=500, validate_every=10**9, resume=False,
+        learning_rate=learning_rate, ema_decay=0.995, save_every=500, validate_every=10**9, resume=resume,
     )  # fmt: skip
     result = train(boxes, losses, settings)
     network.eval()

@@ -1,0 +1,57 @@
+"""Types of command-line arguments: argparse names them in its message when a value is refused."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+
+def count(text: str) -> int:
+    """A whole number from 1 on."""
+    return _at_least(text, 1)
+
+
+def size(text: str) -> int:
+    """A whole number from 0 on."""
+    return _at_least(text, 0)
+
+
+def minutes(text: str) -> float:
+    """A time above 0."""
+    return _between(text, 0, math.inf, "a time above 0, in minutes")
+
+
+def hours(text: str) -> float:
+    """A time above 0."""
+    return _between(text, 0, math.inf, "a time above 0, in hours")
+
+
+def rate(text: str) -> float:
+    """Frames a second, above 0 and up to 120."""
+    return _between(text, 0, 120, "a frame rate above 0 and up to 120")
+
+
+def number(text: str) -> float:
+    """A finite number from 0 on."""
+    return _between(text, -math.ulp(0.0), math.inf, "a number from 0 on")
+
+
+def _at_least(text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
+    return value
+
+
+def _between(text: str, low: float, high: float, what: str) -> float:
+    """A finite number above ``low`` and up to ``high``."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (low < value <= high and math.isfinite(value)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return value
