@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def reason(error: Exception) -> str:
+    """What went wrong, without the error's number and the path the message names anyway."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 class MCDMError(ValueError):
     """Base of every error this library raises for an input it cannot use."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .errors import MediaError
+from .errors import MediaError, reason
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -33,7 +33,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
         save_file(ready, str(part), metadata=dict(metadata or {}))
         os.replace(part, path)
     except (OSError, SafetensorError) as error:
-        raise MediaError(f"{path} cannot be written ({error}). Check the folder and free space.") from error
+        raise MediaError(f"{path} cannot be written ({reason(error)}). Check the folder and free space.") from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)

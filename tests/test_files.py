@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mcdm_core.errors import MediaError
+from mcdm_core.errors import MCDMError, MediaError
 from mcdm_core.files import write_tensors
 
 
@@ -35,3 +35,19 @@ def test_a_failure_leaves_the_older_file_and_no_rest(tmp_path, monkeypatch) -> N
     assert torch.equal(load_file(path)["x"], torch.zeros(1)) and len(list(tmp_path.iterdir())) == 1
     with pytest.raises(MediaError, match="cannot be written"):
         write_tensors(path / "below" / "b.safetensors", {"x": torch.ones(1)})
+
+
+def test_messages_name_a_path_once_and_no_error_number(tmp_path) -> None:
+    from mcdm_core.media.audio import load_audio
+    from mcdm_core.media.portrait import load_portrait
+    from mcdm_core.media.video_reader import VideoReader
+
+    damaged = tmp_path / "damaged.bin"
+    damaged.write_bytes(b"nothing that decodes" * 50)
+    for read in (load_audio, load_portrait, VideoReader):
+        with pytest.raises(MCDMError) as caught:
+            read(damaged)
+        message = str(caught.value)
+        assert "Errno" not in message and message.count("damaged.bin") <= 2, message
+        if read is not load_portrait:  # Pillow's own reason is about the file's name
+            assert message.count("damaged.bin") == 1, message

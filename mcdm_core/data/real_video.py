@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..errors import FaceNotFoundError, MediaError
+from ..errors import FaceNotFoundError, MediaError, reason
 from ..media.pixels import frames_to_unit, unit_to_frames
 from ..models.face_network import FaceNetwork, crop_square
 from ..models.landmarks import mirror_landmarks, mirror_pose, mirror_values
@@ -77,7 +77,7 @@ def read_clip(path: Path, every: int = 1, with_audio: bool = True) -> RealClip:
             if resampler is not None:
                 sound += [part.to_ndarray().reshape(-1) for part in resampler.resample(None)]
     except (av.FFmpegError, IndexError) as error:
-        raise MediaError(f"{path} cannot be decoded ({error}); delete it or convert it to mp4.") from error
+        raise MediaError(f"{path} cannot be decoded ({reason(error)}); delete it or convert it to mp4.") from error
     if not frames:
         raise MediaError(f"{path} holds no frames; delete it or convert it to mp4.")
     audio = np.concatenate(sound) if sound else np.zeros(0, np.int16)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ..errors import AudioError, FrameRateError
+from ..errors import AudioError, FrameRateError, reason
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +62,11 @@ def load_audio(path: str | Path) -> Audio:
             except av.error.FFmpegError as error:
                 if not pieces:
                     raise
-                logger.warning("%s is damaged: %s. The part before the damage is used.", path.name, error)
+                logger.warning("%s is damaged: %s. The part before the damage is used.", path.name, reason(error))
     except av.error.FFmpegError as error:
         raise AudioError(
-            f"{path.name} cannot be decoded as audio ({error}). Convert it to wav, flac or mp3, or save it again."
+            f"{path.name} cannot be decoded as audio ({reason(error)}). "
+            "Convert it to wav, flac or mp3, or save it again."
         ) from error
     if not pieces or sum(piece.shape[-1] for piece in pieces) == 0:
         raise AudioError(f"{path.name} holds no sound (length zero). Give a recording of some speech.")

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from ..errors import FaceTooSmallError, MediaError
+from ..errors import FaceTooSmallError, MediaError, reason
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,9 @@ def load_portrait(path: str | Path) -> torch.Tensor:
             picture = ImageOps.exif_transpose(opened)
             picture.load()
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise MediaError(f"{path.name} cannot be read as a picture ({error}). Save it as png or jpg.") from error
+        raise MediaError(
+            f"{path.name} cannot be read as a picture ({reason(error)}). Save it as png or jpg."
+        ) from error
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         values = np.asarray(picture).astype(np.float32)
         # 16-bit greys arrive as integers up to 65535; floating pictures are either in [0, 1] or in 8 bits.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ..errors import MediaError
+from ..errors import MediaError, reason
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,9 @@ class VideoReader:
                 self.width, self.height = stream.width, stream.height
                 self.metadata = dict(container.metadata)
         except av.error.FFmpegError as error:
-            raise MediaError(f"{self.path.name} cannot be read as a video ({error}). Save it as mp4.") from error
+            raise MediaError(
+                f"{self.path.name} cannot be read as a video ({reason(error)}). Save it as mp4."
+            ) from error
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         import av
@@ -60,9 +62,9 @@ class VideoReader:
                     yield torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 255
         except av.error.FFmpegError as error:
             if count:  # an interrupted recording: what is whole is used, as players do
-                logger.warning("%s ends damaged after %d frames (%s).", self.path.name, count, error)
+                logger.warning("%s ends damaged after %d frames (%s).", self.path.name, count, reason(error))
                 return
-            raise MediaError(f"{self.path.name} is damaged ({error}). Save it again as mp4.") from error
+            raise MediaError(f"{self.path.name} is damaged ({reason(error)}). Save it again as mp4.") from error
 
 
 def read_video(path: str | Path, max_frames: int | None = None) -> tuple[torch.Tensor, float]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..errors import FrameRateError, MediaError
+from ..errors import FrameRateError, MediaError, reason
 from .audio import Audio
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,9 @@ class VideoWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             container = av.open(str(self.path), "w", format="mp4", container_options={"movflags": flags})
         except (OSError, av.error.FFmpegError) as error:
-            raise MediaError(f"{self.path} cannot be written ({error}). Check the folder and free space.") from error
+            raise MediaError(
+                f"{self.path} cannot be written ({reason(error)}). Check the folder and free space."
+            ) from error
         container.metadata["comment"] = SYNTHETIC_NOTE
         container.metadata["description"] = SYNTHETIC_NOTE
         return container
