@@ -4,7 +4,16 @@ import pytest
 import torch
 
 from mcdm_core.errors import MCDMError
-from mcdm_core.models.reference_warp import draw_landmarks, guide_channels, part_edges, tps_flow, warp, warp_guide
+from mcdm_core.models.landmarks import BROW_PICTURE_LEFT, BROW_PICTURE_RIGHT, EYE_CORNERS, LID_PAIRS
+from mcdm_core.models.reference_warp import (
+    creases,
+    draw_landmarks,
+    guide_channels,
+    part_edges,
+    tps_flow,
+    warp,
+    warp_guide,
+)
 
 
 def _landmarks(seed: int = 0, batch: int = 2) -> torch.Tensor:
@@ -106,3 +115,54 @@ def test_closed_lids_are_kept_a_slit_apart() -> None:
     gap = parted[0, [27, 26, 25], 1] - parted[0, [21, 22, 23], 1]
     assert torch.allclose(gap, torch.full((3,), 0.01), atol=1e-5)
     assert torch.equal(part_edges(reference, reference)[0, 20:28], reference[0, 20:28])
+
+
+def _face() -> torch.Tensor:
+    """Landmarks of an upright face with open eyes: corners, lids, brows and chin in their places, ``[1, 68, 2]``."""
+    points = _landmarks(batch=1)
+    points[0, 54] = torch.tensor([0.5, 0.9])
+    brows = (BROW_PICTURE_LEFT, BROW_PICTURE_RIGHT)
+    for middle, corners, lids, brow in zip((0.35, 0.65), EYE_CORNERS, LID_PAIRS, brows, strict=True):
+        inwards = 0.05 if middle < 0.5 else -0.05
+        points[0, corners] = torch.tensor([[middle - inwards, 0.4], [middle + inwards, 0.4]])
+        points[0, brow] = torch.stack([torch.linspace(middle - 0.06, middle + 0.06, 5), torch.full((5,), 0.3)], -1)
+        for step, (upper, lower) in zip((-0.5, 0.0, 0.5), lids, strict=True):
+            points[0, upper] = torch.tensor([middle + step * inwards, 0.38])
+            points[0, lower] = torch.tensor([middle + step * inwards, 0.42])
+    return points
+
+
+def test_creases_lie_above_the_lids_and_follow_the_brow_not_the_lid() -> None:
+    reference = _face()
+    closed, frowning = reference.clone(), reference.clone()
+    uppers = [pair[0] for lids in LID_PAIRS for pair in lids]
+    closed[:, uppers, 1] += 0.035
+    frowning[:, 36:46, 1] += 0.02
+    moved, still = creases(closed, reference)
+    assert torch.allclose(moved, still, atol=1e-6)
+    above = reference[:, uppers] - still
+    assert torch.allclose(above, torch.tensor([0.0, 0.45 * 0.1]).expand(1, 6, 2), atol=1e-6)
+    moved, still = creases(frowning, reference)
+    assert torch.allclose(moved - still, torch.tensor([0.0, 0.7 * 0.02]).expand(1, 6, 2), atol=1e-5)
+
+
+def test_creases_turn_and_grow_with_the_head() -> None:
+    reference, angle = _face(), torch.tensor(0.4)
+    turn = 1.3 * torch.stack([angle.cos(), angle.sin(), -angle.sin(), angle.cos()]).view(2, 2)
+    shift = torch.tensor([0.1, -0.2])
+    moved, still = creases(reference @ turn + shift, reference)
+    assert torch.allclose(moved, still @ turn + shift, atol=1e-5)
+
+
+def test_closing_lids_leave_the_skin_above_their_crease() -> None:
+    """What the crease shows moves by less than a fifth of the lid's way; the pinned warp drags it along."""
+    reference = _face()
+    closed = reference.clone()
+    closed[:, [pair[0] for lids in LID_PAIRS for pair in lids], 1] += 0.025
+    crease = creases(closed, reference)[0]
+    dragged = []
+    for kind in ("pinned", "framed"):
+        flow = tps_flow(closed, reference, 128, kind)
+        at_crease = torch.nn.functional.grid_sample(flow, crease[:, None] * 2 - 1, align_corners=False)
+        dragged.append(float(at_crease.norm(dim=1).max()))
+    assert dragged[1] < 0.005 < dragged[0]

@@ -69,7 +69,7 @@ def fill_mouth(
 
 
 def _needed(points: Tensor, image: Tensor, target: Tensor, reference: Tensor, softness: float) -> Tensor:
-    """How much of the fill is wanted, ``[b, 1, 1]`` in [0, 1]: teeth are seen, and the mouth opens or closes by much."""
+    """How much of the fill is wanted, ``[b, 1, 1]`` in [0, 1]: where teeth are seen and the mouth changes by much."""
     inside = between_lips(points, reference, softness)
     lightness = ((image.float() + 1).mean(1) * inside).sum((-2, -1)) / inside.sum((-2, -1)).clamp_min(1e-6)
     brightness = lightness / (_skin(image, reference) + 1).mean(-1).clamp_min(1e-3)
@@ -123,9 +123,9 @@ def _hung(points: Tensor, target: Tensor, reference: Tensor) -> Tensor:
     old, new = reference[:, rigid], target[:, rigid]
     a, b = new - new.mean(1, keepdim=True), old - old.mean(1, keepdim=True)
     ridge = 1e-4 * torch.eye(2, device=target.device)
-    linear = torch.linalg.solve(a.mT @ a + ridge, a.mT @ b + ridge)
     edge = [13, 14, 15]
     anchor, hook = target[:, edge].mean(1), reference[:, edge].mean(1)
     with torch.autocast(points.device.type, enabled=False):
+        linear = torch.linalg.solve(a.mT @ a + ridge, a.mT @ b + ridge)
         moved = (points - anchor[:, None, None]).flatten(1, 2) @ linear
     return moved.view_as(points) + hook[:, None, None]
