@@ -27,16 +27,21 @@ class MCDMModel(nn.Module):
     Args:
         config: of the whole model.
         operations: namespace of the layers (ComfyUI passes its own).
+        given: ``vae``, ``audio_encoder`` or ``image_encoder`` by name, to be used in place of the configuration's,
+            which are then never built.
     """
 
-    def __init__(self, config: MCDMConfig, operations: Any = nn) -> None:
+    def __init__(
+        self, config: MCDMConfig, operations: Any = nn, given: Mapping[str, nn.Module] | None = None
+    ) -> None:
         super().__init__()
         self.config = config
-        self.vae = build_autoencoder(config, operations)
+        given = given or {}
+        self.vae = given["vae"] if "vae" in given else build_autoencoder(config, operations)
         self.face_network = FaceNetwork(config, operations)
         self.motion_codec = MotionCodec(config, operations)
-        self.audio_encoder = build_audio_encoder(config)
-        self.image_encoder = build_image_encoder(config)
+        self.audio_encoder = given["audio_encoder"] if "audio_encoder" in given else build_audio_encoder(config)
+        self.image_encoder = given["image_encoder"] if "image_encoder" in given else build_image_encoder(config)
         self.present_clip_prior = PresentClipPrior(config, operations)
         self.archived_clip_prior = ArchivedClipPrior(config, operations)
         self.unet = DenoisingUNet(config, operations)

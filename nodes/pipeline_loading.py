@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..mcdm_core.checkpoint import load_checkpoint
+from ..mcdm_core.checkpoint import COMPONENTS, load_checkpoint
 from ..mcdm_core.errors import WeightsError
 from ..mcdm_core.model import MCDMModel
 from ..mcdm_core.pipeline import MCDMPipeline
@@ -36,6 +36,8 @@ def load_pipeline(
 ) -> ManagedPipeline:
     """Read a weight file and turn its model's layers into ComfyUI's.
 
+    What a socket supplies is neither built nor filled here, also where the file has weights for it.
+
     Args:
         dtype: of the stored weights; nearly all layers compute in float32, so results hardly depend on it.
         attention: ``exact`` or ``favor`` for the temporal attention, anything else keeps the model's own.
@@ -45,17 +47,16 @@ def load_pipeline(
     """
     config, states, stage = load_checkpoint(path)
     parts = borrowed_components(config, vae, clip_vision, audio_encoder)
-    model = MCDMModel(config)
-    for name, part in parts.items():
-        setattr(model, name, part)
-    missing = [name for name in model.load_states(states, allow_missing=True) if name not in parts]
+    missing = [name for name in COMPONENTS if name not in states and name not in parts]
     if missing:
         sockets = {"vae": "vae", "image_encoder": "clip_vision", "audio_encoder": "audio_encoder"}
-        hint = ", ".join(sockets[name] for name in missing if name in sockets)
+        hint = ", ".join(sockets[name] for name in missing if name in sockets and config.preset == "base")
         raise WeightsError(
             f"{path.name} lacks {', '.join(missing)}. "
             + (f"Connect {hint} of Load MCDM Model to ComfyUI's own loaders." if hint else "Get the whole file.")
         )
+    model = MCDMModel(config, given=parts)
+    model.load_states({name: state for name, state in states.items() if name not in parts}, allow_missing=True)
     if attention in ("exact", "favor"):
         model.unet.set_temporal_attention(attention)
     adopt_layers(model)

@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from mcdm_core.config import BASE, AudioEncoderConfig
+from mcdm_core import model as model_module
+from mcdm_core.config import BASE, TINY, AudioEncoderConfig
 from mcdm_core.models.audio_encoder import Wav2Vec2AudioEncoder
 from mcdm_core.models.image_encoder import CLIPImageEncoder, build_image_encoder
 from mcdm_core.models.vae import StableDiffusionAutoencoder, build_autoencoder
@@ -99,6 +100,21 @@ def test_base_builds_clip_vit_large() -> None:
         built = build_image_encoder(BASE)
     assert built.tower.config.patch_size == 14 and built.tower.config.hidden_size == 1024
     assert sum(parameter.numel() for parameter in built.parameters()) == 303_179_776  # ViT-L/14's vision tower
+
+
+def test_components_that_are_given_are_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("built, though it was given")
+
+    for name in ("build_autoencoder", "build_audio_encoder", "build_image_encoder"):
+        monkeypatch.setattr(model_module, name, never)
+    given = {name: torch.nn.Identity() for name in ("vae", "audio_encoder", "image_encoder")}
+    with torch.device("meta"):
+        model = model_module.MCDMModel(TINY, given=given)
+    assert all(getattr(model, name) is part for name, part in given.items())
+    assert [name for name, state in model.states().items() if not state] == list(given)
+    with pytest.raises(AssertionError, match="given"), torch.device("meta"):
+        model_module.MCDMModel(TINY, given={"vae": given["vae"]})
 
 
 class Ramp(torch.nn.Module):

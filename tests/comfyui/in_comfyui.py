@@ -5,6 +5,7 @@ Usage, from ComfyUI's folder: ``python in_comfyui.py CASE PACK``; prints one JSO
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 import json
@@ -196,7 +197,39 @@ def _audio(borrow: Any, config: Any) -> dict[str, Any]:
     }
 
 
-CASES = {case.__name__: case for case in (dtypes, partial, dynamic, sockets)}
+def lent() -> dict[str, Any]:
+    """A model that calls itself base, loaded with its three sockets connected; its own encoders must not be made."""
+    model, config = core("model"), dataclasses.replace(core("config").TINY, preset="base")
+    names = ("vae", "image_encoder", "audio_encoder")
+    states = model.MCDMModel(config).states()
+    loans = {"vae": Loan(config.vae.latent_channels), "clip_vision": Loan(), "audio_encoder": Loan()}
+    load, save = node("pipeline_loading").load_pipeline, core("checkpoint").save_checkpoint
+    built: list[str] = []
+    for build in ("build_autoencoder", "build_image_encoder", "build_audio_encoder"):
+        setattr(model, build, lambda *_, name=build: built.append(name))
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for case, dropped in (("without", names), ("with", ())):
+            path = Path(folder) / f"{case}.safetensors"
+            save(path, {name: state for name, state in states.items() if name not in dropped}, config)
+            pipeline = load(path, "float32", "model's own", **loans)
+            parts = [type(getattr(pipeline.model, name)).__name__ for name in names]
+            found[case] = {"parts": parts, "weights": sum(len(pipeline.model.states()[name]) for name in names)}
+        try:
+            load(Path(folder) / "without.safetensors", "float32", "model's own", vae=loans["vae"])
+        except core("errors").WeightsError as error:
+            found["message"] = str(error)
+    return found | {"built": built}
+
+
+class Loan:
+    """In place of a ComfyUI object; it is only held."""
+
+    def __init__(self, latent_channels: int = 0) -> None:
+        self.latent_channels = latent_channels
+
+
+CASES = {case.__name__: case for case in (dtypes, partial, dynamic, sockets, lent)}
 
 if __name__ == "__main__":
     load_pack(Path(sys.argv[2]))

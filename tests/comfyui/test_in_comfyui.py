@@ -67,3 +67,13 @@ def test_borrowed_encoders_equal_the_librarys() -> None:
         assert found[f"{name} shape"] and not found[f"{name} unknown"] and not found[f"{name} missing"]
         # ComfyUI rounds pictures to 8 bits and has its own attention.
         assert found[name] < 0.02, name
+
+
+def test_encoders_that_sockets_lend_are_never_built() -> None:
+    found = figures("lent")
+    assert found["built"] == []
+    for case in ("without", "with"):
+        assert found[case]["parts"] == ["BorrowedVAE", "BorrowedCLIPVision", "BorrowedAudioEncoder"], case
+        assert found[case]["weights"] == 0, case
+    assert "lacks audio_encoder, image_encoder" in found["message"]
+    assert "Connect audio_encoder, clip_vision of Load MCDM Model" in found["message"]
