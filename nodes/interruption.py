@@ -1,13 +1,17 @@
-"""ComfyUI's interrupt: asked for at every step, and before every layer of a model."""
+"""ComfyUI's interrupt: asked for at every step, before every layer of a model, and before torch calls on pictures."""
 
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
+from torch.overrides import TorchFunctionMode
+
+T = TypeVar("T")
 
 
 def check_interrupt() -> None:
@@ -20,6 +24,15 @@ def check_interrupt() -> None:
         management.throw_exception_if_processing_interrupted()
 
 
+class _Thread(threading.local):
+    """Whether this thread is inside of a layer, whose weights ComfyUI may be streaming in."""
+
+    in_layer = False
+
+
+_THREAD = _Thread()
+
+
 def make_interruptible(model: nn.Module) -> list[Any]:
     """Let every layer of a model ask for an interrupt before it computes.
 
@@ -28,7 +41,9 @@ def make_interruptible(model: nn.Module) -> list[Any]:
     Returns:
         Handles whose ``remove`` takes this back.
     """
-    return [layer.register_forward_pre_hook(_ask) for layer in model.modules() if not any(layer.children())]
+    layers = [layer for layer in model.modules() if not any(layer.children())]
+    handles = [layer.register_forward_pre_hook(_enter) for layer in layers]
+    return handles + [layer.register_forward_hook(_leave) for layer in layers]
 
 
 @contextmanager
@@ -42,5 +57,40 @@ def interruptible(model: nn.Module | None) -> Iterator[None]:
             handle.remove()
 
 
-def _ask(layer: nn.Module, inputs: Any) -> None:
+def _enter(layer: nn.Module, inputs: Any) -> None:
+    _THREAD.in_layer = False
     check_interrupt()
+    _THREAD.in_layer = True
+
+
+def _leave(layer: nn.Module, inputs: Any, output: Any) -> None:
+    _THREAD.in_layer = False
+
+
+class StoppableTorch(TorchFunctionMode):
+    """Within ``with StoppableTorch():`` every call of a torch function asks for an interrupt first.
+
+    For work on large pictures outside of models, where a frame takes seconds and one call a part of one. It costs
+    microseconds a call. Inside a layer nothing is asked: ComfyUI must be able to give its weights back. Not to be held
+    while ComfyUI loads models, nor across a ``yield`` (see :func:`stoppable`).
+    """
+
+    def __enter__(self) -> StoppableTorch:
+        _THREAD.in_layer = False
+        return super().__enter__()
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not _THREAD.in_layer:
+            check_interrupt()
+        return function(*args, **(kwargs or {}))
+
+
+def stoppable(items: Iterator[T]) -> Iterator[T]:
+    """The same items, each of which is made under :class:`StoppableTorch`."""
+    end = object()
+    while True:
+        with StoppableTorch():
+            item: Any = next(items, end)
+        if item is end:
+            return
+        yield item

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..mcdm_core.errors import MediaError, MemoryMismatchError
 from . import inputs, media_bridge
+from .interruption import StoppableTorch
 from .schema import Memory, schema
 
 FOLDER = "mcdm_memory"
@@ -73,14 +74,15 @@ class MCDMMemoryFromVideo(io.ComfyNode):
     def execute(cls, model: Any, reference: Any, seed: int, video: Any = None, images: Any = None) -> io.NodeOutput:
         pipeline = model.ready()
         count = pipeline.config.archive_frames
-        if video is not None:
-            frames = media_bridge.last_frames(video, count)
-        elif images is not None:
-            frames = media_bridge.image_to_frames(images[-count:], "images")
-        else:
+        if video is None and images is None:
             raise MediaError("Nothing to continue: connect a VIDEO to 'video' or frames to 'images'.")
-        frames = crops_of(pipeline, reference, frames)
-        return io.NodeOutput(pipeline.memory_from_frames(reference, frames, seed=seed))
+        with StoppableTorch():
+            if video is not None:
+                frames = media_bridge.last_frames(video, count)
+            else:
+                frames = media_bridge.image_to_frames(images[-count:], "images")
+            frames = crops_of(pipeline, reference, frames)
+            return io.NodeOutput(pipeline.memory_from_frames(reference, frames, seed=seed))
 
 
 def crops_of(pipeline: Any, reference: Any, frames: Any) -> Any:

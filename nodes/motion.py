@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 
 from ..mcdm_core.errors import MCDMError
 from . import inputs, media_bridge
-from .interruption import check_interrupt
+from .interruption import StoppableTorch
 from .memory import crops_of
 from .progress import StepProgress
 from .schema import EmbeddedAudio, Memory, Motion, schema
@@ -66,7 +66,8 @@ class MCDMPredictMotion(io.ComfyNode):
         driver_images: Any = None,
     ) -> io.NodeOutput:
         pipeline = model.ready(working_bytes(model.pipeline))
-        landmarks = _driver_landmarks(pipeline, reference, audio.num_frames, driver, driver_images)
+        with StoppableTorch():
+            landmarks = _driver_landmarks(pipeline, reference, audio.num_frames, driver, driver_images)
         begin = memory if memory is not None else pipeline.start_memory(reference, seed=seed)
         clips = -(-audio.num_frames // pipeline.config.clip_frames)
         progress = StepProgress(clips * steps)
@@ -99,7 +100,6 @@ def _driver_landmarks(
     parts: list[torch.Tensor] = []
     box: tuple[float, ...] | None = None
     for chunk in pictures:
-        check_interrupt()
         size = pipeline.config.face_network.input_size
         if chunk.shape[-1] == chunk.shape[-2] == pipeline.config.image_size:
             crops = crops_of(pipeline, reference, chunk)

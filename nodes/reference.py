@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from . import inputs, media_bridge
+from .interruption import StoppableTorch
 from .schema import EmbeddedAudio, Reference, schema
 from .values import EmbeddedSound
 
@@ -41,13 +42,15 @@ class MCDMEncodeReference(io.ComfyNode):
     def execute(
         cls, model: Any, image: Any, box_left: int, box_top: int, box_right: int, box_bottom: int, mask: Any = None
     ) -> io.NodeOutput:
-        portrait = media_bridge.image_to_frames(image)[0]
+        pipeline = model.ready()
         box = None
         if mask is not None:
             box = media_bridge.mask_to_box(mask)
         elif any((box_left, box_top, box_right, box_bottom)):
             box = (float(box_left), float(box_top), float(box_right), float(box_bottom))
-        reference = model.ready().encode_reference(portrait, box=box)
+        with StoppableTorch():
+            portrait = media_bridge.image_to_frames(image[:1] if image.ndim == 4 else image)[0]
+            reference = pipeline.encode_reference(portrait, box=box)
         crop = media_bridge.frames_to_image(reference.crop.reshape(1, *reference.crop.shape[-3:]).clamp(0, 1).cpu())
         return io.NodeOutput(reference, crop, ui=ui.PreviewImage(crop, cls=cls))
 
@@ -88,6 +91,10 @@ class MCDMEmbedAudio(io.ComfyNode):
         cls, model: Any, audio: Any, start: float, duration: float, fps: float, allow_silent: bool
     ) -> io.NodeOutput:
         stretch = media_bridge.cut_audio(media_bridge.audio_to_core(audio), start, duration)
-        embedding = model.ready().embed_audio(stretch.waveform, stretch.sample_rate, fps=fps, allow_silent=allow_silent)
+        pipeline = model.ready()
+        with StoppableTorch():
+            embedding = pipeline.embed_audio(
+                stretch.waveform, stretch.sample_rate, fps=fps, allow_silent=allow_silent
+            )
         sound = EmbeddedSound(embedding, stretch, fps)
         return io.NodeOutput(sound, media_bridge.audio_from_core(stretch), sound.num_frames)

@@ -12,7 +12,7 @@ from ..mcdm_core.errors import MediaError, OutOfMemoryError
 from ..mcdm_core.media.audio import Audio
 from . import inputs, media_bridge
 from .curves import player_curves
-from .interruption import check_interrupt, interruptible
+from .interruption import StoppableTorch, check_interrupt, interruptible, stoppable
 from .loaders import video_from_file
 from .player_events import WholeVideoPlayer
 from .progress import StepProgress
@@ -76,7 +76,7 @@ class MCDMAssembleVideo(io.ComfyNode):
         motion: Any = None,
         audio: Any = None,
     ) -> io.NodeOutput:
-        from ..mcdm_core.media.video_writer import VideoWriter
+        from .temporary_video import TemporaryVideoWriter
 
         batches = [batch for batch in (images, images_2, images_3, images_4) if batch is not None]
         if video is None and not batches:
@@ -95,12 +95,13 @@ class MCDMAssembleVideo(io.ComfyNode):
         node, expected = str(cls.hidden.unique_id), _expected_frames(video, batches, fps)
         player = WholeVideoPlayer(node, (width, height), expected, fps, sound)
         progress = StepProgress(expected, node)
-        with VideoWriter(path, width, height, fps, sound) as writer:
+        with TemporaryVideoWriter(path, width, height, fps, sound) as writer:
             for crops in _chunks(video, batches):
                 piece = motion[count : count + crops.shape[0]] if motion is not None else None
                 crops = _sized(crops, pipeline.config.image_size)
                 for frames in _finished(pipeline, reference, crops, piece, paste):
-                    writer.write(frames)
+                    with StoppableTorch():
+                        writer.write(frames)
                     if frames_out == inputs.LAST_FRAME:
                         kept.clear()
                     kept.extend(frames.cpu())
@@ -110,7 +111,8 @@ class MCDMAssembleVideo(io.ComfyNode):
         player.finish(path, count, player_curves(motion, count) if motion is not None else None)
         trimmed = media_bridge.audio_of_frames(sound or _silence(), 0, count, fps)
         result = video_from_file(path)
-        pictures = media_bridge.frames_to_image(torch.stack(kept))
+        with StoppableTorch():
+            pictures = media_bridge.frames_to_image(torch.stack(kept))
         return io.NodeOutput(result, pictures, media_bridge.audio_from_core(trimmed), ui=video_result(path))
 
 
@@ -121,9 +123,7 @@ def _finished(pipeline: Any, reference: Any, crops: torch.Tensor, motion: Any, p
     if motion is None or len(motion) < crops.shape[0]:
         motion = read_motion(pipeline, reference, crops)
     clip = Clip(0, 0, crops, crops, motion, None)
-    for frame in pipeline.finish_frames(reference, clip, paste=paste):
-        check_interrupt()
-        yield frame
+    return stoppable(pipeline.finish_frames(reference, clip, paste=paste))
 
 
 def read_motion(pipeline: Any, reference: Any, crops: torch.Tensor) -> Any:
@@ -207,7 +207,7 @@ class MCDMUpscaleVideo(io.ComfyNode):
     def execute(
         cls, video: Any, scale: float, frames_at_once: int, tile: int, upscale_model: Any = None
     ) -> io.NodeOutput:
-        from ..mcdm_core.media.video_writer import VideoWriter
+        from .temporary_video import TemporaryVideoWriter
 
         fps = media_bridge.video_rate(video)
         width, height = video.get_dimensions()
@@ -217,19 +217,25 @@ class MCDMUpscaleVideo(io.ComfyNode):
         node, expected = str(cls.hidden.unique_id), _expected_frames(video, [], fps)
         player = WholeVideoPlayer(node, (size[1], size[0]), expected, fps, sound)
         progress = StepProgress(expected, node)
-        with VideoWriter(path, size[1], size[0], fps, sound) as writer:
+        with TemporaryVideoWriter(path, size[1], size[0], fps, sound) as writer:
             for frames in media_bridge.iterate_video(video, frames_at_once):
                 check_interrupt()
                 large = frames if upscale_model is None else upscale_frames(upscale_model, frames, tile)
-                if tuple(large.shape[-2:]) != size:
-                    large = torch.nn.functional.interpolate(large, size=size, mode="bicubic", antialias=True)
-                for frame in large.clamp_(0, 1):
-                    check_interrupt()
-                    writer.write(frame)
-                progress.show(large[-1])
+                for frame in large:
+                    with StoppableTorch():
+                        frame = _resized(frame, size)
+                        writer.write(frame)
+                progress.show(frame)
                 progress.advance(frames.shape[0])
         player.finish(path, writer.frames_written)
         return io.NodeOutput(video_from_file(path), ui=video_result(path))
+
+
+def _resized(frame: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """A frame [3, h, w] at height and width ``size``, in [0, 1]."""
+    if tuple(frame.shape[-2:]) != size:
+        frame = torch.nn.functional.interpolate(frame[None], size=size, mode="bicubic", antialias=True)[0]
+    return frame.clamp(0, 1)
 
 
 def upscale_frames(upscale_model: Any, frames: torch.Tensor, tile: int) -> torch.Tensor:
