@@ -8,14 +8,16 @@ from safetensors.torch import save_file
 
 from mcdm_core.config import TINY
 from mcdm_core.errors import MCDMError
-from mcdm_core.models.landmarks import LIDS, LIPS
+from mcdm_core.models.landmarks import LIDS, LIPS, mirror_landmarks
 from mcdm_core.models.vae import TinyAutoencoder
 from mcdm_core.schedule import NoiseSchedule
 from mcdm_core.training.adversary import Adversary
+from mcdm_core.training.clip_frames import ClipFrames, draw_reference
 from mcdm_core.training.denoiser import Denoiser, freeze_for_stage
+from mcdm_core.training.unet import STAGE_1, STAGE_3, DenoiserObjective
 from mcdm_core.training.unet_batches import augment_archive, sample_batch, sample_timesteps
-from mcdm_core.training.unet_data import LatentClips, draw_reference, read_clips
-from mcdm_core.training.unet_losses import decoded_cuts, denoiser_losses, picture_loss, region_weights
+from mcdm_core.training.unet_data import LatentClips
+from mcdm_core.training.unet_losses import _cut, decoded_cuts, denoiser_losses, picture_loss, region_weights
 from mcdm_core.training.unet_validation import validate_denoiser
 
 NARROW = dataclasses.replace(
@@ -41,35 +43,52 @@ def write_shard(path, frames=12, clips=2):
     save_file(tensors, str(path), metadata={"clips": json.dumps([{}] * clips)})
 
 
+def latent_clips(*folders, minimum=8, shares=None, **settings):
+    torch.manual_seed(1)
+    return LatentClips(ClipFrames(folders, minimum, **settings), TinyAutoencoder(NARROW), NARROW, shares=shares)
+
+
 @pytest.fixture
 def data(tmp_path):
     write_shard(tmp_path / "train" / "a.safetensors")
-    torch.manual_seed(1)
-    return LatentClips(read_clips([tmp_path / "train"], 8, 0), TinyAutoencoder(NARROW), NARROW)
+    return latent_clips(tmp_path / "train")
 
 
-def test_latents_are_computed_once_and_kept_on_disk(data, tmp_path):
-    clip = data.clips[0]
-    first = data.get("latents", clip, [2, 5])
-    direct = data.vae.encode(clip.frames([2, 5])).detach()
+def test_latents_are_computed_once(data):
+    rows = np.array([2, 5, 2])
+    first = data.latents(rows)
+    direct = data.vae.encode(data.frames.pictures(rows)).detach()
     torch.testing.assert_close(first, direct, atol=2e-3, rtol=2e-3)
-    assert clip.ready["latents"].sum() == 2
-    data.get("guide", clip, [1])
-    data.save(tmp_path / "cache.safetensors")
-    again = LatentClips(read_clips([tmp_path / "train"], 8, 0), data.vae, NARROW)
-    assert again.load(tmp_path / "cache.safetensors")
-    assert torch.equal(again.get("latents", again.clips[0], [2, 5]), first)
-    other = LatentClips(read_clips([tmp_path / "train"], 8, 0), TinyAutoencoder(NARROW), NARROW)
-    assert not other.load(tmp_path / "cache.safetensors")
+    data._latents.compute = None  # what is known is not computed again
+    assert torch.equal(data.latents(rows.reshape(3, 1))[:, 0], first)
 
 
-def test_new_shards_join_and_leave_the_others_references_alone(data, tmp_path):
-    before = [clip.reference for clip in data.clips]
-    write_shard(tmp_path / "train" / "0.safetensors", clips=1)
-    assert data.add_new([tmp_path / "train"], 8, 0) == 1 and data.add_new([tmp_path / "train"], 8, 0) == 0
-    assert [clip.reference for clip in data.clips[:2]] == before
-    ordered = read_clips([tmp_path / "train"], 8, 0)
-    assert [clip.reference for clip in ordered if clip.path.name == "a.safetensors"] == before
+def test_guides_are_kept_where_clips_have_one_reference_and_the_same_where_not(data, tmp_path):
+    rows = np.array([[3, 4], [15, 17]])
+    kept = data.guide(rows, data.frames.references[[0, 1], 0])
+    several = latent_clips(tmp_path / "train", references=3)
+    several.vae.load_state_dict(data.vae.state_dict())
+    for clip in (0, 1):
+        again = several.guide(rows, data.frames.references[[0, 1], 0])
+        torch.testing.assert_close(again[clip], kept[clip], atol=3e-3, rtol=3e-3)
+
+
+def test_a_mirrored_clip_is_the_clip_in_a_mirror_in_other_colours(tmp_path):
+    write_shard(tmp_path / "train" / "a.safetensors")
+    frames = ClipFrames([tmp_path / "train"], 8, mirrored=True)
+    assert len(frames) == 4 and frames.rows == 48 and len(frames.stored) == 24
+    rows = np.array([3, 20, 27, 44])  # 27 and 44 are 3 and 20 again
+    pictures, points = frames.pictures(rows), frames.points(rows)
+    torch.testing.assert_close(points[2:], mirror_landmarks(points[:2]))
+    for plain, other in ((0, 2), (1, 3)):
+        flipped = pictures[plain].flip(-1)
+        for channel in range(3):
+            inner = pictures[other][channel].abs() < 0.99
+            x, y = flipped[channel][inner], pictures[other][channel][inner]
+            slope = ((x - x.mean()) * (y - y.mean())).mean() / x.var(unbiased=False)
+            torch.testing.assert_close(slope * (x - x.mean()) + y.mean(), y, atol=1e-4, rtol=1e-4)
+            assert 0.6 < slope < 1.4
+    assert (frames.references[2:] == frames.references[:2] + 24).all()
 
 
 def test_a_reference_has_open_eyes():
@@ -80,34 +99,37 @@ def test_a_reference_has_open_eyes():
     assert sum(drawn) <= 1
 
 
-def test_no_clips_is_an_error_that_says_what_to_do():
+def test_no_clips_is_an_error_that_says_what_to_do(tmp_path):
     with pytest.raises(MCDMError, match="shards"):
-        LatentClips([], TinyAutoencoder(NARROW), NARROW)
+        ClipFrames([tmp_path], 8)
 
 
 @pytest.mark.parametrize("consecutive", [False, True])
-def test_archived_frames_pair_with_target_frames(data, consecutive):
-    """With the archive undisturbed, row i is the frame a clip length before target i."""
-    frames = 4 if consecutive else 2
-    found = 0
+def test_archived_frames_pair_with_target_frames(data, monkeypatch, consecutive):
+    """Undisturbed, row i of the archive is the frame a clip length before target i, or the reference."""
+    monkeypatch.setattr("mcdm_core.training.unet_batches.augment_archive", lambda latents: latents)
+    frames, found = 4 if consecutive else 2, 0
     for seed in range(12):
-        batch = sample_batch(data, 1, frames, np.random.default_rng(seed), motion=False, consecutive=consecutive)
-        clip, indices = batch.sources[0]
-        past = data.get("latents", clip, [i - 4 for i in indices])
-        found += torch.equal(batch.archive[0], past)
-        assert torch.equal(batch.latents[0], data.get("latents", clip, indices))
-        assert min(indices) >= 4 and max(indices) < clip.length
-        assert batch.guide.shape == (1, frames, 26, 16, 16)
-    assert found
+        batch = sample_batch(data, 3, frames, np.random.default_rng(seed), motion=False, consecutive=consecutive)
+        assert batch.guide.shape == (3, frames, 26, 16, 16)
+        assert torch.equal(batch.latents, data.latents(batch.rows))
+        for clip in range(3):
+            numbers = batch.rows[clip] % 12
+            assert numbers.min() >= 4 and len(set(numbers)) == frames
+            repeated = torch.equal(batch.archive[clip], batch.reference[clip].expand(frames, -1, -1, -1))
+            assert repeated or torch.equal(batch.archive[clip], data.latents(batch.rows[clip] - 4))
+            found += repeated
+    assert 2 <= found <= 20
 
 
 def test_own_samples_enter_the_archive_where_they_exist(data):
-    clip = data.clips[0]
-    data.remember(clip, [3], torch.full((1, 12, 16, 16), 7.0))
-    archive = data.archived(clip, [3, 4], own=True)
-    assert (archive[0] == 7).all()
-    assert torch.equal(archive[1], data.get("latents", clip, [4])[0])
-    assert torch.equal(data.archived(clip, [3, 4], own=False), data.get("latents", clip, [3, 4]))
+    data.remember(np.array([[3], [15]]), torch.full((2, 1, 12, 16, 16), 7.0), torch.tensor([True, False]))
+    rows = np.array([[3, 4], [15, 16]])
+    archive = data.archived(rows, torch.tensor([True, True]))
+    assert (archive[0, 0] == 7).all()
+    assert torch.equal(archive[0, 1], data.latents(np.array([4]))[0])
+    assert torch.equal(archive[1], data.latents(rows[1]))
+    assert torch.equal(data.archived(rows, torch.tensor([False, False])), data.latents(rows))
 
 
 def test_weights_have_mean_one_and_favour_lips_and_lids():
@@ -130,10 +152,31 @@ def test_timesteps_regress_at_the_top_and_later_cover_all():
 
 
 def test_augmentation_keeps_shape_and_is_bounded():
-    latents = torch.randn(3, 12, 16, 16)
-    for seed in range(20):
-        result = augment_archive(latents, np.random.default_rng(seed))
-        assert result.shape == latents.shape and result.abs().max() < 20
+    torch.manual_seed(0)
+    latents = torch.randn(40, 3, 12, 16, 16)
+    result = augment_archive(latents)
+    assert result.shape == latents.shape and result.abs().max() < 20
+    same = (result == latents).flatten(1).all(1).float().mean()
+    assert 0.1 < same < 0.45  # 0.6 * 0.7 * 0.7 * (0.8 + 0.2 / 9) of the clips
+
+
+def test_a_shifted_archive_is_rolled(monkeypatch):
+    torch.manual_seed(0)
+    latents = torch.randn(60, 1, 2, 5, 5)
+    monkeypatch.setattr(torch, "rand", lambda *shape, **_: torch.full(shape, 0.15))
+    monkeypatch.setattr(torch, "randn", lambda *shape, **_: torch.zeros(shape))
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
+    monkeypatch.setattr("mcdm_core.training.unet_batches.functional.avg_pool2d", lambda x, *_: x[..., 1:-1, 1:-1])
+    for clip, result in zip(latents, augment_archive(latents), strict=True):
+        rolled = [clip.roll((dy, dx), (2, 3)) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+        assert any(torch.allclose(result, other) for other in rolled)
+
+
+def test_cuts_equal_slices():
+    pictures = torch.randn(4, 3, 10, 12)
+    corners = torch.tensor([[0, 0], [3, 1], [6, 4], [2, 2]])
+    for picture, (x, y), cut in zip(pictures, corners.tolist(), _cut(pictures, corners, 6), strict=True):
+        assert torch.equal(cut, picture[:, y : y + 6, x : x + 6])
 
 
 def test_the_decoded_loss_is_zero_for_the_decoder_s_own_pictures():
@@ -184,22 +227,18 @@ def test_validation_compares_with_the_warp_alone_and_draws_a_sheet(data, tmp_pat
 def test_stills_without_an_archive_join_stage_1(tmp_path):
     """A clip shorter than two of the model's has any of its frames as targets and the reference as archive."""
     write_shard(tmp_path / "stills" / "a.safetensors", frames=6, clips=1)
-    torch.manual_seed(1)
-    data = LatentClips(read_clips([tmp_path / "stills"], 2, 0), TinyAutoencoder(NARROW), NARROW)
+    data = latent_clips(tmp_path / "stills", minimum=2)
     for seed in range(6):
         batch = sample_batch(data, 1, 2, np.random.default_rng(seed), motion=False, consecutive=False, every=4)
-        reference = data.reference(batch.sources[0][0])
-        assert torch.equal(batch.archive[0], reference.expand(2, -1, -1, -1))
+        assert torch.equal(batch.archive[0], batch.reference[0].expand(2, -1, -1, -1))
 
 
 def test_folders_are_drawn_by_their_shares(tmp_path):
     write_shard(tmp_path / "a" / "a.safetensors", clips=8)
     write_shard(tmp_path / "b" / "b.safetensors", clips=1)
-    clips = read_clips([tmp_path / "a", tmp_path / "b"], 8, 0)
-    data = LatentClips(clips, TinyAutoencoder(NARROW), NARROW, shares=(1.0, 3.0))
-    random = np.random.default_rng(0)
-    drawn = [data.draw(random).group for _ in range(200)]
-    assert 0.65 < np.mean(drawn) < 0.85
+    data = latent_clips(tmp_path / "a", tmp_path / "b", shares=(1.0, 3.0))
+    drawn = data.frames.group[data.draw(400, np.random.default_rng(0))]
+    assert 0.68 < np.mean(drawn) < 0.82
 
 
 def test_refinement_starts_from_the_model_s_own_estimate(data):
@@ -210,7 +249,7 @@ def test_refinement_starts_from_the_model_s_own_estimate(data):
     forward = denoiser.unet.forward
     denoiser.unet.forward = lambda x, *args, **kwargs: seen.append(x) or forward(x, *args, **kwargs)
     losses, _ = denoiser_losses(
-        denoiser, batch, schedule, torch.tensor([20.0, 20.0]), bypass_temporal=True, refined=torch.tensor([True, False])
+        denoiser, batch, schedule, torch.tensor([20.0, 20.0]), bypass_temporal=True, refined=torch.tensor([0])
     )
     warped = schedule.prior_mean(batch.guide)
     noisy = seen[-1]
@@ -235,3 +274,18 @@ def test_some_references_have_an_open_mouth():
     values[::2, 0] = 1.0
     drawn = [draw_reference(values, np.random.default_rng(i), open_mouth=True) % 2 for i in range(10)]
     assert sum(drawn) <= 1
+
+
+@pytest.mark.parametrize(("stage", "recipe"), [(1, STAGE_1), (3, STAGE_3)])
+def test_an_objective_gives_losses_of_every_kind_and_fills_the_archive(data, monkeypatch, stage, recipe):
+    torch.manual_seed(0)
+    recipe = dataclasses.replace(recipe, clips=3, frames=2, decode_frames=1, regression_steps=0, refine_share=0.5)
+    monkeypatch.setattr(data, "motion", lambda rows: torch.randn(*rows.shape, 6, 32))
+    denoiser = Denoiser(NARROW)
+    freeze_for_stage(denoiser, stage, train_backbone=True)
+    objective = DenoiserObjective(denoiser, data, stage, recipe, bfloat16=False)
+    for step in range(3):
+        parts = objective(step)
+        parts["loss"].backward()
+    assert set(parts) == {"loss", "mse", "decoded", "critic", "reward"}
+    assert all(torch.isfinite(value) for value in parts.values()) and data._made.any()

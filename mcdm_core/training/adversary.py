@@ -50,6 +50,11 @@ class Adversary:
         self.feature_weight = feature_weight
         self.optimizer = torch.optim.AdamW(self.critic.parameters(), lr=learning_rate, betas=(0.5, 0.99))
 
+    def to(self, device: torch.device | str) -> Adversary:
+        """Move the critic; before its first step."""
+        self.critic.to(device)
+        return self
+
     def teach(self, output: Tensor, target: Tensor) -> Tensor:
         """One step of the critic on decoded cuts and true ones, both ``[n, 3, h, w]``; its loss, detached."""
         score, _ = self.critic(torch.cat([output.detach(), target]))

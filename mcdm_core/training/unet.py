@@ -24,11 +24,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..config import TINY, MCDMConfig, to_json
@@ -36,31 +38,75 @@ from ..errors import WeightsError
 from ..models.vae import build_autoencoder
 from ..schedule import NoiseSchedule
 from .adversary import Adversary
+from .clip_frames import ClipFrames
 from .denoiser import Denoiser, freeze_for_stage
 from .loop import LoopSettings, TrainResult, train
 from .prior import load_codec
-from .unet_batches import sample_batch, sample_timesteps
-from .unet_data import LatentClips, read_clips
+from .unet_batches import Batch, sample_batch, sample_timesteps
+from .unet_data import LatentClips
 from .unet_losses import denoiser_losses
 from .unet_validation import validate_denoiser
 
 logger = logging.getLogger(__name__)
 
 
-def load_data(
-    folders: Iterable[Path], vae_weights: Path, codec_weights: Path | None, config: MCDMConfig, seed: int,
-    limit: int | None = None, minimum: int | None = None, shares: Sequence[float] | None = None,
-) -> LatentClips:  # fmt: skip
-    """Clips of at least ``minimum`` frames (two clips' length) with the frozen autoencoder; stage 3: and codec."""
-    from safetensors.torch import load_file
+@dataclass(frozen=True)
+class Recipe:
+    """How a stage draws its batches and weighs its losses.
 
+    Attributes:
+        clips, frames: a batch is ``frames`` of each of ``clips`` clips.
+        learning_rate: peak of the cosine.
+        regression_steps: length of the plain regression at the start; regression_share: its share afterwards.
+        decode_weight, decode_frames: weight of the decoded cuts, and of how many frames of each clip.
+        refine_share: share of clips that go on from the model's own estimate; anywhere: of cuts not at mouth or eyes.
+        adversary_weight: of the critic of the cuts, used after ``adversary_from`` of the training (a fraction).
+        every: draw only every so many-th frame as a target (stage 3: as the first one): fewer to encode.
+        references: reference frames of a clip to draw from, mirrored: use every clip in a mirror as well
+            (``clip_frames.py``); both are for GPUs, where encoding is cheap.
+        motion_dropout: share of batches without motion tokens (for guidance).
+        shares: how often clips of each folder are drawn; by default as often as there are clips.
+        train_backbone: see :func:`~.denoiser.freeze_for_stage`; by default in stage 1 of ``tiny`` only.
+    """
+
+    clips: int = 8
+    frames: int = 4
+    learning_rate: float = 1e-3
+    regression_steps: int = 300
+    regression_share: float = 0.5
+    decode_weight: float = 5.0
+    decode_frames: int = 2
+    refine_share: float = 0.2
+    anywhere: float = 0.25
+    adversary_weight: float = 0.07
+    adversary_from: float = 0.4
+    every: int = 8
+    references: int = 1
+    mirrored: bool = False
+    motion_dropout: float = 0.1
+    shares: Sequence[float] | None = None
+    train_backbone: bool | None = None
+
+
+STAGE_1 = Recipe()
+STAGE_3 = Recipe(
+    clips=2, frames=16, learning_rate=5e-4, regression_steps=0, decode_frames=8, adversary_from=0.0, every=16
+)
+
+
+def load_data(
+    folders: Iterable[Path], vae_weights: Path, codec_weights: Path | None, config: MCDMConfig, minimum: int,
+    recipe: Recipe, device: torch.device | str = "cpu", seed: int = 0, limit: int | None = None,
+) -> LatentClips:  # fmt: skip
+    """Clips of at least ``minimum`` frames with the frozen autoencoder and, for stage 3, codec."""
     vae = build_autoencoder(config).to(memory_format=torch.channels_last)
     vae.load_state_dict(_component(load_file(str(vae_weights)), "vae"))
-    codec = None
-    if codec_weights is not None:
-        codec = load_codec(codec_weights, config)
-    clips = read_clips(folders, minimum or 2 * config.clip_frames, seed, limit)
-    return LatentClips(clips, vae, config, codec, shares=shares)
+    codec = None if codec_weights is None else load_codec(codec_weights, config)
+    frames = ClipFrames(
+        folders, minimum, seed=seed, limit=limit, references=recipe.references, mirrored=recipe.mirrored, device=device
+    )
+    batch = 32 if frames.device.type == "cpu" else 1024
+    return LatentClips(frames, vae, config, codec, batch, recipe.shares)
 
 
 def _component(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
@@ -69,38 +115,73 @@ def _component(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     return own or dict(state)
 
 
+class DenoiserObjective:
+    """Losses of one random batch of a stage; called by the training loop with the step number.
+
+    Args:
+        progress: the fraction of the training that is over.
+    """
+
+    def __init__(
+        self, denoiser: Denoiser, data: LatentClips, stage: int, recipe: Recipe, *, bfloat16: bool = True,
+        seed: int = 0, progress: Any = None,
+    ) -> None:  # fmt: skip
+        self.denoiser, self.data, self.stage, self.recipe = denoiser, data, stage, recipe
+        self.schedule = NoiseSchedule(data.config)
+        self.random = np.random.default_rng([seed, stage])
+        self.adversary = Adversary().to(data.device) if recipe.adversary_weight else None
+        self.bfloat16 = bfloat16
+        self.progress = progress or (lambda: 1.0)
+
+    def _batch(self) -> Batch:
+        recipe = self.recipe
+        with_motion = self.stage == 3 and self.random.random() >= recipe.motion_dropout
+        return sample_batch(
+            self.data, recipe.clips, recipe.frames, self.random, motion=with_motion, consecutive=self.stage == 3,
+            pictures=recipe.decode_frames, every=recipe.every,
+        )  # fmt: skip
+
+    def __call__(self, step: int) -> Mapping[str, Tensor]:
+        recipe, device = self.recipe, self.data.device
+        residual = self.schedule.kind == "prior_residual"
+        top = self.schedule.num_train_timesteps - 1
+        share = 1.0 if step < recipe.regression_steps else recipe.regression_share
+        timestep = sample_timesteps(recipe.clips, share if residual else 0.0, top)
+        refined = torch.rand(recipe.clips) < recipe.refine_share * (residual and step >= recipe.regression_steps)
+        # Sampling in n steps goes on at (n - 1) / n of the way at most.
+        timestep = torch.where(refined, top * (0.1 + 0.7 * torch.rand(recipe.clips)), timestep)
+        # At low noise an estimate is nearly the truth: only what sampling would give goes into archives.
+        generated = (refined | (timestep > 0.8 * top)).to(device)
+        judged = self.adversary if self.progress() >= recipe.adversary_from else None
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+            batch = self._batch()
+            parts, estimate = denoiser_losses(
+                self.denoiser, batch, self.schedule, timestep.to(device), bypass_temporal=self.stage == 1,
+                vae=self.data.vae, decode_weight=recipe.decode_weight, refined=refined.nonzero()[:, 0].to(device),
+                anywhere=recipe.anywhere, adversary=judged, adversary_weight=recipe.adversary_weight,
+            )  # fmt: skip
+        self.data.remember(batch.rows, estimate, generated)
+        return parts
+
+
 def train_stage(
     stage: int,
     folders: Iterable[Path],
     validation_folders: Iterable[Path],
     vae_weights: Path,
     output: Path,
+    recipe: Recipe,
     *,
     start_from: Path | None = None,
     codec_weights: Path | None = None,
     minutes: float | None = None,
     steps: int | None = None,
-    clips: int = 8,
-    frames: int = 4,
-    learning_rate: float = 1e-3,
-    regression_steps: int = 300,
-    regression_share: float = 0.5,
-    decode_weight: float = 5.0,
-    decode_frames: int = 2,
-    refine_share: float = 0.2,
-    anywhere: float = 0.25,
-    adversary_weight: float = 0.07,
-    adversary_from: float = 1500.0,
-    shares: Sequence[float] | None = None,
-    every: int = 8,
     limit: int | None = None,
-    motion_dropout: float = 0.1,
-    train_backbone: bool | None = None,
     validate_every: int = 300,
     pictures: Path | None = None,
-    cache: Path | None = None,
     resume: bool = True,
     bfloat16: bool = True,
+    device: torch.device | str = "cpu",
     config: MCDMConfig = TINY,
     seed: int = 0,
 ) -> TrainResult:
@@ -108,81 +189,42 @@ def train_stage(
 
     Args:
         start_from: weights of an earlier stage; codec_weights: of the motion codec (stage 3).
-        minutes, steps: limits, those of the runs resumed included.
-        clips, frames: a batch is ``frames`` of each of ``clips`` clips.
-        regression_steps: length of the plain regression at the start; regression_share: its share afterwards.
-        decode_weight, decode_frames: weight of the decoded cuts, and of how many frames of each clip.
-        refine_share: share of clips that go on from the model's own estimate; anywhere: of cuts not at mouth or eyes.
-        adversary_weight: of the critic of the cuts, used after ``adversary_from`` seconds of training.
-        shares: how often clips of each folder are drawn; by default as often as there are clips.
-        every: draw only every so many-th frame as a target (stage 3: as the first one); limit: of that many clips.
-        motion_dropout: share of batches without motion tokens (for guidance).
-        train_backbone: see :func:`~.denoiser.freeze_for_stage`; by default in stage 1 of ``tiny`` only.
-        pictures: folder of validation pictures; cache: file that keeps latents and guides between runs.
+        minutes, steps: limits, those of the runs resumed included; limit: use so many clips only.
+        pictures: folder of validation pictures.
         bfloat16: compute in bfloat16 where the processor can.
     """
-    from safetensors.torch import load_file
-
     torch.manual_seed(seed)
-    random = np.random.default_rng([seed, stage])
-    folders = [Path(folder) for folder in folders]
-    backbone = (stage == 1 and config.preset == "tiny") if train_backbone is None else train_backbone
-    schedule = NoiseSchedule(config)
-    minimum = 2 * config.clip_frames if stage == 3 else frames
-    data = load_data(folders, vae_weights, codec_weights, config, seed, limit, minimum, shares)
-    held_out = load_data(validation_folders, vae_weights, codec_weights, config, seed, limit=8)
-    if cache is not None and data.load(cache):
-        logger.info("latents of %s taken back", cache.name)
-    denoiser = Denoiser(config).to(memory_format=torch.channels_last)
+    backbone = (stage == 1 and config.preset == "tiny") if recipe.train_backbone is None else recipe.train_backbone
+    minimum = 2 * config.clip_frames if stage == 3 else recipe.frames
+    data = load_data(folders, vae_weights, codec_weights, config, minimum, recipe, device, seed, limit)
+    held_recipe = Recipe()
+    held_out = load_data(
+        validation_folders, vae_weights, codec_weights, config, 2 * config.clip_frames, held_recipe, device, seed, 8
+    )
+    denoiser = Denoiser(config).to(device, memory_format=torch.channels_last)
     if start_from is not None:
         denoiser.load_state_dict(load_file(str(start_from)))
     trained = freeze_for_stage(denoiser, stage, backbone)
     logger.info("stage %d: %d clips, %d parameter tensors train", stage, len(data), len(trained))
-    bypass = stage == 1
-    adversary = Adversary() if adversary_weight else None
-    began = time.monotonic()
-    top = config.diffusion.num_train_timesteps - 1
-
-    def losses(step: int) -> Mapping[str, Tensor]:
-        share = 1.0 if step < regression_steps else regression_share
-        with_motion = stage == 3 and random.random() >= motion_dropout
-        # Latents are kept in half precision anyway.
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
-            batch = sample_batch(
-                data, clips, frames, random, motion=with_motion, consecutive=not bypass, pictures=decode_frames,
-                every=every,
-            )  # fmt: skip
-        timestep = sample_timesteps(clips, share if schedule.kind == "prior_residual" else 0.0, top)
-        refined = (torch.rand(clips) < refine_share * (step >= regression_steps)) & (schedule.kind == "prior_residual")
-        # Sampling in n steps goes on at (n - 1) / n of the way at most.
-        timestep = torch.where(refined, top * (0.1 + 0.7 * torch.rand(clips)), timestep)
-        judged = adversary if time.monotonic() - began >= adversary_from else None
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
-            parts, estimate = denoiser_losses(
-                denoiser, batch, schedule, timestep, bypass_temporal=bypass, vae=data.vae, decode_weight=decode_weight,
-                refined=refined, anywhere=anywhere, adversary=judged, adversary_weight=adversary_weight,
-            )  # fmt: skip
-        # At low noise an estimate is nearly the truth: only what sampling would give goes into archives.
-        generated = refined | (timestep > 0.8 * top)
-        for (clip, indices), samples, own in zip(batch.sources, estimate, generated, strict=True):
-            if own:
-                data.remember(clip, indices, samples)
-        return parts
-
-    def validate(module: nn.Module, step: int) -> dict[str, float]:
-        added = data.add_new(folders, minimum, seed) if limit is None else 0
-        logger.info("%d clips, %d of them new", len(data), added)
-        if cache is not None:
-            data.save(cache)
-        path = None if pictures is None else Path(pictures) / f"unet_stage{stage}_{step:06d}.png"
-        return validate_denoiser(module, held_out, schedule, bypass_temporal=bypass, motion=stage == 3, picture=path)
-
     settings = LoopSettings(
-        output=output, steps=steps, minutes=minutes, learning_rate=learning_rate, weight_decay=1e-2, ema_decay=0.995,
-        validate_every=validate_every, save_every=validate_every, log_every=25, resume=resume,
+        output=output, steps=steps, minutes=minutes, learning_rate=recipe.learning_rate, weight_decay=1e-2,
+        ema_decay=0.995, validate_every=validate_every, save_every=validate_every, log_every=25, resume=resume,
         metadata={"mcdm_config": to_json(config), "component": "unet", "stage": str(stage), "vae": data.fingerprint},
     )  # fmt: skip
-    return train(denoiser, losses, settings, validate)
+    began = time.monotonic()
+
+    def progress() -> float:
+        return 1.0 if minutes is None else (time.monotonic() - began) / (60 * minutes)
+
+    objective = DenoiserObjective(denoiser, data, stage, recipe, bfloat16=bfloat16, seed=seed, progress=progress)
+
+    def validate(module: nn.Module, step: int) -> dict[str, float]:
+        path = None if pictures is None else Path(pictures) / f"unet_stage{stage}_{step:06d}.png"
+        return validate_denoiser(
+            module, held_out, objective.schedule, bypass_temporal=stage == 1, motion=stage == 3, picture=path
+        )
+
+    return train(denoiser, objective, settings, validate)
 
 
 def train_stage1(
@@ -190,6 +232,7 @@ def train_stage1(
     validation_folders: Iterable[Path],
     vae_weights: Path,
     output: Path,
+    recipe: Recipe = STAGE_1,
     **settings: Any,
 ) -> TrainResult:
     """Stage 1: the archived-clip prior and its reference attention (and ``tiny``'s UNet), layer 4 bypassed.
@@ -200,7 +243,7 @@ def train_stage1(
         output: weights file with the prefixes ``archived_clip_prior.`` and ``unet.``.
         settings: of :func:`train_stage`.
     """
-    return train_stage(1, folders, validation_folders, vae_weights, output, **settings)
+    return train_stage(1, folders, validation_folders, vae_weights, output, recipe, **settings)
 
 
 def train_stage3(
@@ -210,6 +253,7 @@ def train_stage3(
     output: Path,
     start_from: Path,
     codec_weights: Path,
+    recipe: Recipe = STAGE_3,
     **settings: Any,
 ) -> TrainResult:
     """Stage 3: present-clip reference attention and temporal attention, from stage 1's weights.
@@ -220,17 +264,7 @@ def train_stage3(
     for path, what in ((start_from, "Stage 1's weights"), (codec_weights, "The motion codec's weights")):
         if not Path(path).exists():
             raise WeightsError(f"{what} are expected at {path}; train them first.")
-    defaults: dict[str, Any] = {
-        "clips": 2, "frames": 16, "learning_rate": 5e-4, "regression_steps": 0, "decode_frames": 8,
-        "adversary_from": 0.0, "every": 16,
-    }  # fmt: skip
     return train_stage(
-        3,
-        folders,
-        validation_folders,
-        vae_weights,
-        output,
-        start_from=start_from,
-        codec_weights=codec_weights,
-        **{**defaults, **settings},
-    )
+        3, folders, validation_folders, vae_weights, output, recipe,
+        start_from=start_from, codec_weights=codec_weights, **settings,
+    )  # fmt: skip

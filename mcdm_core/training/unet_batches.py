@@ -1,7 +1,8 @@
 """Batches of the image denoiser: target frames with the archived frames they pair with, and noise levels.
 
 A sample of the paper is 32 consecutive frames, 16 of archive and 16 of target (method.md, section 4). The archive is
-augmented (C): noise, blur, colour, shift, the model's own estimates, or the reference repeated.
+augmented (C): noise, blur, colour, shift, the model's own estimates, or the reference repeated. Which frames make a
+batch is drawn on the CPU; their tensors are gathered and augmented where they lie.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from .unet_data import Clip, LatentClips
+from .unet_data import LatentClips, Rows
 
 
 @dataclass
 class Batch:
     """Clips ready for the denoiser: latents ``[b, f, c, h, w]``, archive of the same shape, reference ``[b, c, h, w]``,
     guide ``[b, f, g, h, w]``, landmarks ``[b, f, 68, 2]``, motion ``[b, f, m, dm]`` or None; the true pictures
-    ``[b, p, 3, H, W]`` of the p frames ``shown`` of each clip, or None."""
+    ``[b, p, 3, H, W]`` of the p frames ``shown`` of each clip, or None; the frames' rows ``[b, f]``."""
 
     latents: Tensor
     archive: Tensor
@@ -30,7 +31,7 @@ class Batch:
     motion: Tensor | None
     pictures: Tensor | None
     shown: list[int]
-    sources: list[tuple[Clip, list[int]]]
+    rows: Rows
 
 
 def sample_batch(
@@ -54,58 +55,67 @@ def sample_batch(
         every: draw only frames (consecutive: first frames) whose number is a multiple of this: fewer to encode.
     """
     length = data.config.clip_frames
-    rows: list[tuple[Tensor, ...]] = []
-    sources: list[tuple[Clip, list[int]]] = []
     lag = frames if consecutive else length
-    for _ in range(clips):
-        clip = data.draw(random)
-        short = clip.length < 2 * length
-        if consecutive:
-            starts = np.arange(lag, clip.length - frames + 1)
-            start = int(random.choice(starts[starts % every == 0] if (starts % every == 0).any() else starts))
-            indices = list(range(start, start + frames))
-        else:
-            first = 0 if short else lag
-            candidates = np.arange(first, clip.length)
-            fewer = candidates[candidates % every == 0]
-            chosen = random.choice(fewer if len(fewer) >= frames else candidates, frames, replace=False)
-            indices = sorted(int(i) for i in chosen)
-        reference = data.reference(clip)
-        if random.random() < 0.25 or (short and not consecutive):
-            archive = reference[None].expand(frames, -1, -1, -1)
-        else:
-            past = data.archived(clip, [i - lag for i in indices], own=random.random() < 0.4)
-            archive = augment_archive(past, random)
-        rows.append((data.get("latents", clip, indices), archive, reference, clip.landmarks[torch.tensor(indices)]))
-        sources.append((clip, indices))
-    latents, archive, reference, landmarks = (torch.stack(parts) for parts in zip(*rows, strict=True))
-    guide = None
-    if data.config.unet.warped_reference:
-        guide = torch.stack([data.get("guide", *source) for source in sources])
-    tokens = torch.stack([data.get("motion", *source) for source in sources]) if motion else None
+    drawn = data.draw(clips, random)
+    lengths, first = data.frames.length[drawn], data.frames.first[drawn]
+    short = lengths < 2 * length
+    if consecutive:
+        numbers = np.stack([_first_frame(int(n), frames, every, random) + np.arange(frames) for n in lengths])
+    else:
+        numbers = np.stack([_any_frames(int(n), 0 if s else lag, frames, every, random)
+                            for n, s in zip(lengths, short, strict=True)])  # fmt: skip
+    rows = first[:, None] + numbers
+    references = data.references(drawn, random)
+    reference = data.latents(references)
+    repeated = (random.random(clips) < 0.25) | (short & (not consecutive))
+    past = np.where(repeated[:, None], rows, first[:, None] + numbers - lag)
+    own = torch.from_numpy(random.random(clips) < 0.4).to(data.device)
+    archive = augment_archive(data.archived(past, own))
+    still = torch.from_numpy(repeated).to(data.device)[:, None, None, None, None]
+    archive = torch.where(still, reference[:, None], archive)
+    guide = data.guide(rows, references) if data.config.unet.warped_reference else None
+    tokens = data.motion(rows) if motion else None
     shown = sorted(int(i) for i in random.choice(frames, min(pictures, frames), replace=False))
     true = None
     if shown:
-        true = torch.stack([clip.frames([indices[i] for i in shown]) for clip, indices in sources])
-    return Batch(latents, archive, reference, guide, landmarks, tokens, true, shown, sources)
+        true = data.frames.pictures(rows[:, shown].reshape(-1)).unflatten(0, (clips, len(shown)))
+    return Batch(data.latents(rows), archive, reference, guide, data.frames.points(rows), tokens, true, shown, rows)
 
 
-def augment_archive(latents: Tensor, random: np.random.Generator) -> Tensor:
-    """Disturb archived latents ``[f, c, h, w]`` as drift does, one draw a clip: noise, blur, colour, shift."""
-    channels = latents.shape[1]
-    result = latents
-    if random.random() < 0.4:
-        result = result + float(random.uniform(0, 0.4)) * torch.randn_like(result)
-    if random.random() < 0.3:
-        blurred = functional.avg_pool2d(functional.pad(result, (1, 1, 1, 1), mode="replicate"), 3, 1)
-        result = result + float(random.uniform(0, 1)) * (blurred - result)
-    if random.random() < 0.3:
-        gain = 1 + 0.1 * torch.randn(1, channels, 1, 1)
-        result = result * gain + 0.15 * torch.randn(1, channels, 1, 1)
-    if random.random() < 0.2:
-        dy, dx = (int(v) for v in random.integers(-1, 2, 2))
-        result = result.roll((dy, dx), (2, 3))
-    return result
+def _first_frame(length: int, frames: int, every: int, random: np.random.Generator) -> int:
+    """The first of ``frames`` neighbouring targets, which have as many archived frames before them."""
+    starts = np.arange(frames, length - frames + 1)
+    fewer = starts[starts % every == 0]
+    return int(random.choice(fewer if len(fewer) else starts))
+
+
+def _any_frames(length: int, first: int, frames: int, every: int, random: np.random.Generator) -> Rows:
+    """Numbers ``[frames]``, ascending, of different target frames from ``first`` on."""
+    candidates = np.arange(first, length)
+    fewer = candidates[candidates % every == 0]
+    return np.sort(random.choice(fewer if len(fewer) >= frames else candidates, frames, replace=False))
+
+
+def augment_archive(latents: Tensor) -> Tensor:
+    """Disturb archived latents ``[b, f, c, h, w]`` as drift does, one draw a clip: noise, blur, colour, shift."""
+    clips, frames, channels, height, width = latents.shape
+    device = latents.device
+
+    def some(chance: float) -> Tensor:
+        return (torch.rand(clips, 1, 1, 1, 1, device=device) < chance).to(latents)
+
+    result = latents + some(0.4) * 0.4 * torch.rand(clips, 1, 1, 1, 1, device=device) * torch.randn_like(latents)
+    padded = functional.pad(result.flatten(0, 1), (1, 1, 1, 1), mode="replicate")
+    blurred = functional.avg_pool2d(padded, 3, 1).unflatten(0, (clips, frames))
+    result = result + some(0.3) * torch.rand(clips, 1, 1, 1, 1, device=device) * (blurred - result)
+    coloured = some(0.3)
+    gain = 1 + coloured * 0.1 * torch.randn(clips, 1, channels, 1, 1, device=device)
+    result = result * gain + coloured * 0.15 * torch.randn(clips, 1, channels, 1, 1, device=device)
+    moved = some(0.2).view(clips, 1).long() * torch.randint(-1, 2, (clips, 2), device=device)
+    clip = torch.arange(clips, device=device)[:, None, None]
+    down = (torch.arange(height, device=device) - moved[:, :1])[:, :, None] % height
+    across = (torch.arange(width, device=device) - moved[:, 1:])[:, None, :] % width
+    return result.permute(0, 3, 4, 1, 2)[clip, down, across].permute(0, 3, 4, 1, 2)
 
 
 def sample_timesteps(clips: int, regression_share: float, top: int) -> Tensor:

@@ -1,43 +1,27 @@
-"""Training clips of the image denoiser: frames from shards; latents, guides and motion tokens computed once.
+"""What the frozen models make of the denoiser's training frames: latents, guides and motion tokens.
 
-The autoencoder is frozen here, so the latents of a frame, the guide of a (reference, frame) pair and the motion tokens
-of a frame never change: they are computed when first asked for and kept, in memory and (:meth:`LatentClips.save`;
-latents and guides) on disk under the fingerprint of the autoencoder that made them.
+The autoencoder and the codec are frozen here, so what they say of a frame never changes: it is computed when first
+asked for and kept in half precision. A guide belongs to a pair (reference, frame): it is kept where every clip has one
+reference, and computed for every batch where references are drawn anew (on a GPU that costs less than it gains).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import logging
-import zlib
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..config import MCDMConfig
 from ..errors import MCDMError
-from ..media.pixels import to_unit
-from ..models.landmarks import VALUE_NAMES
 from ..models.motion_codec import MotionCodec
 from ..models.reference_warp import warp_guide
-from .loop import save_state
+from .clip_frames import ClipFrames
 
-logger = logging.getLogger(__name__)
-
-
-CACHED = ("latents", "guide")
-"""What goes to disk: both depend on the autoencoder alone."""
-
-
-OPEN_MOUTH_SHARE = 0.35
-"""Share of clips whose reference has an open mouth."""
+Rows = NDArray[np.int64]
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -49,212 +33,138 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-@dataclass
-class Clip:
-    """One clip of a shard: where its frames are, its landmarks ``[t, 68, 2]``, its fixed reference frame, and which of
-    the folders it came from."""
-
-    path: Path
-    index: int
-    landmarks: Tensor
-    reference: int
-    group: int = 0
-    store: dict[str, Tensor] = field(default_factory=dict)
-    ready: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
-
-    @property
-    def length(self) -> int:
-        """Number of frames t."""
-        return len(self.landmarks)
-
-    def frames(self, indices: Sequence[int]) -> Tensor:
-        """Pictures ``[n, 3, H, W]`` in [-1, 1]; ``indices`` ascending."""
-        with safe_open(str(self.path), framework="pt") as file:
-            part = file.get_slice(f"{self.index}/frames")[int(indices[0]) : int(indices[-1]) + 1]
-        chosen = part[torch.as_tensor([i - int(indices[0]) for i in indices])]
-        return to_unit(chosen.permute(0, 3, 1, 2))
-
-
-def draw_reference(
-    values: Tensor,
-    random: np.random.Generator,
-    candidates: int = 6,
-    pose: Tensor | None = None,
-    open_mouth: bool = False,
-) -> int:
-    """A reference frame: of some drawn at random the one most like a portrait, eyes open, mouth at rest, to the front.
+class RowCache:
+    """Values of rows, computed once, in half precision on the device.
 
     Args:
-        values: facial values ``[t, 16]``; pose: head pose ``[t, 6]``, yaw and pitch first, in radians.
-        open_mouth: prefer an open mouth instead, as smiling portraits have: the network learns to put teeth right.
+        number: of rows; compute: ``rows [n] -> values [n, ...]``; batch: rows computed at a time.
     """
-    drawn = random.integers(0, len(values), candidates)
-    blinks = values[drawn][:, [VALUE_NAMES.index("blink_left"), VALUE_NAMES.index("blink_right")]].sum(1)
-    opening = values[drawn][:, VALUE_NAMES.index("lip_opening")]
-    restless = blinks + (-0.8 if open_mouth else 0.5) * opening
-    if pose is not None:
-        restless = restless + pose[drawn][:, :2].abs().sum(1)
-    return int(drawn[int(restless.argmin())])
 
+    def __init__(self, number: int, compute: Callable[[Rows], Tensor], batch: int) -> None:
+        self.ready = np.zeros(number, dtype=bool)
+        self.compute, self.batch = compute, batch
+        self.values: Tensor | None = None
 
-def read_clips(
-    folders: Iterable[Path], minimum: int, seed: int, limit: int | None = None, skip: Collection[Path] = ()
-) -> list[Clip]:
-    """Clips of at least ``minimum`` frames from the shards in ``folders``, each with a reference frame drawn once."""
-    clips: list[Clip] = []
-    for group, folder in enumerate(folders):
-        for path in sorted(Path(folder).glob("*.safetensors")):
-            if path in skip:
-                continue
-            # Drawn a file at a time: files that are added later do not change the references of the others.
-            random = np.random.default_rng([seed, zlib.crc32(path.name.encode())])
-            with safe_open(str(path), framework="pt") as file:
-                names = set(file.keys())
-                count = len(json.loads((file.metadata() or {}).get("clips", "[]")))
-                for index in range(count):
-                    landmarks = file.get_tensor(f"{index}/landmarks")
-                    values = file.get_tensor(f"{index}/values")
-                    pose = file.get_tensor(f"{index}/pose") if f"{index}/pose" in names else None
-                    smiling = zlib.crc32(f"{path.name}:{index}".encode()) % 100 < 100 * OPEN_MOUTH_SHARE
-                    reference = draw_reference(values, random, pose=pose, open_mouth=smiling)
-                    if len(landmarks) >= minimum:
-                        clips.append(Clip(path, index, landmarks, reference, group))
-    if limit is not None and len(clips) > limit:
-        chosen = np.random.default_rng(seed).choice(len(clips), limit, replace=False)
-        clips = [clips[i] for i in sorted(chosen)]
-    return clips
+    def get(self, rows: Rows) -> Tensor:
+        """float32 ``[*rows, ...]``."""
+        missing = np.unique(rows[~self.ready[rows]])
+        for start in range(0, len(missing), self.batch):
+            part = missing[start : start + self.batch]
+            values = self.compute(part).half()
+            if self.values is None:
+                self.values = values.new_zeros((len(self.ready), *values.shape[1:]))
+            self.values[torch.from_numpy(part).to(values.device)] = values
+        self.ready[missing] = True
+        assert self.values is not None
+        return self.values[torch.from_numpy(rows).to(self.values.device)].float()
 
 
 class LatentClips:
-    """Clips with what the frozen models make of them, computed when first needed.
+    """Clips with what the frozen models make of them.
 
-    Per frame: ``latents [c, h, w]``, ``guide [g, h, w]`` against the clip's reference, ``motion [m, dm]``, all half
-    precision. ``own`` holds the denoiser's own samples of a frame, put there by training (:meth:`remember`).
+    Per row: latents ``[c, h, w]``, guide ``[g, h, w]`` against a reference, motion ``[m, dm]``. The denoiser's own
+    samples of a row, put there by training (:meth:`remember`), serve as archived frames.
+
+    Args:
+        frames: the clips; vae, codec: frozen models, which move to the frames' device.
+        batch: rows the frozen models see at a time.
+        shares: how often clips of each folder are drawn; by default as often as there are clips.
     """
 
     def __init__(
         self,
-        clips: list[Clip],
+        frames: ClipFrames,
         vae: nn.Module,
         config: MCDMConfig,
         codec: MotionCodec | None = None,
         batch: int = 32,
         shares: Sequence[float] | None = None,
     ) -> None:
-        if not clips:
-            raise MCDMError(
-                "No clip is long enough to train the denoiser on: expected shards (*.safetensors) with clips of at "
-                "least 2 f frames; render synthetic clips or prepare real ones first."
-            )
-        self.clips = clips
-        self.vae = vae.eval().requires_grad_(False)
-        self.codec = None if codec is None else codec.eval().requires_grad_(False)
-        self.config = config
-        self.batch = batch
-        self.shares = None if shares is None else tuple(shares)
+        self.frames, self.config, self.device = frames, config, frames.device
+        self.vae = vae.eval().requires_grad_(False).to(self.device)
+        self.codec = None if codec is None else codec.eval().requires_grad_(False).to(self.device)
         self.fingerprint = fingerprint(vae)
+        self._latents = RowCache(frames.rows, self._encode, batch)
+        self._motion = RowCache(frames.rows, self._tokens, batch)
+        self._guides = RowCache(frames.rows, self._own_guide, batch)
+        self._one_reference = frames.references.shape[1] == 1
+        self._own: Tensor | None = None
+        self._made = torch.zeros(frames.rows, dtype=torch.bool, device=self.device)
+        self._chance = self._probabilities(shares)
 
     def __len__(self) -> int:
-        return len(self.clips)
+        return len(self.frames)
 
-    def draw(self, random: np.random.Generator) -> Clip:
-        """A random clip; with ``shares``, of a folder drawn by them (of those that have clips)."""
-        if self.shares is None:
-            return self.clips[int(random.integers(len(self)))]
-        groups: dict[int, list[Clip]] = {}
-        for clip in self.clips:
-            groups.setdefault(clip.group, []).append(clip)
-        weights = np.array([self.shares[group] for group in groups])
-        chosen = groups[list(groups)[int(random.choice(len(weights), p=weights / weights.sum()))]]
-        return chosen[int(random.integers(len(chosen)))]
+    def _probabilities(self, shares: Sequence[float] | None) -> NDArray[np.float64]:
+        """Chance of every clip to be drawn."""
+        groups = self.frames.group
+        if shares is None:
+            return np.full(len(groups), 1 / len(groups))
+        counts = np.bincount(groups, minlength=len(shares))
+        weights = np.array([share / max(1, count) for share, count in zip(shares, counts, strict=True)])[groups]
+        return weights / weights.sum()
 
-    def add_new(self, folders: Iterable[Path], minimum: int, seed: int) -> int:
-        """Add the clips of shards that appeared since; returns how many."""
-        new = read_clips(folders, minimum, seed, skip={clip.path for clip in self.clips})
-        self.clips += new
-        return len(new)
+    def draw(self, number: int, random: np.random.Generator) -> Rows:
+        """Numbers of random clips ``[number]``."""
+        return random.choice(len(self), number, p=self._chance)
 
-    def get(self, kind: str, clip: Clip, indices: Sequence[int]) -> Tensor:
-        """``kind`` (``latents``, ``guide`` or ``motion``) of ascending frames, float32 ``[n, ...]``."""
-        ready = clip.ready.setdefault(kind, np.zeros(clip.length, dtype=bool))
-        missing = sorted({int(i) for i in indices if not ready[int(i)]})
-        for start in range(0, len(missing), self.batch):
-            part = missing[start : start + self.batch]
-            values = self._compute(kind, clip, part).half()
-            if kind not in clip.store:
-                clip.store[kind] = values.new_zeros((clip.length, *values.shape[1:]))
-            clip.store[kind][part] = values
-            ready[part] = True
-        return clip.store[kind][torch.as_tensor(list(indices))].float()
+    def references(self, clips: Rows, random: np.random.Generator) -> Rows:
+        """The row of a reference frame of each clip, ``[b]``, drawn from those it has."""
+        candidates = self.frames.references
+        return candidates[clips, random.integers(candidates.shape[1], size=len(clips))]
+
+    def latents(self, rows: Rows) -> Tensor:
+        """float32 ``[*rows, c, h, w]``."""
+        return self._latents.get(rows)
+
+    def motion(self, rows: Rows) -> Tensor:
+        """Motion tokens, float32 ``[*rows, m, dm]``.
+
+        Raises:
+            MCDMError: without a codec.
+        """
+        return self._motion.get(rows)
+
+    def guide(self, rows: Rows, references: Rows) -> Tensor:
+        """Guides ``[b, f, g, h, w]`` of rows ``[b, f]`` against their clips' references ``[b]``."""
+        if self._one_reference:
+            return self._guides.get(rows)
+        return self._guide(rows, references)
 
     @torch.no_grad()
-    def _compute(self, kind: str, clip: Clip, indices: Sequence[int]) -> Tensor:
-        frames = clip.frames(indices)
-        if kind == "motion":
-            return self._motion(clip, indices, frames)
-        if kind == "latents":
-            return self.vae.encode(frames.contiguous(memory_format=torch.channels_last))
-        reference = clip.frames([clip.reference])
-        points = clip.landmarks[torch.as_tensor(list(indices))][None]
-        still = clip.landmarks[clip.reference][None]
-        return warp_guide(self.vae.encode, reference, still, points, self.config.unet.warp)[0][0]
+    def _guide(self, rows: Rows, references: Rows) -> Tensor:
+        pictures, still = self.frames.pictures(references), self.frames.points(references)
+        return warp_guide(self.vae.encode, pictures, still, self.frames.points(rows), self.config.unet.warp)[0].float()
 
-    def _motion(self, clip: Clip, indices: Sequence[int], frames: Tensor) -> Tensor:
+    def _own_guide(self, rows: Rows) -> Tensor:
+        clips = np.searchsorted(self.frames.first, rows, side="right") - 1
+        return self._guide(rows[:, None], self.frames.references[clips, 0])[:, 0]
+
+    @torch.no_grad()
+    def _encode(self, rows: Rows) -> Tensor:
+        return self.vae.encode(self.frames.pictures(rows))
+
+    @torch.no_grad()
+    def _tokens(self, rows: Rows) -> Tensor:
         if self.codec is None:
             raise MCDMError("Motion tokens are needed (stage 3), but no motion codec was given.")
-        points = clip.landmarks[torch.as_tensor(list(indices))]
-        with torch.autocast("cpu", enabled=False):
-            return self.codec.encode(frames[None], points[None]).cat()[0]
+        with torch.autocast(self.device.type, enabled=False):
+            return self.codec.encode(self.frames.pictures(rows)[:, None], self.frames.points(rows)[:, None]).cat()[:, 0]
 
-    def reference(self, clip: Clip) -> Tensor:
-        """Latents of the clip's reference ``[c, h, w]``."""
-        return self.get("latents", clip, [clip.reference])[0]
+    def remember(self, rows: Rows, samples: Tensor, wanted: Tensor) -> None:
+        """Keep the denoiser's own samples ``[b, f, c, h, w]`` of rows ``[b, f]``, of the clips ``wanted [b]``."""
+        if self._own is None:
+            self._own = torch.zeros((self.frames.rows, *samples.shape[2:]), dtype=torch.half, device=self.device)
+        index = torch.from_numpy(rows).to(self.device)
+        self._own[index] = torch.where(wanted[:, None, None, None, None], samples.half(), self._own[index])
+        self._made[index] = self._made[index] | wanted[:, None]
 
-    def remember(self, clip: Clip, indices: Sequence[int], samples: Tensor) -> None:
-        """Keep the denoiser's own samples ``[n, c, h, w]`` of some frames."""
-        if "own" not in clip.store:
-            clip.store["own"] = samples.new_zeros((clip.length, *samples.shape[1:]), dtype=torch.half)
-            clip.ready["own"] = np.zeros(clip.length, dtype=bool)
-        clip.store["own"][torch.as_tensor(list(indices))] = samples.half()
-        clip.ready["own"][list(indices)] = True
-
-    def archived(self, clip: Clip, indices: Sequence[int], own: bool) -> Tensor:
-        """Latents of archived frames; with ``own``, the denoiser's samples of those it has made."""
-        latents = self.get("latents", clip, indices)
-        if own and "own" in clip.store:
-            made = torch.from_numpy(clip.ready["own"][list(indices)])
-            samples = clip.store["own"][torch.as_tensor(list(indices))].float()
-            latents = torch.where(made[:, None, None, None], samples, latents)
-        return latents
-
-    def save(self, path: Path) -> None:
-        """Write what was computed so far; :meth:`load` takes it back if the autoencoder is the same."""
-        state: dict[str, Tensor] = {}
-        for clip in self.clips:
-            for kind, values in clip.store.items():
-                if kind in CACHED:
-                    state[f"{self._name(clip)}/{kind}"] = values
-                    state[f"{self._name(clip)}/{kind}/ready"] = torch.from_numpy(clip.ready[kind])
-        save_state(path, state, {"fingerprint": self.fingerprint})
-
-    def load(self, path: Path) -> bool:
-        """Take back a file of :meth:`save`; False if there is none, or another autoencoder made it."""
-        if not path.exists():
-            return False
-        with safe_open(str(path), framework="pt") as file:
-            if (file.metadata() or {}).get("fingerprint") != self.fingerprint:
-                logger.info("%s was made by another autoencoder: latents are computed anew", path.name)
-                return False
-            kept = set(file.keys())
-            for clip in self.clips:
-                for kind in CACHED:
-                    key = f"{self._name(clip)}/{kind}"
-                    if key in kept:
-                        clip.store[kind] = file.get_tensor(key)
-                        clip.ready[kind] = file.get_tensor(f"{key}/ready").numpy()
-        return True
-
-    @staticmethod
-    def _name(clip: Clip) -> str:
-        folder = ":".join(clip.path.parts[-3:-1])
-        return f"{folder}:{clip.path.name}:{clip.index}:{clip.length}:{clip.reference}"
+    def archived(self, rows: Rows, own: Tensor) -> Tensor:
+        """Latents ``[b, f, c, h, w]`` of archived rows ``[b, f]``; of the clips ``own [b]``, the denoiser's samples
+        where it has made some."""
+        latents = self.latents(rows)
+        if self._own is None:
+            return latents
+        index = torch.from_numpy(rows).to(self.device)
+        made = self._made[index] & own[:, None]
+        return torch.where(made[..., None, None, None], self._own[index].float(), latents)

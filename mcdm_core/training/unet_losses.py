@@ -15,8 +15,8 @@ from .vae import laplacian_loss
 
 def region_weights(landmarks: Tensor, size: int, lips: float = 3.0, lids: float = 2.0) -> Tensor:
     """Weight of every latent cell, mean 1: ``[b, f, 68, 2]`` to ``[b, f, 1, size, size]``, more at lips and lids."""
-    cells = (torch.arange(size, dtype=torch.float32) + 0.5) / size
-    weight = torch.ones(*landmarks.shape[:2], size, size)
+    cells = (torch.arange(size, dtype=torch.float32, device=landmarks.device) + 0.5) / size
+    weight = torch.ones(*landmarks.shape[:2], size, size, device=landmarks.device)
     for group, extra in ((LIPS, lips), (LIDS, lids)):
         points = landmarks[:, :, group].float()
         across = torch.exp(-((points[..., 0, None] - cells) ** 2) / (2 * 0.045**2))
@@ -33,21 +33,31 @@ def decoded_cuts(
     Args:
         estimate: x_0 latents ``[n, c, s, s]``; true: pictures ``[n, 3, H, W]``; landmarks: ``[n, 68, 2]``.
     """
+    number, device = len(estimate), estimate.device
     size, scale = estimate.shape[-1], true.shape[-1] // estimate.shape[-1]
     side = size // 2
-    cuts, targets = [], []
-    for i in range(len(estimate)):
-        eye = EYE_PICTURE_LEFT if torch.rand(()) < 0.5 else EYE_PICTURE_RIGHT
-        centre = landmarks[i, LIPS if torch.rand(()) < 0.55 else eye].mean(0) * size
-        if anywhere and torch.rand(()) < anywhere:
-            centre = torch.rand(2) * size
-        x, y = ((centre - side / 2).round().long() + torch.randint(-1, 2, (2,))).clamp(0, size - side).tolist()
-        cuts.append(estimate[i, :, y : y + side, x : x + side])
-        targets.append(true[i, :, y * scale : (y + side) * scale, x * scale : (x + side) * scale])
-    output, target = vae.decode(torch.stack(cuts)), torch.stack(targets)
+
+    def some(chance: float) -> Tensor:
+        return torch.rand(number, 1, device=device) < chance
+
+    centre = torch.where(some(0.5), landmarks[:, EYE_PICTURE_LEFT].mean(1), landmarks[:, EYE_PICTURE_RIGHT].mean(1))
+    centre = torch.where(some(0.55), landmarks[:, LIPS].mean(1), centre)
+    centre = torch.where(some(anywhere), torch.rand(number, 2, device=device), centre) * size
+    corner = (centre - side / 2).round().long() + torch.randint(-1, 2, (number, 2), device=device)
+    corner = corner.clamp(0, size - side)
+    output = vae.decode(_cut(estimate, corner, side))
+    target = _cut(true, corner * scale, side * scale)
     # The cut's edge lacks the latents beside it, so the decoder's first cell in is not judged.
     inner = slice(scale, -scale)
     return output[..., inner, inner].float(), target[..., inner, inner]
+
+
+def _cut(pictures: Tensor, corners: Tensor, side: int) -> Tensor:
+    """The square of ``side`` at ``corners [n, 2]`` (x, y) of every picture: ``[n, c, h, w] -> [n, c, side, side]``."""
+    steps = torch.arange(side, device=pictures.device)
+    number = torch.arange(len(pictures), device=pictures.device)[:, None, None]
+    down, across = (corners[:, 1, None] + steps)[:, :, None], (corners[:, 0, None] + steps)[:, None, :]
+    return pictures.permute(0, 2, 3, 1)[number, down, across].permute(0, 3, 1, 2)
 
 
 def picture_loss(output: Tensor, target: Tensor) -> Tensor:
@@ -72,16 +82,17 @@ def denoiser_losses(
     """Losses of one batch and the estimate of x_0 ``[b, f, c, h, w]`` (detached).
 
     Args:
-        timestep: ``[b]``; refined: ``[b]`` true for clips whose noisy latents are made from the model's own one-step
-            estimate instead of the truth, as they are in the later steps of sampling.
+        timestep: ``[b]``; refined: numbers ``[r]`` of the clips whose noisy latents are made from the model's own
+            one-step estimate instead of the truth, as they are in the later steps of sampling.
         anywhere: share of the decoded cuts that lie anywhere; adversary: critic of the cuts, and its weight.
     """
     attention = denoiser.archived_clip_prior.reference_attention(batch.reference)
     f_ac = denoiser.archived_clip_prior(attention, batch.archive)
     noise = torch.randn_like(batch.latents)
     noisy = schedule.add_noise(batch.latents, noise, timestep)
-    if refined is not None and refined.any():
-        noisy[refined] = _own_noisy(denoiser, batch, schedule, timestep, f_ac, refined, bypass_temporal)
+    if refined is not None and len(refined):
+        own = _own_noisy(denoiser, batch, schedule, timestep, f_ac, refined, bypass_temporal)
+        noisy = noisy.index_copy(0, refined, own.to(noisy.dtype))
     prediction, _ = denoiser.unet(
         noisy, timestep, f_ac, batch.motion, guide=batch.guide, bypass_temporal=bypass_temporal
     )
@@ -120,8 +131,8 @@ def _own_noisy(
     latents = batch.latents[chosen]
     guide = None if batch.guide is None else batch.guide[chosen]
     motion = None if batch.motion is None else batch.motion[chosen]
-    top = torch.full((len(latents),), float(schedule.num_train_timesteps - 1))
-    start = torch.randn_like(latents) * torch.rand(len(latents), 1, 1, 1, 1) * 0.3
+    top = latents.new_full((len(latents),), float(schedule.num_train_timesteps - 1))
+    start = torch.randn_like(latents) * torch.rand(len(latents), 1, 1, 1, 1, device=latents.device) * 0.3
     prediction, _ = denoiser.unet(start, top, f_ac[chosen], motion, guide=guide, bypass_temporal=bypass_temporal)
     first = schedule.estimate(prediction.float(), start, top, guide)
     return schedule.add_noise(first, start, timestep[chosen])

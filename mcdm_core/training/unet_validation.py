@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..models.landmarks import LIDS, LIPS
 from ..models.reference_warp import warp_reference
 from ..schedule import NoiseSchedule, sample_clip
-from .unet_data import Clip, LatentClips
+from .unet_data import LatentClips
 from .vae import contact_sheet, psnr
 
 
@@ -45,7 +46,7 @@ class ClipDenoiser:
 def generate_frames(
     denoiser: nn.Module,
     data: LatentClips,
-    clip: Clip,
+    clip: int,
     schedule: NoiseSchedule,
     *,
     num_clips: int,
@@ -57,20 +58,22 @@ def generate_frames(
     """Latents ``[1, num_clips * f, c, h, w]`` of a clip's first frames, the archive being the model's own frames."""
     length = data.config.clip_frames
     generator = torch.Generator().manual_seed(seed)
-    reference = data.reference(clip)[None]
+    first, still = int(data.frames.first[clip]), data.frames.references[[clip], 0]
+    reference = data.latents(still)
     prior, unet = denoiser.archived_clip_prior, denoiser.unet
     attention = prior.reference_attention(reference)
     archive = reference[:, None].expand(-1, length, -1, -1, -1)
     memory: dict[str, dict[str, Tensor]] = {}
     made = []
     for k in range(num_clips):
-        indices = list(range(k * length, (k + 1) * length))
-        guide = data.get("guide", clip, indices)[None] if data.config.unet.warped_reference else None
-        tokens = data.get("motion", clip, indices)[None] if motion else None
+        rows = first + np.arange(k * length, (k + 1) * length)[None]
+        guide = data.guide(rows, still) if data.config.unet.warped_reference else None
+        tokens = data.motion(rows) if motion else None
         f_ac = prior(attention, archive)
         shape = (1, length, *reference.shape[1:])
         denoise = ClipDenoiser(unet, schedule, f_ac, tokens, guide, memory, bypass_temporal)
-        x0 = sample_clip(denoise, torch.randn(shape, generator=generator), schedule.timesteps(steps), schedule)
+        noise = torch.randn(shape, generator=generator).to(reference.device)
+        x0 = sample_clip(denoise, noise, schedule.timesteps(steps), schedule)
         memory, archive = denoise.carried, x0
         made.append(x0)
     return torch.cat(made, 1)
@@ -107,13 +110,14 @@ def validate_denoiser(
     """
     length = data.config.clip_frames
     totals: dict[str, list[float]] = {}
-    rows: list[tuple[Tensor, ...]] = []
-    indices = list(range(num_clips * length))
-    shown = torch.arange(2, len(indices), 3)[:10]
-    for clip in data.clips[:6]:
-        true, points = clip.frames(indices), clip.landmarks[: len(indices)]
-        still = clip.landmarks[clip.reference].expand_as(points)
-        portrait = clip.frames([clip.reference]).expand(len(indices), -1, -1, -1)
+    sheet: list[tuple[Tensor, ...]] = []
+    numbers = np.arange(num_clips * length)
+    shown = torch.arange(2, len(numbers), 3)[:10]
+    for clip in range(min(6, len(data))):
+        rows, reference = data.frames.first[clip] + numbers, data.frames.references[[clip], 0]
+        true, points = data.frames.pictures(rows), data.frames.points(rows)
+        still = data.frames.points(reference).expand_as(points)
+        portrait = data.frames.pictures(reference).expand(len(rows), -1, -1, -1)
         warped = warp_reference(portrait, points, still, data.config.unet.warp)
         videos = {"warp": warped}
         for number in steps:
@@ -124,14 +128,14 @@ def validate_denoiser(
             videos[str(number)] = data.vae.decode(latents[0]).clamp(-1, 1)
         size = true.shape[-1]
         # The reference's own frame comes out of the warp unchanged: its endless decibels would drown the others'.
-        other = torch.arange(len(indices)) != clip.reference
+        other = torch.from_numpy(rows != reference).to(data.device)
         for name, video in videos.items():
             whole = "warp" if name == "warp" else f"psnr_{name}"
             totals.setdefault(whole, []).append(float(psnr(video, true)[other].mean()))
             for place, group, side in (("mouth", LIPS, size // 3), ("eyes", LIDS, size // 2)):
                 parts = (mouth_cuts(pictures, points, side, group) for pictures in (video, true))
                 totals.setdefault(f"{place}_{name}", []).append(float(psnr(*parts)[other].mean()))
-        rows.append((true[shown], *(video[shown] for video in videos.values())))
+        sheet.append((true[shown], *(video[shown] for video in videos.values())))
     if picture is not None:
-        contact_sheet(picture, *(torch.cat(parts) for parts in zip(*rows, strict=True)), columns=10)
+        contact_sheet(picture, *(torch.cat(parts).cpu() for parts in zip(*sheet, strict=True)), columns=10)
     return {name: sum(values) / len(values) for name, values in totals.items()}
