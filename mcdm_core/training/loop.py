@@ -171,16 +171,21 @@ def train(
     """
     settings.output.parent.mkdir(parents=True, exist_ok=True)
     named = {k: p for k, p in module.named_parameters() if p.requires_grad}
+    on_gpu = next(iter(named.values())).is_cuda
     optimizer = torch.optim.AdamW(
-        list(named.values()), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
-    )
+        list(named.values()), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay,
+        fused=on_gpu or None,
+    )  # fmt: skip
+    # Its scale stays 1: on a GPU it is here to leave out steps with a gradient that is not finite without waiting for
+    # the GPU to tell.
+    scaler = torch.amp.GradScaler("cuda", init_scale=1.0, growth_interval=10**9, enabled=on_gpu)
     average = WeightAverage(module, settings.ema_decay)
     step, seconds_before = 0, 0.0
     if settings.resume and resume_path(settings.output).exists():
         step, seconds_before = _load_resume(resume_path(settings.output), module, named, optimizer, average)
         logger.info("resuming %s at step %d after %.0f s", settings.output.name, step, seconds_before)
 
-    losses: dict[str, float] = {}
+    losses: dict[str, Tensor] = {}
     validation: dict[str, float] = {}
     started = time.monotonic()
     elapsed = seconds_before
@@ -209,18 +214,20 @@ def train(
             parts = loss_function(step)
             loss = parts["loss"]
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            scaler.scale(loss).backward()
+            scaler.unscale_(optimizer)
             norm = torch.nn.utils.clip_grad_norm_(named.values(), settings.clip_norm)
-            if torch.isfinite(norm):
-                optimizer.step()
+            if on_gpu or torch.isfinite(norm):
+                scaler.step(optimizer)
+                scaler.update(1.0 if on_gpu else None)
                 average.update(module)
             else:
                 logger.warning("step %d: gradient is not finite, step skipped", step)
             step += 1
             elapsed = seconds_before + time.monotonic() - started
             for key, value in parts.items():
-                number = float(value.detach())
-                losses[key] = number if key not in losses else 0.95 * losses[key] + 0.05 * number
+                number = value.detach().float()
+                losses[key] = number if key not in losses else torch.lerp(losses[key], number, 0.05)
             if step % settings.log_every == 0:
                 _log_line(settings, step, elapsed, losses)
             if step % settings.validate_every == 0:
@@ -234,7 +241,7 @@ def train(
     checkpoint()
     module.load_state_dict(average.state)
     module.eval()
-    return TrainResult(step, elapsed, losses, validation)
+    return TrainResult(step, elapsed, {key: float(value) for key, value in losses.items()}, validation)
 
 
 def log_to_file(path: Path) -> None:
@@ -253,11 +260,11 @@ def _progress(settings: LoopSettings, step: int, elapsed: float) -> float:
     return max(1.0 if limit <= 0 else done / limit for done, limit in limits if limit is not None)
 
 
-def _format(numbers: Mapping[str, float]) -> str:
-    return " ".join(f"{k} {v:.4f}" for k, v in numbers.items())
+def _format(numbers: Mapping[str, float | Tensor]) -> str:
+    return " ".join(f"{k} {float(v):.4f}" for k, v in numbers.items())
 
 
-def _log_line(settings: LoopSettings, step: int, elapsed: float, losses: Mapping[str, float]) -> None:
+def _log_line(settings: LoopSettings, step: int, elapsed: float, losses: Mapping[str, Tensor]) -> None:
     steps = "" if settings.steps is None else f" of {settings.steps}"
     minutes = "" if settings.minutes is None else f" of {settings.minutes:g}"
     stem, numbers = settings.output.stem, _format(losses)
@@ -306,6 +313,8 @@ def _load_resume(
         slots = ("step", "exp_avg", "exp_avg_sq")
         if f"optimizer/exp_avg/{key}" in state:
             optimizer.state[parameter] = {slot: state[f"optimizer/{slot}/{key}"].clone() for slot in slots}
+            if parameter.is_cuda:  # where the fused optimiser counts
+                optimizer.state[parameter]["step"] = optimizer.state[parameter]["step"].to(parameter.device)
             for slot in ("exp_avg", "exp_avg_sq"):
                 moment = optimizer.state[parameter][slot]
                 optimizer.state[parameter][slot] = torch.empty_like(parameter).copy_(moment)
