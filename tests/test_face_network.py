@@ -8,7 +8,8 @@ import torch
 from mcdm_core.config import TINY
 from mcdm_core.models.face_network import FaceBox, FaceNetwork, crop_square, soft_argmax
 from mcdm_core.models.landmarks import mirror_landmarks
-from mcdm_core.training.face_network import move_faces, move_points, random_affine, reading_losses
+from mcdm_core.training.face_augmentation import move_faces, move_points, random_affine
+from mcdm_core.training.face_network import ReadingLoss
 
 
 def test_soft_argmax_finds_the_cell() -> None:
@@ -82,7 +83,7 @@ def test_mirrored_twice_is_the_same() -> None:
 def test_losses_reach_every_parameter_but_the_boxes() -> None:
     network = FaceNetwork(TINY)
     labels = torch.rand(2, 68, 2), torch.zeros(2, 6), torch.zeros(2, 16), torch.tensor([1.0, 0.0]), torch.ones(2)
-    reading_losses(network, torch.rand(2, 3, 128, 128), *labels)["loss"].backward()
+    ReadingLoss()(network.forward_raw(torch.rand(2, 3, 128, 128)), *labels)["loss"].backward()
     without = {name for name, p in network.named_parameters() if p.grad is None}
     assert without and all(name.startswith("boxes.") for name in without)
 
@@ -112,18 +113,6 @@ def test_box_is_four_numbers_and_knows_its_square() -> None:
     assert len(box) == 4 and tuple(box) == (10.0, 20.0, 70.0, 80.0)
     assert box.square == pytest.approx((40.0, 50.0, 100.0))
     assert math.isclose(box[2], 70.0)
-
-
-def test_box_targets_mark_the_face_and_leave_out_faces_of_a_neighbouring_level() -> None:
-    from mcdm_core.training.face_boxes import box_losses, cell_targets
-
-    target = cell_targets([(84.0, 44.0, 32.0), (30.0, 130.0, 60.0)])
-    row, column = 5, 10
-    assert target[0, row, column] == 1 and target[4, row, column] == 1
-    assert target[1, row, column] * 32 == pytest.approx(0.0) and target[3, row, column] == pytest.approx(0.0)
-    assert target[0, 16, 3] == -1 and target[0, 0, 0] == 0
-    perfect = torch.cat([torch.where(target[:1] > 0, 20.0, -20.0), target[1:4]])[None]
-    assert box_losses(perfect, target[None])["loss"] < 1e-3
 
 
 def test_smoothing_keeps_a_constant_and_its_length() -> None:

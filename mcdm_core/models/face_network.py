@@ -153,8 +153,9 @@ class FaceNetwork(nn.Module):
         fused = torch.cat([_double(y), a], 1)
         landmarks = soft_argmax(self.heat(fused).float())
         spots = torch.stack([landmarks[:, group].mean(1) for group in _SAMPLED_GROUPS], 1).detach()
-        grid = (spots * 2 - 1)[:, :, None].to(fused.dtype)
-        sampled = functional.grid_sample(fused, grid, padding_mode="border", align_corners=False).flatten(1)
+        grid = (spots * 2 - 1)[:, :, None]
+        sampled = functional.grid_sample(fused.float(), grid, padding_mode="border", align_corners=False)
+        sampled = sampled.flatten(1).to(fused.dtype)
         centred = (landmarks - landmarks.mean(1, keepdim=True)).flatten(1).detach().to(fused.dtype)
         features = torch.cat([self.pool(d).flatten(1), sampled, centred * 4.0], 1)
         return landmarks, self.read(features).float()
@@ -172,10 +173,14 @@ class FaceNetwork(nn.Module):
         The framing is that of the training frames: the same centre and spread of the points of the face (lips, lids
         and face; not the neck), so an open mouth or a turned head hardly move it.
         """
-        side = float(_spread(landmarks[None])[0] / self.template_scale)
-        centre = landmarks[:64].mean(0)
+        x, y, side = self.canonical_squares(landmarks[None])[0].tolist()
+        return x, y, side
+
+    def canonical_squares(self, landmarks: Tensor) -> Tensor:
+        """:meth:`canonical_square` of many faces: ``[n, 68, 2]`` to ``[n, 3]``, on the landmarks' device."""
+        side = _spread(landmarks)[:, None] / self.template_scale.to(landmarks)
         offset = (0.5 - self.template[:64].mean(0).to(landmarks)) * side
-        return float(centre[0] + offset[0]), float(centre[1] + offset[1]), side
+        return torch.cat([landmarks[:, :64].mean(1) + offset, side], 1)
 
     @torch.no_grad()
     def refine(

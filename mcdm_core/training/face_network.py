@@ -1,15 +1,13 @@
 """Training of the face network's landmarks, pose, values and confidence on synthetic frames, heavily augmented.
 
-Synthetic frames know every point exactly; the augmentation (turn, scale, shift, blur, colour, shadow, noise, hidden
-parts, flip) is what carries them over to photographs. Crops without a face, or with one far out of place, teach the
-confidence. Real frames labelled by an earlier network may be mixed in.
+Synthetic frames know every point exactly; the augmentation (``face_augmentation.py``) is what carries them over to
+photographs. Crops without a face, or with one far out of place, teach the confidence. Real frames labelled by an
+earlier network may be mixed in. Frames lie on the training device as bytes; a batch is made there.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,6 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as functional
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..config import TINY, MCDMConfig, to_json
@@ -30,21 +27,25 @@ from ..models.landmarks import (
     LID_PAIRS,
     LIDS,
     LIPS,
+    NUM_LANDMARKS,
+    NUM_VALUES,
     mirror_landmarks,
     mirror_pose,
     mirror_values,
 )
+from .face_augmentation import disturb, move_faces, random_absence, random_affine
+from .frame_store import read_shards, split_count
 from .loop import LoopSettings, TrainResult, save_state, train
 
 logger = logging.getLogger(__name__)
 
-_GAPS = torch.tensor([*INNER_LIP_PAIRS, *LID_PAIRS[0], *LID_PAIRS[1]])
-POSE_SCALE = torch.tensor([0.3, 0.3, 0.3, 0.1, 0.1, 0.2])
+_LABELS = (2 * NUM_LANDMARKS, 6, NUM_VALUES)
+_KEYS = ("frames", "landmarks", "pose", "values")
 
 
 @dataclass
 class LabelledFrames:
-    """Frames uint8 ``[n, 3, 128, 128]`` with landmarks ``[n, 68, 2]``, pose ``[n, 6]``, values ``[n, 16]``.
+    """Frames uint8 ``[n, 128, 128, 3]`` with landmarks ``[n, 68, 2]``, pose ``[n, 6]``, values ``[n, 16]``.
 
     ``reading_weight`` is 0 for frames whose pose and values are not to be learnt (real ones).
     """
@@ -58,170 +59,135 @@ class LabelledFrames:
     def __len__(self) -> int:
         return len(self.frames)
 
-    def extend(self, other: LabelledFrames) -> None:
-        """Add the frames of another set."""
-        for key in ("frames", "landmarks", "pose", "values"):
-            setattr(self, key, torch.cat([getattr(self, key), getattr(other, key)]))
+    def to(self, device: torch.device | str) -> LabelledFrames:
+        """The same frames on a device."""
+        return LabelledFrames(*(getattr(self, key).to(device) for key in _KEYS), reading_weight=self.reading_weight)
 
-    def batch(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Pictures in [-1, 1] and their labels."""
-        pictures = to_unit(self.frames[index])
+    def extend(self, other: LabelledFrames) -> None:
+        """Add the frames of another set, from whatever device."""
+        for key in _KEYS:
+            own = getattr(self, key)
+            setattr(self, key, torch.cat([own, getattr(other, key).to(own.device)]))
+
+    def batch(self, index: Tensor | slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Pictures ``[b, 3, 128, 128]`` in [-1, 1] (channels last) and their labels."""
+        pictures = to_unit(self.frames[index]).movedim(-1, 1)
         return pictures, self.landmarks[index], self.pose[index], self.values[index]
+
+    def labels_both_ways(self) -> Tensor:
+        """All labels of the frames and of the flipped frames: ``[2, n, 158]``."""
+        straight = (self.landmarks, self.pose, self.values)
+        flipped = (mirror_landmarks(self.landmarks), mirror_pose(self.pose), mirror_values(self.values))
+        return torch.stack([torch.cat([part.flatten(1) for part in way], 1) for way in (straight, flipped)])
 
 
 def load_frames(
-    folder: Path, every: int = 3, reading_weight: float = 1.0, seen: set[str] | None = None
+    folder: Path,
+    every: int = 3,
+    reading_weight: float = 1.0,
+    seen: set[str] | None = None,
+    device: torch.device | str = "cpu",
 ) -> LabelledFrames | None:
     """Every ``every``-th frame of the shards of a folder; shards named in ``seen`` (which grows) are passed over.
 
     Returns:
         The frames, or None if there is no (new) shard.
     """
-    seen = set() if seen is None else seen
-    parts: dict[str, list[Tensor]] = {key: [] for key in ("frames", "landmarks", "pose", "values")}
-    for path in sorted(Path(folder).glob("*.safetensors")):
-        if path.name in seen:
-            continue
-        seen.add(path.name)
-        with safe_open(str(path), framework="pt") as file:
-            for clip in range(len(json.loads((file.metadata() or {}).get("clips", "[]")))):
-                for key, values in parts.items():
-                    part = file.get_tensor(f"{clip}/{key}")[::every]
-                    values.append(part.permute(0, 3, 1, 2).contiguous() if key == "frames" else part.float())
-    if not parts["frames"]:
+    read = read_shards(folder, _KEYS, every, seen, device)
+    if read is None:
         return None
-    joined = {key: torch.cat(values) for key, values in parts.items()}
-    return LabelledFrames(**joined, reading_weight=reading_weight)
+    labels = (read[key].float() for key in _KEYS[1:])
+    return LabelledFrames(read["frames"], *labels, reading_weight=reading_weight)
 
 
-def random_affine(count: int, roll: float = 0.45, scale: float = 0.35, shift: float = 0.16) -> tuple[Tensor, Tensor]:
-    """Random similarities as ``[n, 2, 3]`` matrices (output to input, in [-1, 1]), and their ``[n, 2]`` roll and scale.
+class BatchMaker:
+    """Augmented batches from several sets of frames, each with a fixed number of pictures a batch."""
 
-    ``roll`` in radians and ``scale`` in log units are the largest values; small ones are likelier.
-    """
-    angle = (torch.rand(count) * 2 - 1) * torch.rand(count).sqrt() * roll
-    size = torch.exp((torch.rand(count) * 2 - 1) * scale)
-    offset = (torch.rand(count, 2) * 2 - 1) * 2 * shift * torch.rand(count, 1)
-    cos, sin = angle.cos() / size, angle.sin() / size
-    matrix = torch.stack([torch.stack([cos, -sin, offset[:, 0]], 1), torch.stack([sin, cos, offset[:, 1]], 1)], 1)
-    return matrix, torch.stack([angle, size.log()], 1)
+    def __init__(self, sources: Sequence[tuple[LabelledFrames, int]]) -> None:
+        self.sources = [(source, count) for source, count in sources if count]
+        self.refresh()
 
+    def refresh(self) -> None:
+        """Take note of frames added to the sources."""
+        self.labels = [source.labels_both_ways() for source, _ in self.sources]
 
-def move_points(points: Tensor, matrix: Tensor) -> Tensor:
-    """Where points ``[n, k, 2]`` in [0, 1] of the input lie in the output of an affine ``[n, 2, 3]``."""
-    centred = points * 2 - 1 - matrix[:, None, :, 2]
-    return (torch.linalg.solve(matrix[:, :, :2], centred.transpose(1, 2)).transpose(1, 2) + 1) / 2
+    def drawn(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Shuffled frames uint8 ``[b, 128, 128, 3]``, half of them flipped, labels ``[b, 158]``, weights ``[b]``."""
+        frames, labels, weights = [], [], []
+        for (source, count), both in zip(self.sources, self.labels, strict=True):
+            device = both.device
+            index = torch.randint(len(source), (count,), device=device)
+            flip = torch.rand(count, device=device) < 0.5
+            picked = source.frames[index]
+            frames.append(torch.where(flip[:, None, None, None], picked.flip(2), picked))
+            labels.append(both[flip.long(), index])
+            weights.append(torch.full((count,), source.reading_weight, device=device))
+        order = torch.randperm(sum(map(len, frames)), device=frames[0].device)
+        return torch.cat(frames)[order], torch.cat(labels)[order], torch.cat(weights)[order]
 
-
-def move_faces(
-    pictures: Tensor, landmarks: Tensor, pose: Tensor, matrix: Tensor, turned: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Apply similarities of :func:`random_affine` to pictures, landmarks and pose."""
-    grid = functional.affine_grid(matrix, list(pictures.shape), align_corners=False)
-    padding = "border" if torch.rand(()) < 0.5 else "reflection"
-    moved = functional.grid_sample(pictures, grid, padding_mode=padding, align_corners=False)
-    centre = move_points(pose[:, None, 3:5] + 0.5, matrix)[:, 0] - 0.5
-    angles = torch.cat([pose[:, :2], pose[:, 2:3] - turned[:, :1]], 1)
-    return moved, move_points(landmarks, matrix), torch.cat([angles, centre, pose[:, 5:] + turned[:, 1:]], 1)
-
-
-def disturb(pictures: Tensor) -> Tensor:
-    """Blur, sharpen, recolour, shade, add noise, hide parts; ``[n, 3, s, s]`` about in [-1, 1], labels unchanged."""
-    count, _, size, _ = pictures.shape
-    x = pictures
-    grey = (torch.rand(count, 1, 1, 1) < 0.2).float()
-    x = x * (1 - grey) + x.mean(1, keepdim=True) * grey
-    x = _hide(x)
-    contrast = torch.rand(count, 1, 1, 1) * 0.8 + 0.6
-    x = x * contrast * (1 + 0.2 * torch.randn(count, 3, 1, 1)) + 0.22 * torch.randn(count, 1, 1, 1)
-    light = functional.interpolate(torch.randn(count, 1, 3, 3), size=size, mode="bilinear") * torch.rand(count, 1, 1, 1)
-    x = x * (1 + 0.35 * light) + 0.2 * light
-    choice = float(torch.rand(()))
-    if choice < 0.35:
-        small = int(size / float(torch.randint(2, 5, ())))
-        x = functional.interpolate(functional.interpolate(x, size=small, mode="area"), size=size, mode="bilinear")
-    elif choice < 0.5:
-        x = functional.avg_pool2d(x, 3, 1, 1)
-    elif choice < 0.65:
-        x = x + 1.0 * (x - functional.avg_pool2d(x, 3, 1, 1))
-    x = x + torch.rand(count, 1, 1, 1) * 0.12 * torch.randn_like(x)
-    return x.clamp(-1.2, 1.2)
+    def __call__(self) -> tuple[Tensor, ...]:
+        """Pictures ``[b, 3, 128, 128]`` (channels last), landmarks, pose, values, presence and weight ``[b]``."""
+        frames, labels, weight = self.drawn()
+        landmarks, pose, values = labels.split(_LABELS, 1)
+        present, beyond = random_absence(len(frames), device=frames.device)
+        affine = random_affine(len(frames), device=frames.device)
+        pictures = to_unit(frames).movedim(-1, 1).contiguous()
+        moved = move_faces(pictures, landmarks.unflatten(1, (NUM_LANDMARKS, 2)), pose, *affine, beyond)
+        x = disturb(moved.pictures).contiguous(memory_format=torch.channels_last)
+        return x, moved.landmarks, moved.pose, values, present, weight
 
 
-def _hide(pictures: Tensor) -> Tensor:
-    """Cover a random rectangle of half of the pictures: shade it, fill it, or lay a part of another picture there."""
-    count, _, size, _ = pictures.shape
-    x = pictures.clone()
-    other = pictures.roll(1, 0).flip(2)
-    for k in range(count):
-        kind = float(torch.rand(()))
-        if kind > 0.6:
-            continue
-        wide, high = torch.randint(size // 12, size // 3, (2,)).tolist()
-        left, top = int(torch.randint(0, size - wide, ())), int(torch.randint(0, size - high, ()))
-        area = (k, slice(None), slice(top, top + high), slice(left, left + wide))
-        if kind < 0.3:
-            x[area] = x[area] * float(torch.rand(()) * 0.8 + 0.3) + float(torch.randn(()) * 0.2)
-        elif kind < 0.45:
-            x[area] = torch.randn(3, 1, 1) * 0.5
-        else:
-            x[area] = other[area]
-    return x
-
-
-def make_absent(pictures: Tensor, share: float = 0.12) -> tuple[Tensor, Tensor]:
-    """Replace a share of the pictures by crops without a usable face; returns them and presence ``[n]`` (0 or 1)."""
-    count = len(pictures)
-    absent = torch.rand(count) < share
-    number = int(absent.sum())
-    if number:
-        matrix, _ = random_affine(number, roll=math.pi, scale=0.5, shift=0.3)
-        far = torch.rand(number) < 0.5
-        enlarge = torch.where(torch.rand(number) < 0.5, 0.25, 3.5)
-        matrix[:, :, :2] *= torch.where(far, 1.0, enlarge)[:, None, None]
-        direction = torch.randn(number, 2)
-        away = direction / direction.norm(dim=1, keepdim=True) * (torch.rand(number, 1) * 0.8 + 1.1)
-        matrix[:, :, 2] = torch.where(far[:, None], away, matrix[:, :, 2])
-        grid = functional.affine_grid(matrix, [number, *pictures.shape[1:]], align_corners=False)
-        pictures = pictures.clone()
-        pictures[absent] = functional.grid_sample(
-            pictures[absent], grid, padding_mode="reflection", align_corners=False
-        )
-    return pictures, 1.0 - absent.float()
-
-
-def reading_losses(
-    network: FaceNetwork,
-    pictures: Tensor,
-    landmarks: Tensor,
-    pose: Tensor,
-    values: Tensor,
-    present: Tensor,
-    weight: Tensor,
-) -> dict[str, Tensor]:
-    """Losses of one batch; ``present`` masks absent faces, ``weight`` ``[n]`` those whose pose and values are unknown.
+class ReadingLoss:
+    """Losses of what the network reads.
 
     Landmarks: smooth L1, lips and lids counting twice; the vectors across lips and lids once more, so that closing
     is seen; pose and values: smooth L1; confidence: cross-entropy.
     """
-    found, raw = network.forward_raw(pictures)
-    per_point = torch.ones(landmarks.shape[1])
-    per_point[LIPS] = 2.0
-    per_point[LIDS] = 2.0
-    per_point[64:] = 0.5
-    mask = present / present.sum().clamp_min(1)
-    error = functional.smooth_l1_loss(found, landmarks, beta=0.02, reduction="none").mean(-1)
-    points = ((error * per_point).mean(1) * mask).sum()
-    gap = (found[:, _GAPS[:, 0]] - found[:, _GAPS[:, 1]]) - (landmarks[:, _GAPS[:, 0]] - landmarks[:, _GAPS[:, 1]])
-    gap_error = functional.smooth_l1_loss(gap, torch.zeros_like(gap), beta=0.01, reduction="none").mean((1, 2))
-    gaps = (gap_error * mask).sum()
-    known = present * weight / (present * weight).sum().clamp_min(1)
-    pose_error = functional.smooth_l1_loss(raw[:, :6] / POSE_SCALE, pose / POSE_SCALE, reduction="none").mean(1)
-    value_error = functional.smooth_l1_loss(raw[:, 6:-1], values, beta=0.2, reduction="none").mean(1)
-    poses, numbers = (pose_error * known).sum(), (value_error * known).sum()
-    presence = functional.binary_cross_entropy_with_logits(raw[:, -1], present)
-    loss = 10.0 * points + 5.0 * gaps + 0.1 * poses + 0.3 * numbers + 0.03 * presence
-    return {"loss": loss, "points": points, "gaps": gaps, "pose": poses, "values": numbers, "presence": presence}
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        per_point = torch.ones(NUM_LANDMARKS)
+        per_point[LIPS] = 2.0
+        per_point[LIDS] = 2.0
+        per_point[64:] = 0.5
+        self.per_point = per_point.to(device)
+        self.pose_scale = torch.tensor([0.3, 0.3, 0.3, 0.1, 0.1, 0.2]).to(device)
+        pairs = torch.tensor([*INNER_LIP_PAIRS, *LID_PAIRS[0], *LID_PAIRS[1]])
+        self.upper, self.lower = (side.contiguous().to(device) for side in pairs.unbind(1))
+
+    def __call__(
+        self,
+        reading: tuple[Tensor, Tensor],
+        landmarks: Tensor,
+        pose: Tensor,
+        values: Tensor,
+        present: Tensor,
+        weight: Tensor,
+    ) -> dict[str, Tensor]:
+        """Losses of one batch.
+
+        Args:
+            reading: of ``FaceNetwork.forward_raw``.
+            landmarks, pose, values: the truth.
+            present: ``[n]``, masks absent faces; weight: ``[n]``, 0 for those whose pose and values are unknown.
+        """
+        found, raw = reading
+        mask = present / present.sum().clamp_min(1)
+        error = functional.smooth_l1_loss(found, landmarks, beta=0.02, reduction="none").mean(-1)
+        points = ((error * self.per_point).mean(1) * mask).sum()
+        gap = self._gaps(found) - self._gaps(landmarks)
+        gap_error = functional.smooth_l1_loss(gap, torch.zeros_like(gap), beta=0.01, reduction="none").mean((1, 2))
+        gaps = (gap_error * mask).sum()
+        known = present * weight / (present * weight).sum().clamp_min(1)
+        scaled = raw[:, :6] / self.pose_scale, pose / self.pose_scale
+        pose_error = functional.smooth_l1_loss(*scaled, reduction="none").mean(1)
+        value_error = functional.smooth_l1_loss(raw[:, 6:-1], values, beta=0.2, reduction="none").mean(1)
+        poses, numbers = (pose_error * known).sum(), (value_error * known).sum()
+        presence = functional.binary_cross_entropy_with_logits(raw[:, -1], present)
+        loss = 10.0 * points + 5.0 * gaps + 0.1 * poses + 0.3 * numbers + 0.03 * presence
+        return {"loss": loss, "points": points, "gaps": gaps, "pose": poses, "values": numbers, "presence": presence}
+
+    def _gaps(self, landmarks: Tensor) -> Tensor:
+        return landmarks[:, self.upper] - landmarks[:, self.lower]
 
 
 def train_face_network(
@@ -240,6 +206,9 @@ def train_face_network(
     config: MCDMConfig = TINY,
     bfloat16: bool = True,
     seed: int = 0,
+    device: torch.device | str = "cpu",
+    every: int = 3,
+    validate_every: int = 500,
 ) -> TrainResult:
     """Train landmarks, pose, values and confidence (the box net is trained by ``training/face_boxes.py``).
 
@@ -248,63 +217,56 @@ def train_face_network(
         output: weights file. ``initial``: weights to begin from.
         real: real frames with labels of an earlier network, ``real_share`` of every batch.
         looked_at: real crops ``[n, 3, 128, 128]`` in [-1, 1] drawn with their landmarks into ``pictures``.
+        device: where the frames lie, are augmented and the network is trained; ``every``: how manieth frame is used.
 
     Raises:
         MediaError: if there are no shards.
     """
     torch.manual_seed(seed)
+    device = torch.device(device)
     network = FaceNetwork(config)
     if initial is not None:
         network.load_state_dict(dict(initial))
     seen: set[str] = set()
-    synthetic = load_frames(Path(data_root) / "train", seen=seen)
-    held_out = load_frames(Path(data_root) / "val", every=15)
+    folder = Path(data_root) / "train"
+    synthetic = load_frames(folder, every, seen=seen, device=device)
+    held_out = load_frames(Path(data_root) / "val", every=15, device=device)
     if synthetic is None or held_out is None:
         raise MediaError(f"{data_root} lacks shards (*.safetensors) in train or val; render clips first.")
+    network = network.to(device, memory_format=torch.channels_last)
     network.set_template(synthetic.landmarks)
     network.boxes.requires_grad_(False)
-    network = network.to(memory_format=torch.channels_last)
     logger.info("%d synthetic frames, %d held out, %d real", len(synthetic), len(held_out), len(real) if real else 0)
-    sources: Sequence[tuple[LabelledFrames, int]] = [(synthetic, batch_size)]
+    sources = [(synthetic, batch_size)]
     if real is not None:
-        number = round(batch_size * real_share)
-        sources = [(synthetic, batch_size - number), (real, number)]
-
-    def draw() -> tuple[Tensor, ...]:
-        parts = [source.batch(torch.randint(len(source), (n,))) for source, n in sources]
-        x, landmarks, pose, values = (torch.cat(group) for group in zip(*parts, strict=True))
-        weight = torch.cat([torch.full((n,), source.reading_weight) for source, n in sources])
-        flip = torch.rand(len(x)) < 0.5
-        x = torch.where(flip[:, None, None, None], x.flip(3), x)
-        landmarks = torch.where(flip[:, None, None], mirror_landmarks(landmarks), landmarks)
-        pose = torch.where(flip[:, None], mirror_pose(pose), pose)
-        values = torch.where(flip[:, None], mirror_values(values), values)
-        x, landmarks, pose = move_faces(x, landmarks, pose, *random_affine(len(x)))
-        x, present = make_absent(x)
-        return disturb(x), landmarks, pose, values, present, weight
+        made, filmed = split_count(batch_size, (1 - real_share, real_share))
+        sources = [(synthetic, made), (real.to(device), filmed)]
+    batches, reading_loss = BatchMaker(sources), ReadingLoss(device)
 
     def losses(step: int) -> Mapping[str, Tensor]:
         # Clips rendered meanwhile are taken up as they appear.
-        fresh = load_frames(Path(data_root) / "train", seen=seen) if step % 200 == 199 else None
+        fresh = load_frames(folder, every, seen=seen, device=device) if step % 200 == 199 else None
         if fresh is not None:
             synthetic.extend(fresh)
-        x, *labels = draw()
+            batches.refresh()
+        x, *labels = batches()
         network.boxes.eval()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
-            return reading_losses(network, x.contiguous(memory_format=torch.channels_last), *labels)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
+            reading = network.forward_raw(x)
+        return reading_loss(reading, *labels)
 
     def validate(module: nn.Module, step: int) -> dict[str, float]:
         numbers = evaluate(module, held_out)
         if pictures is not None:
-            shown = to_unit(held_out.frames[:: max(1, len(held_out) // 12)][:12])
+            shown = held_out.batch(slice(None, None, max(1, len(held_out) // 12)))[0][:12]
             if looked_at is not None:
-                shown = torch.cat([looked_at, shown])
+                shown = torch.cat([looked_at.to(device), shown])
             drawn_sheet(Path(pictures) / f"face_{step:06d}.png", shown, module(shown).landmarks)
         return numbers
 
     settings = LoopSettings(
         output=output, steps=steps, minutes=minutes, learning_rate=learning_rate, weight_decay=1e-3,
-        ema_decay=0.998, validate_every=500, save_every=500, resume=resume,
+        ema_decay=0.998, validate_every=validate_every, save_every=500, resume=resume,
         metadata={"mcdm_config": to_json(config), "component": "face_network"},
     )  # fmt: skip
     result = train(network, losses, settings, validate)
@@ -317,8 +279,8 @@ def train_face_network(
 def evaluate(network: FaceNetwork, held_out: LabelledFrames, batch_size: int = 64) -> dict[str, float]:
     """Mean landmark error in pixels of 128 (all, lips, lids), of pose in radians and of values, on held-out frames."""
     errors, poses, values = [], [], []
-    for index in torch.arange(len(held_out)).split(batch_size):
-        x, landmarks, pose, truth = held_out.batch(index)
+    for start in range(0, len(held_out), batch_size):
+        x, landmarks, pose, truth = held_out.batch(slice(start, start + batch_size))
         reading = network(x)
         errors.append((reading.landmarks - landmarks).norm(dim=-1) * 128)
         poses.append((reading.pose[:, :3] - pose[:, :3]).abs())
@@ -336,7 +298,7 @@ def evaluate(network: FaceNetwork, held_out: LabelledFrames, batch_size: int = 6
 def drawn_sheet(path: Path, crops: Tensor, landmarks: Tensor, columns: int = 12, size: int = 192) -> None:
     """Write crops ``[n, 3, s, s]`` in [-1, 1] with their landmarks: lips red, lids green, the others white."""
     tiles = []
-    for crop, points in zip(crops, landmarks, strict=True):
+    for crop, points in zip(crops.cpu(), landmarks.cpu(), strict=True):
         picture = unit_to_frames(crop)
         tile = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), (size, size), interpolation=cv2.INTER_LINEAR)
         for k, (x, y) in enumerate(points.tolist()):
