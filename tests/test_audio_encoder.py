@@ -15,6 +15,8 @@ from mcdm_core.models.audio_encoder import (
     LogMelEncoder,
     Wav2Vec2AudioEncoder,
     build_audio_encoder,
+    log_mel,
+    mel_filters,
     normalize_level,
 )
 
@@ -139,3 +141,16 @@ def test_unknown_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown audio encoder"):
         build_audio_encoder(dataclasses.replace(TINY, audio_encoder=AudioEncoderConfig(kind="tape")))
     assert isinstance(build_audio_encoder(SHORT), LogMelAudioEncoder)
+
+
+def test_log_mels_are_librosa_s() -> None:
+    librosa = pytest.importorskip("librosa")
+    sound = torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0)) * torch.linspace(0.001, 0.3, 16_000)
+    ours = log_mel(sound, 16_000, 80, 160)
+    for row, mels in zip(sound, ours, strict=True):
+        power = librosa.feature.melspectrogram(
+            y=row.numpy(), sr=16_000, n_fft=400, hop_length=160, n_mels=80, center=True, pad_mode="constant"
+        )
+        assert (mels - torch.from_numpy(power).clamp_min(1e-10).log()).abs().max() < 1e-4
+    wanted = torch.from_numpy(librosa.filters.mel(sr=22_050, n_fft=400, n_mels=40))
+    assert torch.allclose(mel_filters(22_050, 40), wanted, atol=1e-7)

@@ -11,7 +11,7 @@ from mcdm_core.config import BASE, TINY
 from mcdm_core.models.motion_codec import EXPRESSIONS, MotionCodec, MotionTokens, face_frame, mouth_and_face_crops
 from mcdm_core.training.codec import finish_codec
 from mcdm_core.training.codec_data import CodecFrames
-from mcdm_core.training.codec_losses import CodecObjective, swap_inside
+from mcdm_core.training.codec_losses import MOTION_SHARE, CodecObjective, missing_motion, swap_inside
 from mcdm_core.training.codec_validation import validate_codec
 
 from .motion_fixtures import face_landmarks
@@ -128,9 +128,24 @@ def test_blinks_are_drawn_more_often_than_they_happen() -> None:
     data.values[:, 6:8] = 0
     data.values[5, 6:8] = 1
     objective = CodecObjective(codec(), data)
-    drawn = [objective._draw(0) for _ in range(300)]
+    drawn = objective.draw(torch.zeros(300, dtype=torch.long), 0.3).tolist()
     assert 0.25 < drawn.count(5) / 300 < 0.6 and all(0 <= row < 8 for row in drawn)
-    assert all(8 <= objective._draw(1) < 16 for _ in range(20))
+    others = objective.draw(torch.ones(300, dtype=torch.long), 0.3)
+    assert others.unique().tolist() == list(range(8, 16))
+
+
+def test_tokens_that_do_not_move_inside_quadruples_are_told() -> None:
+    generator = torch.Generator().manual_seed(0)
+    person = torch.randn(200, 1, 1, sum(SIZES), 32, generator=generator).expand(-1, 2, 2, -1, -1)
+    assert float(missing_motion(person, TINY)) == pytest.approx(2 * MOTION_SHARE)
+    assert float(missing_motion(torch.randn(person.shape, generator=generator), TINY)) == 0
+
+
+def test_loss_does_not_depend_on_pairs_or_blinks_being_there() -> None:
+    data = frames_of_noise(quads=0)
+    data.values[:, 6:8] = 0
+    losses = CodecObjective(codec().train(), data, couples=4)(0)
+    assert "cross" not in losses and torch.isfinite(losses["loss"])
 
 
 def test_validation_tells_lips_and_lids() -> None:

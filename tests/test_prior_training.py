@@ -11,7 +11,7 @@ import torch
 from mcdm_core.models.audio_encoder import build_audio_encoder
 from mcdm_core.training import clip_sampler
 from mcdm_core.training.audio_pretraining import AudioObjective, encode_sound, speech_clip, validate_audio
-from mcdm_core.training.clip_sampler import ClipSampler, MotionClip
+from mcdm_core.training.clip_sampler import ClipBank, ClipSampler, MotionClip
 from mcdm_core.training.prior import PriorModules, PriorObjective, fit_linear_paths
 from mcdm_core.training.prior_losses import (
     augment_mels,
@@ -20,7 +20,6 @@ from mcdm_core.training.prior_losses import (
     interpolate,
     lip_readout,
     readout_loss,
-    resample_clip,
 )
 
 from .motion_fixtures import CONFIG, DIM, TOKENS, face_landmarks
@@ -42,9 +41,9 @@ def clip(frames: int = 30, seed: int = 0) -> MotionClip:
 def test_training_stretches_are_the_windows_of_inference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clip_sampler, "augment_mels", lambda mels, random: mels)
     one, other = clip(), clip(20, seed=1)
-    sampler = ClipSampler(CONFIG, [[one]])
-    positions = torch.arange(20.0).expand(2, -1)
-    made = sampler.stretches([one, other], positions, torch.ones(2))
+    sampler = ClipSampler(CONFIG, [[one], [other]])
+    positions = np.arange(20.0)[None].repeat(2, 0)
+    made = sampler.stretches(np.array([0, 1]), positions, np.ones(2)).mels
     encoder = build_audio_encoder(CONFIG).eval()
     with torch.no_grad():
         tokens = encoder.encode_stretch(made, sampler.hop)
@@ -73,9 +72,31 @@ def test_a_clip_of_another_frame_rate_is_sampled_at_the_model_s() -> None:
     assert 1.7 < float(step.min()) and float(step.max()) < 2.4
 
 
-def test_resampling_interpolates_and_holds_the_ends() -> None:
-    series = torch.tensor([[0.0], [2.0], [4.0]])
-    assert resample_clip(series, torch.tensor([-3.0, 0.25, 1.5, 9.0])).flatten().tolist() == [0.0, 0.5, 3.0, 4.0]
+def resampled_slowly(sequence: torch.Tensor, positions: list[float]) -> torch.Tensor:
+    rows = []
+    for position in positions:
+        place = min(max(position, 0.0), len(sequence) - 1.0)
+        low = int(place)
+        high = min(low + 1, len(sequence) - 1)
+        rows.append(sequence[low] * (1 - (place - low)) + sequence[high] * (place - low))
+    return torch.stack(rows)
+
+
+def test_a_bank_resamples_every_clip_as_if_it_were_alone() -> None:
+    clips = [clip(12), clip(30, seed=1), clip(7, seed=2)]
+    bank = ClipBank([clips[:1], [], clips[1:]])
+    assert bank.group_first.tolist() == [0, 1] and bank.group_size.tolist() == [1, 2]
+    chosen = torch.tensor([2, 0, 1, 1])
+    positions = torch.rand(4, 9, generator=torch.Generator().manual_seed(0)) * 40 - 5
+    for field in ("tokens", "values"):
+        made = bank.resample(field, chosen, positions)
+        pairs = zip(chosen.tolist(), positions.tolist(), strict=True)
+        slow = [resampled_slowly(getattr(clips[c], field), p) for c, p in pairs]
+        assert torch.allclose(made, torch.stack(slow), atol=1e-5)
+    longest = max(c.mels.shape[1] for c in clips)
+    for row, number in zip(bank.utterances(chosen, longest), chosen.tolist(), strict=True):
+        mels = clips[number].mels
+        assert torch.equal(row, mels.repeat(1, 5)[:, :longest])
 
 
 def test_augmentation_changes_the_sound_but_not_its_shape() -> None:

@@ -7,6 +7,7 @@ to either side (``logmel``), or of a third (``logmel_context``), which hears the
 
 from __future__ import annotations
 
+import functools
 import math
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 from ..config import MCDMConfig
 from ..errors import AudioError, FrameRateError
 
+WINDOW_SAMPLES = 400
+"""Length of the spectra's window: 25 ms at 16 kHz."""
 LOG_FLOOR = 7.0
 """Range kept below the utterance's loud level, in nepers of power (about 30 dB); quieter is silence."""
 LOUD_RANGE = 3.0
@@ -41,22 +44,40 @@ def check_waveform(waveform: Tensor, fps: float, num_frames: int) -> None:
         raise FrameRateError(f"frame rate and frame count must be positive, got {fps} and {num_frames}")
 
 
+@functools.lru_cache(maxsize=4)
+def mel_filters(sample_rate: int, num_mels: int) -> Tensor:
+    """Triangular filters ``[num_mels, 201]`` of Slaney's mel scale with unit area, as librosa's."""
+    top = sample_rate / 2
+
+    def to_hertz(mel: Tensor) -> Tensor:
+        # Linear up to 1 kHz (15 mels), then logarithmic with 27 mels to a factor of 6.4.
+        return torch.where(mel < 15, mel * 200 / 3, 1000 * torch.exp((mel - 15) * math.log(6.4) / 27))
+
+    highest = 15 + 27 * math.log(top / 1000) / math.log(6.4) if top > 1000 else top * 3 / 200
+    edges = to_hertz(torch.linspace(0, highest, num_mels + 2, dtype=torch.float64))
+    bins = torch.linspace(0, top, WINDOW_SAMPLES // 2 + 1, dtype=torch.float64)
+    width = edges.diff()[:, None]
+    rising = (bins - edges[:-2, None]) / width[:-1]
+    falling = (edges[2:, None] - bins) / width[1:]
+    return (rising.minimum(falling).clamp_min(0) * 2 / (edges[2:] - edges[:-2])[:, None]).float()
+
+
 def log_mel(waveform: Tensor, sample_rate: int, num_mels: int, hop_length: int) -> Tensor:
     """Natural logarithm of the mel power spectrum.
 
     Args:
-        waveform: ``[t]``; sample_rate: in Hz; hop_length: in samples.
+        waveform: ``[..., t]``; sample_rate: in Hz; hop_length: in samples.
 
     Returns:
-        ``[num_mels, t // hop_length + 1]``; column j is centred on sample ``j * hop_length``. float32 on the CPU.
+        ``[..., num_mels, t // hop_length + 1]``; column j is centred on sample ``j * hop_length``. float32 on the CPU.
     """
-    import librosa
-
-    samples = waveform.detach().float().cpu().numpy()
-    power = librosa.feature.melspectrogram(
-        y=samples, sr=sample_rate, n_fft=400, hop_length=hop_length, n_mels=num_mels, center=True, pad_mode="constant"
+    samples = waveform.detach().float().cpu()
+    window = torch.hann_window(WINDOW_SAMPLES)
+    spectrum = torch.stft(
+        samples, WINDOW_SAMPLES, hop_length, window=window, center=True, pad_mode="constant", return_complex=True
     )
-    return torch.from_numpy(power).clamp_min(1e-10).log()
+    power = torch.view_as_real(spectrum).square().sum(-1)
+    return (mel_filters(sample_rate, num_mels) @ power).clamp_min(1e-10).log()
 
 
 def normalize_level(mels: Tensor, balance: float = 0.0) -> Tensor:
@@ -89,8 +110,8 @@ def gather_windows(mels: Tensor, centres: Tensor, width: int) -> Tensor:
 
     Beyond the ends there is silence (-1). Returns ``[n, num_mels, width]``.
     """
-    start = (centres - width / 2).round().long()
-    index = start[:, None] + torch.arange(width)
+    start = (centres - width / 2).round().long().to(mels.device)
+    index = start[:, None] + torch.arange(width, device=mels.device)
     inside = (index >= 0) & (index < mels.shape[1])
     windows = mels[:, index.clamp(0, mels.shape[1] - 1)]
     return windows.where(inside, torch.full_like(windows[:1, :1, :1], -1.0)).transpose(0, 1).contiguous()

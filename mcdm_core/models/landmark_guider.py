@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import MCDMConfig
-from .landmarks import RIGID
+from .landmarks import RIGID, constant
 
 MAP_SIZE = 16
 """Side of the drawn maps in cells. Gaussians of one cell keep positions readable far below a cell."""
@@ -30,7 +30,7 @@ def draw_rigid_landmarks(landmarks: Tensor, size: int = MAP_SIZE, sigma: float =
     Returns:
         ``[n, r, size, size]`` in [0, 1], one channel a rigid landmark.
     """
-    rigid = landmarks[:, torch.as_tensor(list(RIGID), device=landmarks.device)].float() * size
+    rigid = landmarks[:, constant(RIGID, landmarks.device)].float() * size
     cells = torch.arange(size, device=landmarks.device) + 0.5
     along_x = torch.exp(-((rigid[..., 0:1] - cells) ** 2) / (2 * sigma**2))
     along_y = torch.exp(-((rigid[..., 1:2] - cells) ** 2) / (2 * sigma**2))

@@ -24,6 +24,8 @@ Coordinates are (x, y) in [0, 1] of the square face crop, x to the right, y down
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -120,6 +122,14 @@ POSE_MIRROR_SIGN: tuple[float, ...] = (-1.0, 1.0, -1.0, -1.0, 1.0, 1.0)
 """``pose * POSE_MIRROR_SIGN`` is the pose of the flipped picture."""
 
 
+@functools.lru_cache(maxsize=256)
+def constant(values: tuple, device: torch.device) -> Tensor:
+    """A tensor of (nested tuples of) numbers on ``device``, made once: a GPU's queue would wait for every copy."""
+    # One made in inference mode would later be of no use to training.
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device)
+
+
 def eye_centres(landmarks: Tensor) -> Tensor:
     """Midpoints between the corners of each eye, which blinking does not move.
 
@@ -129,7 +139,7 @@ def eye_centres(landmarks: Tensor) -> Tensor:
     Returns:
         ``[..., 2, 2]``: (eye at the picture's left, eye at its right) by (x, y).
     """
-    corners = landmarks[..., torch.tensor(EYE_CORNERS, device=landmarks.device), :]
+    corners = landmarks[..., constant(EYE_CORNERS, landmarks.device), :]
     return corners.mean(dim=-2)
 
 
@@ -149,28 +159,28 @@ def lip_opening(landmarks: Tensor, eps: float = 1e-6) -> Tensor:
     Returns:
         ``[...]``, about 0 for closed lips, 0.4 for a wide open mouth; without a unit.
     """
-    pairs = torch.tensor(INNER_LIP_PAIRS, device=landmarks.device)
+    pairs = constant(INNER_LIP_PAIRS, landmarks.device)
     gap = (landmarks[..., pairs[:, 0], :] - landmarks[..., pairs[:, 1], :]).norm(dim=-1).mean(dim=-1)
     return gap / inter_ocular_distance(landmarks).clamp_min(eps)
 
 
 def lid_opening(landmarks: Tensor, eps: float = 1e-6) -> Tensor:
     """Mean gap between the lids of both eyes over the inter-ocular distance: ``[..., 68, 2] -> [...]``, 0 when shut."""
-    pairs = torch.tensor(LID_PAIRS, device=landmarks.device).reshape(-1, 2)
+    pairs = constant(LID_PAIRS, landmarks.device).reshape(-1, 2)
     gap = (landmarks[..., pairs[:, 0], :] - landmarks[..., pairs[:, 1], :]).norm(dim=-1).mean(dim=-1)
     return gap / inter_ocular_distance(landmarks).clamp_min(eps)
 
 
 def mirror_landmarks(landmarks: Tensor) -> Tensor:
     """Landmarks ``[..., 68, 2]`` in [0, 1] of the left-right flipped picture."""
-    flipped = landmarks[..., torch.tensor(MIRROR, device=landmarks.device), :]
+    flipped = landmarks[..., constant(MIRROR, landmarks.device), :]
     return torch.stack([1.0 - flipped[..., 0], flipped[..., 1]], dim=-1)
 
 
 def mirror_values(values: Tensor) -> Tensor:
     """Facial values ``[..., 16]`` of the left-right flipped picture."""
-    sign = torch.tensor(VALUE_MIRROR_SIGN, device=values.device, dtype=values.dtype)
-    return values[..., torch.tensor(VALUE_MIRROR, device=values.device)] * sign
+    sign = constant(VALUE_MIRROR_SIGN, values.device).to(values.dtype)
+    return values[..., constant(VALUE_MIRROR, values.device)] * sign
 
 
 def mirror_pose(pose: Tensor) -> Tensor:

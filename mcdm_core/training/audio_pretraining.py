@@ -78,10 +78,10 @@ class AudioObjective:
 
     def __init__(
         self, encoder: LogMelEncoder, config: MCDMConfig, groups: Sequence[list[MotionClip]], batch: int = 24,
-        frames: int = 60, following: float = 0.4, seed: int = 0,
+        frames: int = 60, following: float = 0.4, seed: int = 0, device: torch.device | str = "cpu",
     ) -> None:  # fmt: skip
         self.encoder, self.batch, self.following = encoder, batch, following
-        self.sampler = ClipSampler(config, groups, seed, frames=frames, before=0)
+        self.sampler = ClipSampler(config, groups, seed, frames=frames, before=0, device=device)
 
     def __call__(self, step: int) -> dict[str, Tensor]:
         stretches = self.sampler.sample(self.batch)
@@ -97,14 +97,15 @@ def encode_sound(encoder: LogMelEncoder, clip: MotionClip, length: int) -> Tenso
     """Audio tokens ``[length, k, d]`` of a loaded clip, as at inference."""
     audio = encoder.config
     centres = frame_centres(length, clip.fps, audio.sample_rate, audio.hop_length)
-    return encoder(gather_windows(encoder.normalize(clip.mels), centres, audio.window_frames))
+    mels = clip.mels.to(encoder.value_head.weight.device)
+    return encoder(gather_windows(encoder.normalize(mels), centres, audio.window_frames))
 
 
 @torch.no_grad()
 def validate_audio(encoder: LogMelEncoder, clips: Sequence[MotionClip]) -> dict[str, float]:
     """Mean correlation within a clip of heard and true lip opening (``r``), lip width (``width_r``), and with another
     clip's sound (``wrong_r``); ``range``: heard over true deviation of the opening."""
-    heard = [encoder.predict_values(encode_sound(encoder, c, len(c.values))) for c in clips]
+    heard = [encoder.predict_values(encode_sound(encoder, c, len(c.values))).cpu() for c in clips]
     shifted = heard[1:] + heard[:1]
 
     def mean(series: Sequence[Tensor], value: int) -> float:
@@ -118,16 +119,22 @@ def validate_audio(encoder: LogMelEncoder, clips: Sequence[MotionClip]) -> dict[
 
 def pretrain_audio(
     groups: Sequence[list[MotionClip]], output: Path, minutes: float, held: dict[str, list[MotionClip]],
-    config: MCDMConfig = TINY, seed: int = 0,
+    config: MCDMConfig = TINY, seed: int = 0, device: torch.device | str = "cpu", batch: int = 24,
+    learning_rate: float = 2e-3, weight_decay: float = 1e-2, validate_every: int = 500, resume: bool = True,
 ) -> dict[str, float]:  # fmt: skip
-    """Train an encoder and write its plain state to ``output``. Returns the last validation, keys ``<name>_r`` etc."""
+    """Train an encoder on ``device`` and write its plain state to ``output``.
+
+    Returns the last validation, keys ``<name>_r`` etc.
+    """
     torch.manual_seed(seed)
-    encoder = build_audio_encoder(config)
+    encoder = build_audio_encoder(config).to(device)
     settings = LoopSettings(
-        output, minutes=minutes, learning_rate=2e-3, weight_decay=1e-2, validate_every=500, save_every=500
-    )
+        output, minutes=minutes, learning_rate=learning_rate, weight_decay=weight_decay,
+        validate_every=validate_every, save_every=validate_every, resume=resume,
+    )  # fmt: skip
 
     def validate(module: nn.Module, step: int) -> dict[str, float]:
         return {f"{n}_{k}": v for n, clips in held.items() for k, v in validate_audio(module, clips).items()}
 
-    return train(encoder, AudioObjective(encoder, config, groups, seed=seed), settings, validate).validation
+    objective = AudioObjective(encoder, config, groups, batch=batch, seed=seed, device=device)
+    return train(encoder, objective, settings, validate).validation

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ..config import MCDMConfig
+from ..media.pixels import to_unit
 from ..models.audio_encoder import normalize_level
-from .prior_losses import augment_mels, interpolate, resample_clip
+from .prior_losses import augment_mels, interpolate
 
 
 @dataclass
@@ -28,76 +29,140 @@ class MotionClip:
     fps: float
 
 
+class ClipBank:
+    """All clips of some groups in flat tensors on one device, so that a batch is a few gathers.
+
+    Args:
+        groups: lists of clips (synthetic, real, ...); empty ones are left out.
+        device: where the tensors lie.
+
+    Attributes:
+        clips: the clips one after the other, group by group; ``group_first`` and ``group_size [g]`` (numpy) their
+            places. ``first`` and ``length [c]`` are a clip's rows in ``tokens [n, nq, dm]`` and ``values [n, 16]``;
+            ``mel_first`` and ``mel_length [c]`` its columns in ``mels [m, j]``; ``references [c, r, 3, 128, 128]`` its
+            pictures in bytes (of the fewest any clip has). ``fps``, ``frames`` and ``columns [c]`` (numpy) repeat the
+            rates and lengths for drawing.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[MotionClip]], device: torch.device | str = "cpu") -> None:
+        groups = [g for g in groups if g]
+        if not groups:
+            raise ValueError("there are no clips to train on: render or label some first")
+        self.device = torch.device(device)
+        self.clips = [clip for group in groups for clip in group]
+        self.group_size = np.array([len(g) for g in groups])
+        self.group_first = self.group_size.cumsum() - self.group_size
+        self.fps = np.array([c.fps for c in self.clips])
+        self.frames = np.array([len(c.values) for c in self.clips])
+        self.columns = np.array([c.mels.shape[1] for c in self.clips])
+        self.length, self.first = self._spans(self.frames)
+        self.mel_length, self.mel_first = self._spans(self.columns)
+        self.tokens = torch.cat([c.tokens for c in self.clips]).to(self.device)
+        self.values = torch.cat([c.values for c in self.clips]).to(self.device)
+        self.mels = torch.cat([c.mels for c in self.clips], dim=1).to(self.device)
+        kept = min(len(c.references) for c in self.clips)
+        self.references = torch.stack([c.references[:kept] for c in self.clips]).to(self.device)
+
+    def _spans(self, lengths: np.ndarray) -> tuple[Tensor, Tensor]:
+        length = torch.from_numpy(lengths)
+        return length.to(self.device), (length.cumsum(0) - length).to(self.device)
+
+    def send(self, numbers: np.ndarray) -> Tensor:
+        """Numbers drawn on the CPU as a tensor on the device, without waiting for it."""
+        return torch.from_numpy(np.ascontiguousarray(numbers)).to(self.device, non_blocking=True)
+
+    def resample(self, field: str, clips: Tensor, positions: Tensor) -> Tensor:
+        """``tokens`` or ``values`` of ``clips [b]`` at real frame numbers ``positions [b, f]``, linearly interpolated:
+        ``[b, f, ...]``; beyond a clip's ends the end's."""
+        sequence, last = getattr(self, field), self.length[clips, None] - 1
+        positions = positions.clamp_min(0).minimum(last)
+        low = positions.floor().long()
+        weight = (positions - low).to(sequence.dtype).view(*low.shape, *[1] * (sequence.dim() - 1))
+        rows = self.first[clips, None]
+        return torch.lerp(sequence[rows + low], sequence[rows + (low + 1).minimum(last)], weight)
+
+    def utterances(self, clips: Tensor, longest: int) -> Tensor:
+        """Mels ``[b, m, longest]`` of clips; shorter ones are repeated. That leaves their loud level as it is, which
+        must be the whole utterance's, as at inference."""
+        column = torch.arange(longest, device=self.device) % self.mel_length[clips, None]
+        return self.mels[:, self.mel_first[clips, None] + column].transpose(0, 1)
+
+
 @dataclass
 class Stretches:
     """A batch. ``mels [b, m, hop (f - 1) + w]`` normalised (see ``LogMelEncoder.encode_stretch``), of the frames at
-    ``positions [b, f]`` (real frame numbers of ``clips``), which may lie before a clip or after it."""
+    ``positions [b, f]`` (real frame numbers of ``clips [b]`` of the bank), which may lie before a clip or after it."""
 
-    clips: list[MotionClip]
+    bank: ClipBank
+    clips: Tensor
     positions: Tensor
     mels: Tensor
 
-    def of(self, field: str) -> Tensor:
-        """``tokens`` or ``values`` at the positions, ``[b, f, ...]``; beyond the ends the end's."""
-        rows = zip(self.clips, self.positions, strict=True)
-        return torch.stack([resample_clip(getattr(c, field), p) for c, p in rows])
+    def of(self, field: str, number: int | None = None) -> Tensor:
+        """``tokens`` or ``values`` at the positions, ``[b, f, ...]``; of the first ``number`` stretches, or all."""
+        return self.bank.resample(field, self.clips[:number], self.positions[:number])
 
     @property
     def inside(self) -> Tensor:
         """Boolean ``[b, f]``: True where the clip has a frame."""
-        last = torch.tensor([len(c.values) - 1 for c in self.clips])
-        return (self.positions >= 0) & (self.positions <= last[:, None])
+        return (self.positions >= 0) & (self.positions <= self.bank.length[self.clips, None] - 1)
 
 
 class ClipSampler:
     """Draws stretches of ``before`` frames and ``frames`` more at the configuration's frame rate.
 
+    Which clip, where and how fast is drawn on the CPU; what costs time is on the bank's device, never waited for.
+
     Args:
-        groups: lists of clips (synthetic, real, ...), drawn alike; empty ones are left out.
+        groups: lists of clips (synthetic, real, ...), drawn alike, or a bank of them.
         frames, before: how many; by default the prior's clip and context.
+        device: of the bank that is made of lists.
     """
 
     def __init__(
-        self, config: MCDMConfig, groups: Sequence[list[MotionClip]], seed: int = 0, frames: int | None = None,
-        before: int | None = None,
+        self, config: MCDMConfig, groups: Sequence[Sequence[MotionClip]] | ClipBank, seed: int = 0,
+        frames: int | None = None, before: int | None = None, device: torch.device | str = "cpu",
     ) -> None:  # fmt: skip
         self.config = config
-        self.groups = [g for g in groups if g]
-        if not self.groups:
-            raise ValueError("there are no clips to train on: render or label some first")
+        self.bank = groups if isinstance(groups, ClipBank) else ClipBank(groups, device)
         self.frames = config.clip_frames if frames is None else frames
         self.before = config.present_clip_prior.context_frames if before is None else before
         audio = config.audio_encoder
         self.mel_rate = audio.sample_rate / audio.hop_length
         self.hop = round(self.mel_rate / config.fps)
         self.random = np.random.default_rng(seed)
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator(self.bank.device).manual_seed(seed)
 
     def sample(self, number: int) -> Stretches:
         """A batch of augmented stretches, a part of them slower or faster than they were spoken."""
-        clips = []
-        for index in range(number):
-            group = self.groups[index % len(self.groups)]
-            clips.append(group[int(self.random.integers(len(group)))])
+        bank = self.bank
+        group = np.arange(number) % len(bank.group_size)
+        clips = bank.group_first[group] + self.random.integers(bank.group_size[group])
         speed = np.exp(self.random.uniform(-0.15, 0.15, number) * (self.random.random(number) < 0.6))
-        step = speed * np.array([c.fps for c in clips]) / self.config.fps
-        room = np.maximum(0.0, np.array([len(c.values) for c in clips]) - 1 - (self.frames - 1) * step)
-        start = torch.from_numpy(self.random.uniform(0, room))
-        count = torch.arange(-self.before, self.frames)
-        positions = (start[:, None] + count * torch.from_numpy(step)[:, None]).float()
-        return Stretches(clips, positions, self.stretches(clips, positions, torch.from_numpy(speed).float()))
+        step = speed * bank.fps[clips] / self.config.fps
+        room = np.maximum(0.0, bank.frames[clips] - 1 - (self.frames - 1) * step)
+        start = self.random.uniform(0, room)
+        positions = start[:, None] + np.arange(-self.before, self.frames) * step[:, None]
+        return self.stretches(clips, positions, speed)
 
-    def stretches(self, clips: Sequence[MotionClip], positions: Tensor, speed: Tensor) -> Tensor:
-        """Augmented mels ``[b, m, hop (f - 1) + w]`` of consecutive frames; beyond the clips there is silence."""
-        audio = self.config.audio_encoder
-        lengths = torch.tensor([c.mels.shape[1] for c in clips])
-        longest = int(lengths.max())
-        # Shorter utterances are repeated to the longest's length: that leaves their loud level as it is, which must
-        # be the utterance's, as at inference.
-        whole = torch.stack([c.mels[:, torch.arange(longest) % c.mels.shape[1]] for c in clips])
+    def stretches(self, clips: np.ndarray, positions: np.ndarray, speed: np.ndarray) -> Stretches:
+        """The batch of ``clips [b]`` at consecutive ``positions [b, f]``, spoken ``speed [b]`` times as fast; the sound
+        is augmented, and beyond a clip silent."""
+        audio, bank, device = self.config.audio_encoder, self.bank, self.bank.device
+        chosen = bank.send(clips)
+        whole = bank.utterances(chosen, int(bank.columns[clips].max()))
         whole = normalize_level(augment_mels(whole, self.generator), audio.spectral_balance)
-        scale = torch.tensor([self.mel_rate / c.fps for c in clips])
-        columns = torch.arange(self.hop * (positions.shape[1] - 1) + audio.window_frames) - audio.window_frames / 2
-        at = ((positions[:, 0] + 0.5) * scale)[:, None] + columns * speed[:, None]
-        outside = (at < 0) | (at > lengths[:, None] - 1)
-        return interpolate(whole, at, -1).masked_fill(outside[:, None], -1.0)
+        columns = torch.arange(self.hop * (positions.shape[1] - 1) + audio.window_frames, device=device)
+        start = bank.send(((positions[:, 0] + 0.5) * self.mel_rate / bank.fps[clips]).astype(np.float32))
+        pace = bank.send(speed.astype(np.float32))
+        at = start[:, None] + (columns - audio.window_frames / 2) * pace[:, None]
+        outside = (at < 0) | (at > bank.mel_length[chosen, None] - 1)
+        mels = interpolate(whole, at, -1).masked_fill(outside[:, None], -1.0)
+        return Stretches(bank, chosen, bank.send(positions.astype(np.float32)), mels)
+
+    def references(self, stretches: Stretches, number: int | None = None) -> Tensor:
+        """A random reference picture of the clip of each of the first ``number`` stretches, ``[b, 3, 128, 128]`` in
+        [-1, 1]."""
+        chosen = stretches.clips[:number]
+        picture = self.random.integers(self.bank.references.shape[1], size=len(chosen))
+        return to_unit(self.bank.references[chosen, self.bank.send(picture)])

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -19,6 +18,7 @@ from .codec_data import CodecFrames, encode_rows, load_codec_frames
 from .codec_losses import TOKEN_NOISE, CodecObjective
 from .codec_validation import validate_codec
 from .loop import LoopSettings, save_state, train
+from .ridge import ridge_solution
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def fill_expression_bank(codec: MotionCodec, values: Tensor, tokens: Tensor, top
         wanted = torch.zeros(NUM_VALUES)
         for key, strength in PROTOTYPES.get(name, {}).items():
             wanted[VALUE_NAMES.index(key)] = 0.8 * strength
-        distance = ((values - wanted) * counted).square().sum(-1)
+        distance = ((values - wanted.to(values)) * counted.to(values)).square().sum(-1)
         nearest = distance.topk(min(top, len(values)), largest=False).indices
         codec.expression_bank[index] = expression[nearest].mean(0)
 
@@ -65,23 +65,22 @@ def fit_direct_path(codec: MotionCodec, data: CodecFrames, raw: Tensor, couples:
     Args:
         raw: tokens ``[n, nq, dm]`` of all rows of ``data``.
     """
-    random = np.random.default_rng(seed)
-    chosen = random.integers(len(data.spans), size=couples)
-    target = torch.tensor([int(random.integers(*data.spans[c])) for c in chosen])
-    still = torch.tensor([int(random.integers(*data.spans[c])) for c in chosen])
+    generator = torch.Generator(raw.device).manual_seed(seed)
+    objective = CodecObjective(codec, data, seed=seed)
+    chosen = torch.randint(len(data.spans), (couples,), generator=generator, device=raw.device)
+    target, still = objective.draw(chosen), objective.draw(chosen)
     change = (raw[target] - raw[still]).flatten(1)
-    parts = zip(target.split(512), still.split(512), strict=True)
+    parts = zip(target.split(2048), still.split(2048), strict=True)
     decoded = [codec.decoder(raw[t], raw[s], data.landmarks[s])[0] for t, s in parts]
     missed = (data.landmarks[target] - torch.cat(decoded)).flatten(1) / DISPLACEMENT_SCALE
     # The noise the tokens have in training is a ridge penalty: a prior's tokens are not exact either.
-    ridge = 2 * TOKEN_NOISE**2 * couples * torch.eye(change.shape[1])
-    codec.decoder.direct.weight += torch.linalg.solve(change.T @ change + ridge, change.T @ missed).T
+    codec.decoder.direct.weight += ridge_solution(change, missed, 2 * TOKEN_NOISE**2 * couples).T
 
 
 def finish_codec(codec: MotionCodec, data: CodecFrames) -> None:
     """After training: the decoder's linear path, token statistics and the bank of named expressions."""
     codec.eval()
-    raw = encode_rows(codec, data, torch.arange(len(data.landmarks)))
+    raw = encode_rows(codec, data, torch.arange(len(data.landmarks), device=data.landmarks.device))
     fit_direct_path(codec, data, raw)
     codec.set_statistics(raw)
     fill_expression_bank(codec, data.values, codec.normalize(raw))
@@ -90,26 +89,30 @@ def finish_codec(codec: MotionCodec, data: CodecFrames) -> None:
 def train_codec(
     folders: Sequence[Path], output: Path, minutes: float, validation: Sequence[Path] = (),
     config: MCDMConfig = TINY, limit: int | None = None, seed: int = 0, resume: bool = True,
-    start_from: Path | None = None,
+    start_from: Path | None = None, device: torch.device | str = "cpu", couples: int = 24, quads: int = 5,
+    learning_rate: float = 1.5e-3, validate_every: int = 400,
 ) -> dict[str, float]:  # fmt: skip
     """Train, fill the buffers and write ``output`` (keys prefixed ``motion_codec.``). Returns the validation.
 
     ``start_from`` is a codec's plain state, such as the ``..._training`` file of an earlier run, to begin with.
+    ``device`` is where the data lie and the training runs; ``couples`` and ``quads`` are the batch.
     """
     torch.manual_seed(seed)
     codec = MotionCodec(config)
     if start_from is not None:
         codec.load_state_dict(load_file(str(start_from)))
-    data = load_codec_frames(folders, limit=limit)
-    held = load_codec_frames(validation, limit=40) if validation else None
+    codec.to(device)
+    data = load_codec_frames(folders, limit=limit, device=device)
+    held = load_codec_frames(validation, limit=40, device=device) if validation else None
     logger.info("codec: %d frames, %d pairs", len(data.landmarks), len(data.pairs))
     raw_output = output.with_name(output.stem + "_training.safetensors")
     settings = LoopSettings(
-        raw_output, minutes=minutes, learning_rate=1.5e-3, validate_every=400, save_every=200, resume=resume,
-        ema_decay=0.995, metadata={"mcdm_config": to_json(config)},
+        raw_output, minutes=minutes, learning_rate=learning_rate, validate_every=validate_every,
+        save_every=max(1, validate_every // 2), resume=resume, ema_decay=0.995,
+        metadata={"mcdm_config": to_json(config)},
     )  # fmt: skip
     check = None if held is None else (lambda module, step: validate_codec(module, held))
-    train(codec, CodecObjective(codec, data, seed=seed), settings, check)
+    train(codec, CodecObjective(codec, data, couples, quads, seed), settings, check)
     finish_codec(codec, data)
     state = {f"motion_codec.{k}": v for k, v in codec.state_dict().items()}
     save_state(output, state, {"mcdm_config": to_json(config)})

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..media.pixels import frames_to_unit, to_bytes, to_unit
+from ..media.pixels import to_bytes, to_unit
 from ..models.landmarks import VALUE_NAMES
 from ..models.motion_codec import MotionCodec, mouth_and_face_crops
 from .motion_clips import iterate_clips
@@ -38,12 +38,15 @@ class CodecFrames:
 
 
 def _crops(frames: np.ndarray, landmarks: Tensor) -> tuple[Tensor, Tensor]:
-    crops = mouth_and_face_crops(frames_to_unit(frames), landmarks)
+    pictures = torch.from_numpy(np.ascontiguousarray(frames)).to(landmarks.device).movedim(-1, -3)
+    crops = mouth_and_face_crops(to_unit(pictures), landmarks)
     return tuple(to_bytes(c) for c in crops)
 
 
-def load_codec_frames(folders: Sequence[Path], stride: int = 3, limit: int | None = None) -> CodecFrames:
-    """Read shards and keep every ``stride``-th frame's crops and all pairs; ``limit`` clips a folder."""
+def load_codec_frames(
+    folders: Sequence[Path], stride: int = 3, limit: int | None = None, device: torch.device | str = "cpu"
+) -> CodecFrames:
+    """Read shards and keep every ``stride``-th frame's crops and all pairs on ``device``; ``limit`` clips a folder."""
     mouths, faces, points, values, spans, pairs = [], [], [], [], [], []
     rows = 0
 
@@ -59,13 +62,13 @@ def load_codec_frames(folders: Sequence[Path], stride: int = 3, limit: int | Non
             if limit is not None and number >= limit:
                 break
             offset = number % stride
-            landmarks = torch.from_numpy(clip["landmarks"][offset::stride]).float()
-            value = torch.from_numpy(clip["values"][offset::stride]).float()
+            landmarks = torch.from_numpy(clip["landmarks"][offset::stride]).float().to(device)
+            value = torch.from_numpy(clip["values"][offset::stride]).float().to(device)
             spans.append(add(clip["frames"][offset::stride], landmarks, value))
             if "pairs" in clip:
                 number_of_pairs = len(clip["pairs"])
-                landmarks = torch.from_numpy(clip["pair_landmarks"]).float().flatten(0, 1)
-                value = torch.from_numpy(clip["pair_values"]).float().flatten(0, 1)
+                landmarks = torch.from_numpy(clip["pair_landmarks"]).float().flatten(0, 1).to(device)
+                value = torch.from_numpy(clip["pair_values"]).float().flatten(0, 1).to(device)
                 first, last = add(clip["pairs"].reshape(-1, *clip["pairs"].shape[2:]), landmarks, value)
                 # Shards hold them with the lips changing first; here the lips are the outer index.
                 pairs.append(torch.arange(first, last).view(number_of_pairs, 2, 2).transpose(1, 2).flatten(1))
@@ -73,7 +76,7 @@ def load_codec_frames(folders: Sequence[Path], stride: int = 3, limit: int | Non
         raise FileNotFoundError(f"no clips in {', '.join(map(str, folders))}: make the data first")
     return CodecFrames(
         torch.cat(mouths), torch.cat(faces), torch.cat(points), torch.cat(values), spans,
-        torch.cat(pairs) if pairs else torch.zeros(0, 4, dtype=torch.long),
+        (torch.cat(pairs) if pairs else torch.zeros(0, 4, dtype=torch.long)).to(device),
     )  # fmt: skip
 
 
@@ -85,11 +88,8 @@ def augment(crops: Tensor, generator: torch.Generator) -> Tensor:
         return torch.rand(number, *shape, generator=generator, device=device) * (high - low) + low
 
     angle, scale, shift = uniform(-0.08, 0.08), uniform(0.93, 1.08), uniform(-0.07, 0.07, 2)
-    theta = torch.zeros(number, 2, 3, device=device)
-    theta[:, 0, 0] = theta[:, 1, 1] = scale * angle.cos()
-    theta[:, 1, 0] = scale * angle.sin()
-    theta[:, 0, 1] = -theta[:, 1, 0]
-    theta[:, :, 2] = shift
+    along, across = scale * angle.cos(), scale * angle.sin()
+    theta = torch.stack([along, -across, shift[:, 0], across, along, shift[:, 1]], dim=-1).view(number, 2, 3)
     grid = F.affine_grid(theta, list(crops.shape), align_corners=False)
     x = F.grid_sample(crops, grid, padding_mode="border", align_corners=False)
     gray = x.mean(1, keepdim=True)
@@ -102,8 +102,10 @@ def augment(crops: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def encode_rows(codec: MotionCodec, data: CodecFrames, rows: Tensor, chunk: int = 256) -> Tensor:
+def encode_rows(codec: MotionCodec, data: CodecFrames, rows: Tensor, chunk: int | None = None) -> Tensor:
     """Raw tokens ``[n, nq, dm]`` of rows of the crops in memory, without augmentation."""
+    # Small batches stay in a CPU's caches, a GPU wants large ones.
+    chunk = chunk or (256 if data.mouth.device.type == "cpu" else 2048)
     parts = [
         codec.encode_crops(to_unit(data.mouth[r]), to_unit(data.face[r]), data.landmarks[r]) for r in rows.split(chunk)
     ]

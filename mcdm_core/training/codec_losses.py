@@ -4,13 +4,14 @@ The paper's three: self-reconstruction of frames of a clip from another frame of
 inside the exact synthetic pairs (:func:`swap_inside`: lip or expression tokens swapped, compared with the frame that
 really has that combination); consistency (tokens of what did not change stay the same). A fourth, ours: the values must
 also be decoded when the reference is another person's, which keeps the person out of the tokens; a fifth reads the
-values linearly off the tokens, to start training fast. Noise on the tokens makes their space smooth. Blinks are rare
+values linearly off the tokens, to start training fast; a sixth keeps tokens steady, the same under two augmentations of
+a picture, because what differs is no motion and a prior could not predict it; a seventh makes a good part of their
+variance motion (:func:`missing_motion`). Noise on the tokens makes their space smooth. Blinks are rare
 and short: they are drawn more often than they happen, and the gap between the lids counts as the lips' does.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,8 +21,8 @@ from ..media.pixels import to_unit
 from ..models.landmarks import (
     LIDS,
     LIPS,
-    NUM_VALUES,
     VALUE_NAMES,
+    constant,
     lid_opening,
     lip_opening,
     mirror_landmarks,
@@ -31,17 +32,17 @@ from ..models.motion_codec import MotionCodec
 from .codec_data import BLINKS, CLOSING, CodecFrames, augment
 
 TOKEN_NOISE = 0.15
+STEADINESS = 0.5
+"""Weight of the distance of the lip and expression tokens under two augmentations."""
+MOTION_SHARE = 0.5
+"""Part of the lip and expression tokens' variance that must be motion of one person (:func:`missing_motion`)."""
 BLINK_SHARE = 0.3
 """Part of the frames drawn from those with closing lids, where a clip has any."""
 
 
-def value_weights() -> Tensor:
-    """Weight of each facial value ``[16]``: the lip opening counts most, then blinks."""
-    weights = torch.ones(NUM_VALUES)
-    weights[VALUE_NAMES.index("lip_opening")] = 4.0
-    weights[VALUE_NAMES.index("lip_width")] = 2.0
-    weights[list(BLINKS)] = 3.0
-    return weights
+_WEIGHTS = {"lip_opening": 4.0, "lip_width": 2.0, "blink_left": 3.0, "blink_right": 3.0}
+VALUE_WEIGHTS = tuple(_WEIGHTS.get(name, 1.0) for name in VALUE_NAMES)
+"""Weight of each facial value: the lip opening counts most, then blinks."""
 
 
 def motion_loss(landmarks: Tensor, values: Tensor, true_landmarks: Tensor, true_values: Tensor) -> Tensor:
@@ -57,7 +58,7 @@ def motion_loss(landmarks: Tensor, values: Tensor, true_landmarks: Tensor, true_
 def value_loss(values: Tensor, true_values: Tensor) -> Tensor:
     """Weighted smooth L1 of facial values ``[n, 16]``."""
     error = F.smooth_l1_loss(values, true_values, beta=0.1, reduction="none")
-    return (error * value_weights().to(values)).mean() * 2
+    return (error * constant(VALUE_WEIGHTS, values.device)).mean() * 2
 
 
 def swap_inside(quad: Tensor, config: MCDMConfig) -> tuple[Tensor, Tensor]:
@@ -78,53 +79,103 @@ def swap_inside(quad: Tensor, config: MCDMConfig) -> tuple[Tensor, Tensor]:
     return swapped, 0.3 * consistency
 
 
+def missing_motion(quad: Tensor, config: MCDMConfig) -> Tensor:
+    """How much less than :data:`MOTION_SHARE` of the tokens' variance is motion, in exact quadruples (scalar).
+
+    The tokens have unit variance over a batch. Without this they spend it on telling persons and kinds of pictures
+    apart and hardly move with lips and expressions, which makes the consistency loss small and the tokens useless.
+
+    Args:
+        quad: raw tokens ``[q, lips, expressions, nq, dm]``, see :func:`swap_inside`.
+    """
+    codec = config.motion_codec
+    _, lip, expression = quad.split([codec.head_tokens, codec.lip_tokens, codec.expression_tokens], dim=-2)
+    # The variance of one person's tokens is half the mean squared difference of two independent draws.
+    lips_move = (lip[:, 0] - lip[:, 1]).square().mean() / 2
+    face_moves = (expression[:, :, 0] - expression[:, :, 1]).square().mean() / 2
+    return (MOTION_SHARE - lips_move).relu() + (MOTION_SHARE - face_moves).relu()
+
+
 class CodecObjective:
-    """Losses of one random batch; called by the training loop with the step number."""
+    """Losses of one random batch; called by the training loop with the step number.
+
+    Rows are drawn and pictures augmented on the data's device, without waiting for it.
+
+    Args:
+        couples: pairs of frames of a clip a step; quads: exact quadruples a step.
+        steadiness: weight of the tokens' distance under two augmentations of the same picture.
+    """
 
     def __init__(
-        self, codec: MotionCodec, data: CodecFrames, couples: int = 24, quads: int = 5, seed: int = 0
-    ) -> None:
-        self.codec, self.data, self.couples, self.quads = codec, data, couples, quads
-        self.generator = torch.Generator().manual_seed(seed)
-        self.random = np.random.default_rng(seed)
+        self, codec: MotionCodec, data: CodecFrames, couples: int = 24, quads: int = 5, seed: int = 0,
+        steadiness: float = STEADINESS,
+    ) -> None:  # fmt: skip
+        self.codec, self.data, self.couples, self.steadiness = codec, data, couples, steadiness
+        self.quads = min(quads, len(data.pairs))
+        self.device = data.landmarks.device
+        self.generator = torch.Generator(self.device).manual_seed(seed)
         self.noise = TOKEN_NOISE
-        closing = (data.values[:, list(BLINKS)].mean(1) > CLOSING).numpy()
-        self.blinks = [first + np.flatnonzero(closing[first:last]) for first, last in data.spans]
+        spans = torch.tensor(data.spans)
+        closing = data.values[:, list(BLINKS)].mean(1).cpu() > CLOSING
+        blinks = [first + closing[first:last].nonzero()[:, 0] for first, last in data.spans]
+        counts = torch.tensor([len(b) for b in blinks])
+        self.first, self.length = spans[:, 0].to(self.device), (spans[:, 1] - spans[:, 0]).to(self.device)
+        # One row more, never drawn, so that indices stay inside where there are no blinks at all.
+        self.blinks = torch.cat([*blinks, torch.zeros(1, dtype=torch.long)]).to(self.device)
+        self.first_blink, self.blink_count = (counts.cumsum(0) - counts).to(self.device), counts.to(self.device)
 
-    def _draw(self, clip: int) -> int:
-        """A row of a clip, one with closing lids more often than they happen."""
-        blinks = self.blinks[clip]
-        if len(blinks) and self.random.random() < BLINK_SHARE:
-            return int(self.random.choice(blinks))
-        return int(self.random.integers(*self.data.spans[clip]))
+    def _uniform(self, *shape: int) -> Tensor:
+        return torch.rand(*shape, generator=self.generator, device=self.device)
 
-    def _encode(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        data, generator = self.data, self.generator
+    def _normal(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, generator=self.generator, device=self.device)
+
+    def _below(self, limits: Tensor) -> Tensor:
+        """A random integer in [0, limit) for each of ``limits [n]``."""
+        return (self._uniform(len(limits)) * limits).long().minimum(limits - 1)
+
+    def draw(self, clips: Tensor, blink_share: float = 0.0) -> Tensor:
+        """A row of each clip ``[n]``; part of them, where the clip has any, from its rows with closing lids."""
+        rows = self.first[clips] + self._below(self.length[clips])
+        counts = self.blink_count[clips]
+        closing = self.blinks[self.first_blink[clips] + self._below(counts.clamp_min(1))]
+        return torch.where((self._uniform(len(clips)) < blink_share) & (counts > 0), closing, rows)
+
+    def _encode(self, rows: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Tokens, landmarks and values of rows, augmented, and how unsteady the tokens of the first couples are.
+
+        ``groups [n]``: rows of the same number are mirrored and moved together.
+        """
+        data, generator, count = self.data, self.generator, self.couples
+        mirrored = self._uniform(self.couples + self.quads)[groups] < 0.5
         mouth, face = to_unit(data.mouth[rows]), to_unit(data.face[rows])
+        mouth, face = (torch.where(mirrored[:, None, None, None], x.flip(-1), x) for x in (mouth, face))
         landmarks, values = data.landmarks[rows], data.values[rows]
-        if self.random.random() < 0.5:
-            mouth, face = mouth.flip(-1), face.flip(-1)
-            landmarks, values = mirror_landmarks(landmarks), mirror_values(values)
+        landmarks = torch.where(mirrored[:, None, None], mirror_landmarks(landmarks), landmarks)
+        values = torch.where(mirrored[:, None], mirror_values(values), values)
         # A face crop need not be centred: move all landmarks together.
-        landmarks = landmarks + torch.randn(1, 1, 2, generator=generator) * 0.02
-        tokens = self.codec.encode_crops(augment(mouth, generator), augment(face, generator), landmarks)
-        return tokens, landmarks, values
+        landmarks = landmarks + 0.02 * self._normal(self.couples + self.quads, 1, 2)[groups]
+        again = slice(0, count if self.steadiness else 0)
+        mouth, face = (augment(torch.cat([x, x[again]]), generator) for x in (mouth, face))
+        tokens = self.codec.encode_crops(mouth, face, torch.cat([landmarks, landmarks[again]]))
+        tokens, second = tokens[: len(rows)], tokens[len(rows) :]
+        seen = slice(self.codec.config.motion_codec.head_tokens, None)
+        unsteady = (tokens[again, seen] - second[:, seen]).square().mean() if self.steadiness else tokens.new_zeros(())
+        return tokens, landmarks, values, unsteady
 
     def _noisy(self, tokens: Tensor) -> Tensor:
-        return tokens + torch.randn(tokens.shape, generator=self.generator) * self.noise
+        return tokens + self._normal(*tokens.shape) * self.noise
 
     def __call__(self, step: int) -> dict[str, Tensor]:
-        data, codec = self.data, self.codec
+        data, codec, n, quads = self.data, self.codec, self.couples, self.quads
         # Noise from the start would drown tokens that say little yet, and they would never learn to say more.
         self.noise = TOKEN_NOISE * min(1.0, step / 300)
-        chosen = self.random.integers(len(data.spans), size=self.couples)
-        targets = [self._draw(c) for c in chosen]
-        references = [int(self.random.integers(*data.spans[c])) for c in chosen]
-        quads = min(self.quads, len(data.pairs))
-        picked = data.pairs[torch.from_numpy(self.random.integers(max(1, len(data.pairs)), size=quads))]
-        rows = torch.cat([torch.tensor(targets + references), picked.flatten()])
-        tokens, landmarks, values = self._encode(rows)
-        n = self.couples
+        chosen = self._below(self.length.new_full((n,), len(data.spans)))
+        picked = data.pairs[self._below(self.length.new_full((quads,), len(data.pairs)))]
+        rows = torch.cat([self.draw(chosen, BLINK_SHARE), self.draw(chosen), picked.flatten()])
+        couple, quadruple = torch.arange(n + quads, device=self.device).split([n, quads])
+        groups = torch.cat([couple, couple, quadruple.repeat_interleave(4)])
+        tokens, landmarks, values, unsteady = self._encode(rows, groups)
         moving, still = tokens[:n], tokens[n : 2 * n]
         inputs = [(moving, still, landmarks[n : 2 * n], landmarks[:n], values[:n])]
         losses: dict[str, Tensor] = {}
@@ -133,14 +184,14 @@ class CodecObjective:
             quad_landmarks = landmarks[2 * n :].unflatten(0, (quads, 2, 2))
             swapped, consistency = swap_inside(quad, codec.config)
             losses["consistency"] = consistency
+            losses["motion"] = 2 * missing_motion(quad, codec.config)
             reference = quad[:, :1, :1].expand_as(quad).flatten(0, 2)
             reference_landmarks = quad_landmarks[:, :1, :1].expand_as(quad_landmarks).flatten(0, 2)
             flat_landmarks, flat_values = quad_landmarks.flatten(0, 2), values[2 * n :]
             for version in (quad.flatten(0, 2), swapped.flatten(0, 2)):
                 inputs.append((version, reference, reference_landmarks, flat_landmarks, flat_values))
-        # Another person's reference: only the values are known.
-        order = torch.from_numpy(self.random.permutation(n))
-        inputs.append((moving, still[order], landmarks[n : 2 * n][order], landmarks[:n], values[:n]))
+        # Another person's reference (the clips are in random order): only the values are known.
+        inputs.append((moving, still.roll(1, 0), landmarks[n : 2 * n].roll(1, 0), landmarks[:n], values[:n]))
         sizes = [len(i[0]) for i in inputs]
         moved, seen = codec.decoder(
             self._noisy(torch.cat([i[0] for i in inputs])),
@@ -153,5 +204,6 @@ class CodecObjective:
             losses[name] = motion_loss(moved[k], seen[k], inputs[k][3], inputs[k][4])
         losses["reading"] = value_loss(codec.read_values(self._noisy(tokens)), values)
         losses["person"] = value_loss(seen[-1], inputs[-1][4])
+        losses["steadiness"] = self.steadiness * unsteady
         losses["loss"] = sum(losses.values())
         return losses

@@ -19,15 +19,15 @@ def validate_codec(codec: MotionCodec, data: CodecFrames) -> dict[str, float]:
     Correlations are taken inside each clip and averaged, those of the lids over clips with a blink; the reference is
     the clip's first kept frame. ``lid_range``: decoded over true deviation of the lids' gap.
     """
-    rows = torch.arange(len(data.landmarks))
+    rows = torch.arange(len(data.landmarks), device=data.landmarks.device)
     raw = encode_rows(codec, data, rows)
     decoded = []
     for first, last in data.spans:
         still = raw[first : first + 1].expand(last - first, -1, -1)
         decoded.append(codec.decoder(raw[first:last], still, data.landmarks[first].expand(last - first, -1, -1)))
-    points, values = [d[0] for d in decoded], [d[1] for d in decoded]
-    true_points = [data.landmarks[first:last] for first, last in data.spans]
-    true_values = [data.values[first:last] for first, last in data.spans]
+    points, values = [d[0].cpu() for d in decoded], [d[1].cpu() for d in decoded]
+    true_points = [data.landmarks[first:last].cpu() for first, last in data.spans]
+    true_values = [data.values[first:last].cpu() for first, last in data.spans]
     blinking = [k for k, v in enumerate(true_values) if (v[:, list(BLINKS)].mean(1) > CLOSING).any()]
     lids = [(lid_opening(points[k]), lid_opening(true_points[k])) for k in blinking]
     errors = [(p - t).norm(dim=-1).mean().item() * 128 for p, t in zip(points, true_points, strict=True)]

@@ -20,17 +20,18 @@ from torch import Tensor, nn
 
 from ..config import TINY, MCDMConfig, to_json
 from ..evaluation.lip_sync import mean_correlation
-from ..media.pixels import frames_to_unit, to_unit
+from ..media.pixels import to_unit
 from ..models.audio_encoder import build_audio_encoder, log_mel
 from ..models.image_encoder import ConvImageEncoder
 from ..models.landmarks import LIP_VALUES, VALUE_NAMES
 from ..models.motion_codec import MotionCodec, MotionTokens
 from ..models.present_clip_prior import PresentClipPrior
 from .audio_pretraining import encode_sound
-from .clip_sampler import ClipSampler, MotionClip, Stretches
+from .clip_sampler import ClipBank, ClipSampler, MotionClip
 from .loop import LoopSettings, save_state, train
 from .motion_clips import iterate_clips
 from .prior_losses import auxiliary_value_loss, diffusion_loss, lip_readout, readout_loss
+from .ridge import ridge_solution
 
 logger = logging.getLogger(__name__)
 
@@ -61,27 +62,44 @@ def load_codec(path: Path, config: MCDMConfig) -> MotionCodec:
 
 @torch.no_grad()
 def load_motion_clips(
-    folder: Path, codec: MotionCodec, config: MCDMConfig, limit: int | None = None
-) -> list[MotionClip]:
-    """Encode the clips of a folder's shards with the codec; ``limit`` clips at most."""
-    clips = []
-    audio = config.audio_encoder
-    for clip in iterate_clips(folder, ("frames", "landmarks", "values", "audio")):
-        if limit is not None and len(clips) >= limit:
+    folder: Path, codec: MotionCodec, config: MCDMConfig, limit: int | None = None, batch: int = 1024,
+) -> list[MotionClip]:  # fmt: skip
+    """Encode the clips of a folder's shards with the codec, where its weights are; ``limit`` clips at most.
+
+    About ``batch`` frames are encoded at a time. The clips' tensors are on the CPU.
+    """
+    device, audio = codec.token_mean.device, config.audio_encoder
+    clips: list[MotionClip] = []
+    waiting: list[tuple[MotionClip, Tensor]] = []
+
+    def encode() -> None:
+        if not waiting:
+            return
+        pictures = torch.cat([frames for _, frames in waiting]).to(device).movedim(-1, -3)
+        points = torch.cat([clip.landmarks for clip, _ in waiting]).to(device)
+        tokens = codec.encode(to_unit(pictures)[None], points[None]).cat()[0].cpu()
+        sizes = [len(frames) for _, frames in waiting]
+        for (clip, _), own in zip(waiting, tokens.split(sizes), strict=True):
+            clip.tokens = own.clone()
+            clips.append(clip)
+        waiting.clear()
+
+    for number, clip in enumerate(iterate_clips(folder, ("frames", "landmarks", "values", "audio"))):
+        if limit is not None and number >= limit:
             break
-        landmarks = torch.from_numpy(clip["landmarks"]).float()
-        frames = frames_to_unit(clip["frames"])
-        tokens = codec.encode(frames[None], landmarks[None]).cat()[0]
+        frames = torch.from_numpy(np.ascontiguousarray(clip["frames"]))
         sound = torch.from_numpy(clip["audio"].astype(np.float32) / 32768)
-        picked = torch.linspace(0, len(frames) - 1, REFERENCES).round().long().numpy()
-        clips.append(
-            MotionClip(
-                tokens, torch.from_numpy(clip["values"]).float(),
-                log_mel(sound, audio.sample_rate, audio.num_mels, audio.hop_length),
-                torch.from_numpy(clip["frames"][picked]).movedim(-1, 1).contiguous(),
-                landmarks, clip["info"], float(clip["info"].get("fps", config.fps)),
-            )  # fmt: skip
-        )
+        picked = torch.linspace(0, len(frames) - 1, REFERENCES).round().long()
+        made = MotionClip(
+            torch.empty(0), torch.from_numpy(clip["values"]).float(),
+            log_mel(sound, audio.sample_rate, audio.num_mels, audio.hop_length),
+            frames[picked].movedim(-1, 1).contiguous(), torch.from_numpy(clip["landmarks"]).float(), clip["info"],
+            float(clip["info"].get("fps", config.fps)),
+        )  # fmt: skip
+        waiting.append((made, frames))
+        if sum(len(f) for _, f in waiting) >= batch:
+            encode()
+    encode()
     return clips
 
 
@@ -89,25 +107,29 @@ class PriorObjective:
     """Losses of one random batch; called by the training loop.
 
     Args:
-        groups: lists of clips (synthetic, real, ...); each batch draws from every group alike.
+        groups: lists of clips (synthetic, real, ...), or a bank of them; each batch draws from every group alike.
         batch: clips a step through the prior; audio_batch: more clips through the audio encoder's value head alone.
     """
 
     def __init__(
-        self, modules: PriorModules, config: MCDMConfig, groups: Sequence[list[MotionClip]], batch: int = 16,
-        audio_batch: int = 16, seed: int = 0,
+        self, modules: PriorModules, config: MCDMConfig, groups: Sequence[Sequence[MotionClip]] | ClipBank,
+        batch: int = 16, audio_batch: int = 16, seed: int = 0, device: torch.device | str = "cpu",
     ) -> None:  # fmt: skip
         self.modules, self.config = modules, config
-        self.sampler = ClipSampler(config, groups, seed)
+        self.sampler = ClipSampler(config, groups, seed, device=device)
         self.batch, self.audio_batch = batch, audio_batch
         self.random, self.generator = self.sampler.random, self.sampler.generator
         codec = config.motion_codec
         self.lips = slice(codec.head_tokens, codec.head_tokens + codec.lip_tokens)
-        tokens = torch.cat([c.tokens[:, self.lips].flatten(1) for g in self.sampler.groups for c in g[:300]])
-        values = torch.cat([c.values[:, list(LIP_VALUES)] for g in self.sampler.groups for c in g[:300]])
+        bank = self.sampler.bank
+        tokens, values = bank.tokens[:, self.lips].flatten(1), bank.values[:, list(LIP_VALUES)]
         self.readout = lip_readout(tokens, values)
         explained = 1 - (values - values.mean(0) - (tokens - tokens.mean(0)) @ self.readout).var(0) / values.var(0)
         logger.info("linear readout of the lip values explains %s", [round(float(e), 3) for e in explained])
+
+    def _some(self, share: float) -> Tensor:
+        """Boolean ``[batch]``, True for about ``share`` of the samples."""
+        return torch.rand(self.batch, generator=self.generator, device=self.generator.device) < share
 
     def __call__(self, step: int) -> dict[str, Tensor]:
         modules, context = self.modules, self.config.present_clip_prior.context_frames
@@ -117,36 +139,24 @@ class PriorObjective:
             sound = modules.audio_encoder.encode_stretch(stretches.mels, self.sampler.hop)
             predicted, values = modules.audio_encoder.predict_values(sound), stretches.of("values")
             auxiliary = auxiliary_value_loss(predicted[:, context:], values[:, context:])
-        clean = first_of(stretches, self.batch)
-        for row in clean:
-            if self.random.random() < 0.3:
-                # A video's start: the frame before the clip, repeated, is all that is known.
-                row[:context] = row[context - 1]
+        clean = stretches.of("tokens", self.batch)
+        # A video's start: the frame before the clip, repeated, is all that is known.
+        known = clean[:, :context]
+        known = torch.where(self._some(0.3)[:, None, None, None], known[:, -1:], known)
         sound = sound[: self.batch]
-        image = modules.image_encoder(random_references(stretches.clips[: self.batch], self.random))
+        image = modules.image_encoder(self.sampler.references(stretches, self.batch))
         known_sound = sound[:, :context]
         if self.random.random() < 0.3:
             known_sound = None
-        given = torch.from_numpy(self.random.random(self.batch) < 0.3)
-        dropped = torch.from_numpy(self.random.random(self.batch) < AUDIO_DROP)
+        given, dropped = self._some(0.3), self._some(AUDIO_DROP)
         # Context in use comes from the model itself: a little noise keeps small errors from growing.
-        before = clean[:, :context] + 0.1 * torch.randn(clean[:, :context].shape, generator=self.generator)
+        before = known + 0.1 * torch.randn(known.shape, generator=self.generator, device=known.device)
         loss, estimate, _ = diffusion_loss(
             modules.present_clip_prior, clean[:, context:], given, self.generator, audio=sound[:, context:],
             image=image, context=before, context_audio=known_sound, drop_audio=dropped,
         )  # fmt: skip
         readout = readout_loss(estimate, clean[:, context:], self.readout, self.lips)
         return {"loss": loss + 2 * auxiliary + 10 * readout, "mse": loss, "audio": auxiliary, "readout": readout}
-
-
-def first_of(stretches: Stretches, number: int) -> Tensor:
-    """Tokens ``[number, f, nq, dm]`` of the first stretches."""
-    return Stretches(stretches.clips[:number], stretches.positions[:number], stretches.mels).of("tokens")
-
-
-def random_references(clips: Sequence[MotionClip], random: np.random.Generator) -> Tensor:
-    """One reference picture of each clip, ``[b, 3, 128, 128]`` in [-1, 1]."""
-    return to_unit(torch.stack([c.references[int(random.integers(len(c.references)))] for c in clips]))
 
 
 @torch.no_grad()
@@ -160,13 +170,15 @@ def validate_prior(
         ``lip_r``: mean correlation within a clip of decoded and true lip opening; ``lip_r_wrong``: the same with
         another clip's sound; ``audio_r``: of the audio encoder's auxiliary head; ``cosine``, and by stream
         ``head_cosine`` etc.: cosine similarity of predicted and true tokens; ``still_cosine``: the same of the first
-        frame held still; ``lip_std``: deviation of the opening over the true one; ``blinks``: part of the frames with
-        closed lids.
+        frame held still, ``head_still`` etc. by stream; ``lip_std``: deviation of the opening over the true one;
+        ``blinks``: part of the frames with closed lids.
     """
     length = min(len(c.tokens) for c in clips)
-    truth = torch.stack([c.tokens[:length] for c in clips])
+    device = codec.token_mean.device
+    truth = torch.stack([c.tokens[:length] for c in clips]).to(device)
     sound = torch.stack([encode_sound(modules.audio_encoder, c, length) for c in clips])
-    image = modules.image_encoder(to_unit(torch.stack([c.references[0] for c in clips])))
+    image = modules.image_encoder(to_unit(torch.stack([c.references[0] for c in clips]).to(device)))
+    landmarks = torch.stack([c.landmarks[0] for c in clips]).to(device)
     config = codec.config
     openings = {}
     for name, audio in (("right", sound), ("wrong", sound.roll(1, 0))):
@@ -175,18 +187,20 @@ def validate_prior(
             audio, image, truth[:, :1], steps=steps, temperature=temperature, guidance=guidance, generator=generator
         )
         still = MotionTokens.split(truth[:, 0], config)
-        motion = codec.decode(MotionTokens.split(tokens, config), still, torch.stack([c.landmarks[0] for c in clips]))
-        openings[name] = motion.values[..., 0]
+        motion = codec.decode(MotionTokens.split(tokens, config), still, landmarks)
+        openings[name] = motion.values[..., 0].cpu()
         if name == "right":
             predicted, blinking = tokens, motion.values
     lids = (VALUE_NAMES.index("blink_left"), VALUE_NAMES.index("blink_right"))
     real = torch.stack([c.values[:length, 0] for c in clips])
-    heard = modules.audio_encoder.predict_values(sound)[..., 0]
+    heard = modules.audio_encoder.predict_values(sound)[..., 0].cpu()
     codec_config = config.motion_codec
     sizes = [codec_config.head_tokens, codec_config.lip_tokens, codec_config.expression_tokens]
     cosine = torch.cosine_similarity(predicted, truth, dim=-1)
     head, lip, expression = (float(c.mean()) for c in cosine.split(sizes, dim=-1))
     held = torch.cosine_similarity(truth[:, :1].expand_as(truth), truth, dim=-1)
+    names = ("head", "lip", "expression")
+    stills = {f"{n}_still": float(c.mean()) for n, c in zip(names, held.split(sizes, dim=-1), strict=True)}
     return {
         "lip_r": mean_correlation(list(openings["right"]), list(real)),
         "lip_r_wrong": mean_correlation(list(openings["wrong"]), list(real)),
@@ -196,6 +210,7 @@ def validate_prior(
         "lip_cosine": lip,
         "expression_cosine": expression,
         "still_cosine": float(held.mean()),
+        **stills,
         "lip_std": float((openings["right"].std(1) / real.std(1).clamp_min(1e-3)).mean()),
         "blinks": float((blinking[..., lids].mean(-1) > 0.5).float().mean()),
     }
@@ -203,8 +218,8 @@ def validate_prior(
 
 @torch.no_grad()
 def fit_linear_paths(
-    modules: PriorModules, config: MCDMConfig, groups: Sequence[list[MotionClip]], batches: int = 12, batch: int = 32,
-    seed: int = 0,
+    modules: PriorModules, config: MCDMConfig, groups: Sequence[Sequence[MotionClip]] | ClipBank, batches: int = 12,
+    batch: int = 32, seed: int = 0,
 ) -> None:
     """Add to the prior's linear paths what its estimate at full noise still misses, by ridge regression.
 
@@ -220,9 +235,9 @@ def fit_linear_paths(
         stretches = sampler.sample(batch)
         clean = stretches.of("tokens")
         sound = modules.audio_encoder.encode_stretch(stretches.mels, sampler.hop)
-        image = modules.image_encoder(random_references(stretches.clips, sampler.random))
-        time = torch.full((batch,), len(prior.signal) - 1)
-        noise = torch.randn(clean[:, context:].shape, generator=sampler.generator)
+        image = modules.image_encoder(sampler.references(stretches))
+        time = torch.full((batch,), len(prior.signal) - 1, device=clean.device)
+        noise = torch.randn(clean[:, context:].shape, generator=sampler.generator, device=clean.device)
         out = prior(
             noise, time, sound[:, context:], image, context=clean[:, :context], context_audio=sound[:, :context]
         )
@@ -238,20 +253,21 @@ def fit_linear_paths(
         target = target - gain * last[:, None]
     features = torch.cat(heard).flatten(0, 1)
     wanted = target[:, :, lips].flatten(2).flatten(0, 1)
-    ridge = 0.02 * len(features) * torch.eye(features.shape[1])
-    prior.direct.weight += torch.linalg.solve(features.T @ features + ridge, features.T @ wanted).T
+    prior.direct.weight += ridge_solution(features, wanted, 0.02 * len(features)).T
 
 
 def train_prior(
     groups: Sequence[list[MotionClip]], codec: MotionCodec, output: Path, minutes: float,
     held: dict[str, list[MotionClip]], config: MCDMConfig = TINY, batch: int = 12, seed: int = 0,
     start_from: Path | None = None, audio_from: Path | None = None, learning_rate: float = 2e-3, resume: bool = True,
+    device: torch.device | str = "cpu", weight_decay: float = 1e-3, validate_every: int = 1000,
 ) -> dict[str, float]:  # fmt: skip
     """Train and write ``output`` with the prefixes ``present_clip_prior.``, ``audio_encoder.``, ``image_encoder.``.
 
     Args:
         held: named lists of clips to validate on; start_from: weights of an earlier run to go on from;
-        audio_from: a pretrained audio encoder (:mod:`.audio_pretraining`), which then stays as it is.
+        audio_from: a pretrained audio encoder (:mod:`.audio_pretraining`), which then stays as it is;
+        device: where the clips lie and the training runs (the modules and the codec are moved there).
 
     Returns:
         The last validation.
@@ -263,10 +279,12 @@ def train_prior(
     if audio_from is not None:
         modules.audio_encoder.load_state_dict(load_file(str(audio_from)))
         modules.audio_encoder.requires_grad_(False)
-        if start_from is None:
-            fit_linear_paths(modules, config, groups)
+    modules.to(device), codec.to(device)
+    bank = ClipBank(groups, device)
+    if audio_from is not None and start_from is None:
+        fit_linear_paths(modules, config, bank)
     objective = PriorObjective(
-        modules, config, groups, batch=batch, audio_batch=0 if audio_from is not None else batch, seed=seed
+        modules, config, bank, batch=batch, audio_batch=0 if audio_from is not None else batch, seed=seed
     )
 
     def validate(module: nn.Module, step: int) -> dict[str, float]:
@@ -277,10 +295,11 @@ def train_prior(
         return numbers
 
     settings = LoopSettings(
-        output, minutes=minutes, learning_rate=learning_rate, validate_every=1000, save_every=250, ema_decay=0.997,
+        output, minutes=minutes, learning_rate=learning_rate, weight_decay=weight_decay,
+        validate_every=validate_every, save_every=max(1, validate_every // 4), ema_decay=0.997,
         metadata={"mcdm_config": to_json(config)}, resume=resume,
     )  # fmt: skip
     result = train(modules, objective, settings, validate)
-    fit_linear_paths(modules, config, groups)
+    fit_linear_paths(modules, config, bank)
     save_state(output, modules.state_dict(), {"mcdm_config": to_json(config)})
     return result.validation

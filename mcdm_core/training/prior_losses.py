@@ -8,9 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..models.landmarks import constant
 from ..models.present_clip_prior import PresentClipPrior
+from .ridge import ridge_solution
 
-LIP_WEIGHTS = torch.tensor([4.0, 2.0, 1.0, 1.0])
+LIP_WEIGHTS = (4.0, 2.0, 1.0, 1.0)
 """Weights of opening, width, protrusion and press in the losses of the lips' values."""
 
 
@@ -33,8 +35,8 @@ def diffusion_loss(
         The loss (scalar), the estimate of the clean tokens ``[b, f, nq, dm]`` and the signal alpha ``[b]``.
     """
     batch, number = len(clean), prior.head_tokens
-    time = torch.randint(len(prior.signal), (batch,), generator=generator).to(clean.device)
-    noise = torch.randn(clean.shape, generator=generator).to(clean)
+    time = torch.randint(len(prior.signal), (batch,), generator=generator, device=clean.device)
+    noise = torch.randn(clean.shape, generator=generator, device=clean.device, dtype=clean.dtype)
     signal = prior.signal[time][:, None, None, None].to(clean)
     alpha, sigma = signal.sqrt(), (1 - signal).sqrt()
     noisy = alpha * clean + sigma * noise
@@ -45,15 +47,6 @@ def diffusion_loss(
     weight[:, :, :number] = (~head_given)[:, None, None, None].to(clean)
     error = ((alpha * noisy - estimate) / sigma - target).square() * weight
     return error.sum() / (weight.sum() * clean.shape[1] * clean.shape[3]), estimate, alpha.flatten()
-
-
-def resample_clip(sequence: Tensor, positions: Tensor) -> Tensor:
-    """Linear interpolation of ``sequence [t, ...]`` at real ``positions [n]``; beyond the ends the end's value."""
-    positions = positions.clamp(0, len(sequence) - 1)
-    low = positions.floor().long()
-    high = (low + 1).clamp_max(len(sequence) - 1)
-    weight = (positions - low).to(sequence.dtype).view(-1, *[1] * (sequence.dim() - 1))
-    return torch.lerp(sequence[low], sequence[high], weight)
 
 
 def interpolate(x: Tensor, positions: Tensor, dim: int) -> Tensor:
@@ -85,22 +78,23 @@ def augment_mels(mels: Tensor, random: torch.Generator) -> Tensor:
     undone by the normalisation.
     """
     batch, number, _ = mels.shape
+    device = mels.device
 
     def uniform(low: float, high: float) -> Tensor:
-        return torch.rand(batch, 1, generator=random) * (high - low) + low
+        return torch.rand(batch, 1, generator=random, device=device) * (high - low) + low
 
     def some(share: float) -> Tensor:
-        return (torch.rand(batch, 1, generator=random) < share).to(mels.dtype)
+        return (torch.rand(batch, 1, generator=random, device=device) < share).to(mels.dtype)
 
     warped = some(0.8)
-    bins = torch.arange(number) * torch.exp(warped * uniform(-0.17, 0.17)) + warped * uniform(-1.5, 1.5)
+    bins = torch.arange(number, device=device) * torch.exp(warped * uniform(-0.17, 0.17)) + warped * uniform(-1.5, 1.5)
     mels = interpolate(mels, bins, -2)
-    axis = torch.linspace(0, math.pi, number)
+    axis = torch.linspace(0, math.pi, number, device=device)
     curve = sum(uniform(-1.0, 1.0) / k**0.5 * torch.cos(k * axis + uniform(0, math.pi)) for k in range(1, 5))
     mels = mels + (curve * uniform(0.0, 1.3) * some(0.8))[:, :, None]
     level = torch.quantile(torch.logsumexp(mels, dim=1), 0.95, dim=-1, keepdim=True) - math.log(number)
-    colour = level + uniform(-8.0, -1.5) + uniform(-2.0, 1.0) * torch.linspace(0, 1, number)
-    noise = colour[:, :, None] + 0.5 * torch.randn(mels.shape, generator=random)
+    colour = level + uniform(-8.0, -1.5) + uniform(-2.0, 1.0) * torch.linspace(0, 1, number, device=device)
+    noise = colour[:, :, None] + 0.5 * torch.randn(mels.shape, generator=random, device=device)
     return torch.where(some(0.7)[:, :, None] > 0, torch.logaddexp(mels, noise), mels)
 
 
@@ -113,9 +107,7 @@ def lip_readout(tokens: Tensor, values: Tensor) -> Tensor:
     Returns:
         ``[nl * dm, v]``, with light ridge regularisation. It weighs errors of the tokens by what shows on the lips.
     """
-    tokens, values = tokens - tokens.mean(0), values - values.mean(0)
-    gram = tokens.T @ tokens + 1e-2 * len(tokens) * torch.eye(tokens.shape[1])
-    return torch.linalg.solve(gram, tokens.T @ values)
+    return ridge_solution(tokens - tokens.mean(0), values - values.mean(0), 1e-2 * len(tokens))
 
 
 def readout_loss(estimate: Tensor, clean: Tensor, readout: Tensor, lips: slice) -> Tensor:
@@ -137,8 +129,7 @@ def auxiliary_value_loss(predicted: Tensor, values: Tensor, inside: Tensor | Non
 
     ``inside [...]`` is True where there is a frame; None means everywhere.
     """
-    weight = torch.full((values.shape[-1],), 0.1, device=values.device)
-    weight[:4] = LIP_WEIGHTS.to(values.device)
+    weight = constant(LIP_WEIGHTS + (0.1,) * (values.shape[-1] - len(LIP_WEIGHTS)), values.device)
     error = (F.smooth_l1_loss(predicted, values, beta=0.1, reduction="none") * weight).sum(-1) / 4
     return error.mean() if inside is None else (error * inside).sum() / inside.sum().clamp_min(1)
 
@@ -158,5 +149,5 @@ def correlation_loss(predicted: Tensor, values: Tensor, inside: Tensor) -> Tenso
     a, b = centred(predicted[..., :4]), centred(values[..., :4])
     # Series that hardly move have no direction to follow.
     r = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1) + 1e-2)
-    weight = LIP_WEIGHTS.to(values.device)
+    weight = constant(LIP_WEIGHTS, values.device)
     return ((1 - r) * weight).sum(-1).mean() / weight.sum()
