@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..config import TINY, MCDMConfig, to_json
+from ..defaults import sampling_defaults
 from ..evaluation.lip_sync import mean_correlation
 from ..media.pixels import to_unit
 from ..models.audio_encoder import build_audio_encoder, log_mel
@@ -161,10 +162,12 @@ class PriorObjective:
 
 @torch.no_grad()
 def validate_prior(
-    modules: PriorModules, codec: MotionCodec, clips: Sequence[MotionClip], steps: int = 6, temperature: float = 0.5,
-    guidance: float = 1.0, seed: int = 0,
+    modules: PriorModules, codec: MotionCodec, clips: Sequence[MotionClip], steps: int | None = None,
+    temperature: float | None = None, guidance: float | None = None, seed: int = 0,
 ) -> dict[str, float]:  # fmt: skip
-    """Predict held-out clips from their first frame and sound; all clips must have as many frames as the first.
+    """Predict held-out clips from their first frame and sound, as long as the shortest of them.
+
+    Steps, temperature and guidance are those in use (the preset's defaults) unless given.
 
     Returns:
         ``lip_r``: mean correlation within a clip of decoded and true lip opening; ``lip_r_wrong``: the same with
@@ -180,12 +183,15 @@ def validate_prior(
     image = modules.image_encoder(to_unit(torch.stack([c.references[0] for c in clips]).to(device)))
     landmarks = torch.stack([c.landmarks[0] for c in clips]).to(device)
     config = codec.config
+    usual = sampling_defaults(config.preset)
     openings = {}
     for name, audio in (("right", sound), ("wrong", sound.roll(1, 0))):
         generator = torch.Generator().manual_seed(seed)
         tokens = modules.present_clip_prior.predict(
-            audio, image, truth[:, :1], steps=steps, temperature=temperature, guidance=guidance, generator=generator
-        )
+            audio, image, truth[:, :1], steps=steps or usual.motion_steps, generator=generator,
+            temperature=usual.temperature if temperature is None else temperature,
+            guidance=usual.motion_guidance if guidance is None else guidance,
+        )  # fmt: skip
         still = MotionTokens.split(truth[:, 0], config)
         motion = codec.decode(MotionTokens.split(tokens, config), still, landmarks)
         openings[name] = motion.values[..., 0].cpu()
