@@ -156,11 +156,12 @@ def train_face_boxes(
     """Train ``network.boxes`` alone and save the whole network to ``output``.
 
     Args:
-        network: with its landmarks trained; it is moved to ``device``, where ``faces`` have to lie.
+        network: with its landmarks trained; it is moved to ``device``.
         faces: pictures with one known face each; scenes: pictures that hold no face.
     """
     torch.manual_seed(seed)
     network.to(device, memory_format=torch.channels_last)
+    faces = faces.to(device)
     empty = Atlas.of([shrunk(scene) for scene in scenes], device) if len(scenes) else None
 
     def losses(step: int) -> Mapping[str, Tensor]:

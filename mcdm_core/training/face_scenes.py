@@ -103,6 +103,11 @@ class KnownFaces:
     def __len__(self) -> int:
         return len(self.atlas)
 
+    def to(self, device: torch.device | str) -> KnownFaces:
+        """The same faces on a device."""
+        atlas = Atlas(self.atlas.texture.to(device), self.atlas.sizes.to(device))
+        return KnownFaces(atlas, self.squares.to(device), self.real)
+
     def draw(self, count: int) -> Tensor:
         """Indices ``[count]`` of random faces."""
         device = self.squares.device
