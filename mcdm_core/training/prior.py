@@ -29,6 +29,7 @@ from ..models.motion_codec import MotionCodec, MotionTokens
 from ..models.present_clip_prior import PresentClipPrior
 from .audio_pretraining import encode_sound
 from .clip_sampler import ClipBank, ClipSampler, MotionClip
+from .codec_data import augment
 from .loop import LoopSettings, save_state, train
 from .motion_clips import iterate_clips
 from .prior_losses import auxiliary_value_loss, diffusion_loss, lip_readout, readout_loss
@@ -145,7 +146,9 @@ class PriorObjective:
         known = clean[:, :context]
         known = torch.where(self._some(0.3)[:, None, None, None], known[:, -1:], known)
         sound = sound[: self.batch]
-        image = modules.image_encoder(self.sampler.references(stretches, self.batch))
+        # A picture seen exactly would name its clip, whose motion could be learnt by heart.
+        pictures = augment(self.sampler.references(stretches, self.batch), self.generator)
+        image = modules.image_encoder(pictures)
         known_sound = sound[:, :context]
         if self.random.random() < 0.3:
             known_sound = None
