@@ -32,7 +32,7 @@ from ..models.motion_codec import MotionCodec
 from .codec_data import BLINKS, CLOSING, CodecFrames, augment
 
 TOKEN_NOISE = 0.15
-STEADINESS = 0.5
+STEADINESS = 1.0
 """Weight of the distance of the lip and expression tokens under two augmentations."""
 MOTION_SHARE = 0.5
 """Part of the lip and expression tokens' variance that must be motion of one person (:func:`missing_motion`)."""
