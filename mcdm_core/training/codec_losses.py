@@ -184,7 +184,7 @@ class CodecObjective:
             quad_landmarks = landmarks[2 * n :].unflatten(0, (quads, 2, 2))
             swapped, consistency = swap_inside(quad, codec.config)
             losses["consistency"] = consistency
-            losses["motion"] = 2 * missing_motion(quad, codec.config)
+            losses["motion"] = 4 * missing_motion(quad, codec.config)
             reference = quad[:, :1, :1].expand_as(quad).flatten(0, 2)
             reference_landmarks = quad_landmarks[:, :1, :1].expand_as(quad_landmarks).flatten(0, 2)
             flat_landmarks, flat_values = quad_landmarks.flatten(0, 2), values[2 * n :]
