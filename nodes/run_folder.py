@@ -183,8 +183,8 @@ def join_clips(
     """
     import av
 
-    from .media_bridge import audio_of_frames, exact_rate
-    from .sound_track import SoundTrack
+    from ..mcdm_core.media.sound_track import SoundTrack
+    from .media_bridge import exact_rate
 
     rate = exact_rate(fps)
     frames = 0
@@ -217,8 +217,8 @@ def join_clips(
                 frames += count
                 if sound is not None:
                     sound.write_until(frames / rate)
-        if sound is not None and audio is not None:
-            sound.finish(audio_of_frames(audio, 0, frames, fps).waveform.shape[1])
+        if sound is not None:
+            sound.finish(frames / rate)
 
 
 def _first_timestamp(path: Path) -> int:
