@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
 import torch
 
-from ..mcdm_core.errors import AudioError, MediaError
+from ..mcdm_core.errors import AudioError, MediaError, reason
 from ..mcdm_core.media.audio import Audio
 from .interruption import check_interrupt
 
@@ -121,14 +123,17 @@ def waveform_peaks(audio: Audio, frames: int, fps: float, per_frame: int = PEAKS
 
 
 def video_rate(video: Any) -> float:
-    """Frames a second of a VIDEO, without decoding it where it is a file."""
-    import av
+    """Frames a second of a VIDEO, without decoding it where it is a file.
 
-    source = video.get_stream_source()
-    with av.open(source) as container:
-        if not container.streams.video:
-            raise MediaError("The input 'video' holds no picture stream. Connect a video.")
-        rate = container.streams.video[0].average_rate or container.streams.video[0].guessed_rate
+    Raises:
+        MediaError: if it holds no picture stream or is damaged.
+    """
+    held = components_of(video)
+    if held is not None:
+        return float(held.frame_rate)
+    with _opened(video) as container:
+        stream = _picture_stream(container)
+        rate = stream.average_rate or stream.guessed_rate
     return float(rate) if rate else 25.0
 
 
@@ -138,39 +143,43 @@ def iterate_video(video: Any, chunk: int = 16) -> Iterator[torch.Tensor]:
     Raises:
         MediaError: if it holds no picture stream or cannot be decoded.
     """
-    import av
-
-    source = video.get_stream_source()
+    held = components_of(video)
+    if held is not None:
+        for begin in range(0, held.images.shape[0], chunk):
+            yield image_to_frames(held.images[begin : begin + chunk], "video")
+        return
     start, duration = _trim_window(video)
     pending: list[torch.Tensor] = []
-    try:
-        with av.open(source) as container:
-            if not container.streams.video:
-                raise MediaError("The input 'video' holds no picture stream. Connect a video.")
-            for frame in container.decode(container.streams.video[0]):
-                check_interrupt()
-                if frame.time is not None and frame.time < start - 1e-4:
-                    continue
-                if duration and frame.time is not None and frame.time >= start + duration - 1e-4:
-                    break
-                pending.append(torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1).float() / 255)
-                if len(pending) == chunk:
-                    yield torch.stack(pending)
-                    pending = []
-    except av.error.FFmpegError as error:
-        raise MediaError(f"The input 'video' cannot be decoded ({error}). Save it as mp4 and load it again.") from error
+    with _opened(video) as container:
+        for frame in container.decode(_picture_stream(container)):
+            check_interrupt()
+            if frame.time is not None and frame.time < start - 1e-4:
+                continue
+            if duration and frame.time is not None and frame.time >= start + duration - 1e-4:
+                break
+            pending.append(torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1).float() / 255)
+            if len(pending) == chunk:
+                yield torch.stack(pending)
+                pending = []
     if pending:
         yield torch.stack(pending)
 
 
 def video_audio(video: Any) -> Audio | None:
-    """The sound of a VIDEO, or None if it has none; the pictures are not decoded."""
+    """The sound of a VIDEO, or None if it has none; the pictures are not decoded.
+
+    Raises:
+        MediaError: if it cannot be decoded.
+    """
     import av
     import numpy as np
 
+    held = components_of(video)
+    if held is not None:
+        return audio_to_core(held.audio) if held.audio else None
     start, duration = _trim_window(video)
     pieces: list[np.ndarray] = []
-    with av.open(video.get_stream_source()) as container:
+    with _opened(video) as container:
         if not container.streams.audio:
             return None
         stream = container.streams.audio[0]
@@ -205,6 +214,37 @@ def all_frames(video: Any) -> torch.Tensor:
 def exact_rate(fps: float) -> Fraction:
     """A frame rate as the fraction that containers store."""
     return Fraction(fps).limit_denominator(1001)
+
+
+def components_of(video: Any) -> Any:
+    """What a VIDEO made of frames (Create Video) holds in memory; None for one that lies in a file.
+
+    Asked for its stream, ComfyUI would encode such a video each time, and could not if a side is odd.
+    """
+    api = sys.modules.get("comfy_api.latest")
+    if api is None or not isinstance(video, api.InputImpl.VideoFromComponents):
+        return None
+    return video.get_components()
+
+
+@contextmanager
+def _opened(video: Any) -> Iterator[Any]:
+    """A VIDEO's container; what FFmpeg cannot read becomes an error with advice."""
+    import av
+
+    try:
+        with av.open(video.get_stream_source()) as container:
+            yield container
+    except (av.error.FFmpegError, OSError) as error:
+        raise MediaError(
+            f"The input 'video' cannot be decoded ({reason(error)}). Save it as mp4 and load it again."
+        ) from error
+
+
+def _picture_stream(container: Any) -> Any:
+    if not container.streams.video:
+        raise MediaError("The input 'video' holds no picture stream. Connect a video.")
+    return container.streams.video[0]
 
 
 def _trim_window(video: Any) -> tuple[float, float]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -148,6 +149,33 @@ def test_video_is_read_in_chunks_and_from_its_end(tmp_path: Path) -> None:
     assert torch.allclose(last.mean((1, 2, 3)) * 255, torch.arange(37, 42) * 4.0 + 20, atol=2.5)
     assert media_bridge.video_rate(video) == 25
     assert abs(media_bridge.video_audio(video).duration - 1.68) < 0.05
+
+
+def test_a_video_of_frames_in_memory_is_not_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Held:
+        """ComfyUI's VideoFromComponents, whose stream would be an encoded copy and needs even sides."""
+
+        def get_components(self) -> Any:
+            images = counted_frames(0, 20, size=33).movedim(1, -1)
+            sound = {"waveform": torch.ones(1, 2, 800), "sample_rate": 1000}
+            return SimpleNamespace(images=images, audio=sound, frame_rate=Fraction(25))
+
+    api = SimpleNamespace(InputImpl=SimpleNamespace(VideoFromComponents=Held))
+    monkeypatch.setitem(sys.modules, "comfy_api.latest", api)
+    chunks = list(media_bridge.iterate_video(Held(), 16))
+    assert [chunk.shape[0] for chunk in chunks] == [16, 4]
+    assert torch.equal(torch.cat(chunks), counted_frames(0, 20, size=33))
+    assert media_bridge.video_rate(Held()) == 25.0
+    assert media_bridge.video_audio(Held()).waveform.shape == (2, 800)
+
+
+@pytest.mark.parametrize("ask", ["video_rate", "video_audio", "all_frames"])
+def test_a_damaged_video_is_explained(tmp_path: Path, ask: str) -> None:
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(b"no mp4 at all" * 100)
+    with pytest.raises(media_bridge.MediaError, match="Save it as mp4") as caught:
+        getattr(media_bridge, ask)(Video(damaged))
+    assert "Errno" not in str(caught.value)
 
 
 def test_image_conversion_takes_grey_and_transparency_and_refuses_others() -> None:
