@@ -19,6 +19,8 @@ from .model_patcher import choose_dtype
 class ManagedPipeline(MCDMPipeline):
     """A pipeline that computes where ComfyUI says, also while some of its weights lie elsewhere."""
 
+    numerics: tuple[str, ...] = ()
+    """Number format of the weights and kinds of attention: they too decide what the pictures are."""
     _device: torch.device | None = None
 
     def use_device(self, device: torch.device) -> None:
@@ -62,7 +64,9 @@ def load_pipeline(
     adopt_layers(model)
     make_interruptible(model)
     pipeline = ManagedPipeline(model, stage)
-    _store_as(model, choose_dtype(dtype, sum(weight.numel() for weight in model.parameters())))
+    stored = choose_dtype(dtype, sum(weight.numel() for weight in model.parameters()))
+    _store_as(model, stored)
+    pipeline.numerics = (str(stored), *sorted({block.temporal.kind for block in model.unet.transformer_blocks()}))
     return pipeline
 
 

@@ -165,7 +165,7 @@ class MCDMSampleVideo(io.ComfyNode):
         begin = memory if memory is not None else pipeline.start_memory(reference, seed=seed)
         frames = min(audio.num_frames, len(motion)) if motion is not None else audio.num_frames
         key = run_key(
-            pipeline.fingerprint, reference.crop, audio.audio, audio.fps, settings, begin.tensors(),
+            pipeline.fingerprint, pipeline.numerics, reference.crop, audio.audio, audio.fps, settings, begin.tensors(),
             begin.seed, begin.frame_index, begin.clip_index, frames, motion,
         )  # fmt: skip
         run = RunFolder(_run_path(filename_prefix, key), resume=resume)
