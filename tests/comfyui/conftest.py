@@ -47,6 +47,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
     if not SHIPPED.is_file() and "COMFYUI_PORT" not in os.environ:
         write_random_weights(models / RANDOM)
     write_inputs(base / "input")
+    write_unusable_weights(models)
     python = os.environ.get("COMFYUI_PYTHON", sys.executable)
     comfy = ComfyServer(Path(source), base, python, os.environ.get("COMFYUI_EXTRA_PATH"))
     if "COMFYUI_PORT" in os.environ:
@@ -82,6 +83,20 @@ def write_inputs(folder: Path) -> None:
         file.setframerate(16_000)
         file.writeframes(b"\0\0" * 16_000)
     Image.new("RGB", (320, 240), (128, 128, 128)).save(folder / "grey.png")
+
+
+def write_unusable_weights(folder: Path) -> None:
+    """A damaged weight file, and one of something else."""
+    header = json.dumps({"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    whole = len(header).to_bytes(8, "little") + header + bytes(4)
+    (folder / "foreign.safetensors").write_bytes(whole)
+    (folder / "damaged.safetensors").write_bytes(whole[:20])
+
+
+@pytest.fixture(scope="session")
+def trained() -> bool:
+    """Whether the trained weights are there; random ones find no face."""
+    return SHIPPED.is_file()
 
 
 @pytest.fixture(scope="session")

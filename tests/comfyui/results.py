@@ -15,6 +15,18 @@ def by_type(prompt: dict[str, Any], kind: str) -> list[str]:
     return [number for number, node in prompt.items() if node["class_type"] == kind]
 
 
+def keep_only(prompt: dict[str, Any], number: str) -> None:
+    """Take out of a prompt what neither the node ``number`` needs nor shows its result."""
+
+    def needs(of: str) -> set[str]:
+        links = [value[0] for value in prompt[of]["inputs"].values() if isinstance(value, list)]
+        return {of}.union(*(needs(link) for link in links))
+
+    wanted = set().union(*(nodes for nodes in map(needs, prompt) if number in nodes))
+    for other in set(prompt) - wanted:
+        del prompt[other]
+
+
 def saved(server: Any, entry: dict[str, Any]) -> Path:
     """Path of a saved file of an ``executed`` event."""
     return server.base / entry["type"] / entry["subfolder"] / entry["filename"]

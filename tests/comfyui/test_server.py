@@ -146,48 +146,6 @@ def test_unchanged_prompt_comes_from_the_cache(server: Any, workflow_prompt: Any
     assert by_type(prompt, "MCDMSampleVideo")[0] in cached
 
 
-BAD = {
-    "silence": ("MCDMEmbedAudio", {"audio": "silence"}, "silent throughout"),
-    "start after the end": ("MCDMEmbedAudio", {"start": 500.0}, "after the end of the audio"),
-    "box outside": (
-        "MCDMEncodeReference",
-        {"box_left": 5000, "box_top": 5000, "box_right": 5100, "box_bottom": 5100},
-        "outside the picture",
-    ),
-    "clip index": ("MCDMSampleClip", {"clip_index": 999}, "clip_index is 999"),
-    "nothing to assemble": (
-        "MCDMAssembleVideo",
-        {"images": None, "images_2": None, "images_3": None},
-        "connect a VIDEO",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_answered_with_advice(server: Any, workflow_prompt: Any, name: str) -> None:
-    kind, change, message = BAD[name]
-    prompt = workflow_prompt("mcdm_3_clip_by_clip_with_memory")
-    number = by_type(prompt, kind)[0]
-    for key, value in change.items():
-        if value is None:
-            prompt[number]["inputs"].pop(key, None)
-        elif value == "silence":
-            prompt["900"] = {"class_type": "LoadAudio", "inputs": {"audio": "silence.wav"}}
-            prompt[number]["inputs"][key] = ["900", 0]
-        else:
-            prompt[number]["inputs"][key] = value
-    result = server.run(prompt)
-    assert result.status == "execution_error"
-    assert message in result.data["exception_message"]
-
-
-def test_motion_swap_without_other_is_explained(server: Any, workflow_prompt: Any) -> None:
-    prompt = workflow_prompt("mcdm_5_motion_edited_by_hand")
-    prompt[by_type(prompt, "MCDMEditMotion")[0]]["inputs"]["take_from_other"] = "head"
-    result = server.run(prompt)
-    assert result.status == "execution_error" and "nothing is connected to 'other'" in result.data["exception_message"]
-
-
 def test_memory_of_another_model_is_refused(server: Any, workflow_prompt: Any) -> None:
     from safetensors import safe_open
     from safetensors.torch import save_file

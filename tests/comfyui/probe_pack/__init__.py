@@ -50,7 +50,7 @@ send = PromptServer.instance.send_sync
 def asked() -> None:
     """In place of ComfyUI's own check."""
     frame = sys._getframe(1)
-    while frame is not None and frame.f_code.co_name in ("check_interrupt", "_ask", "update"):
+    while frame is not None and frame.f_code.co_name in ("check_interrupt", "_enter", "update", "__torch_function__"):
         frame = frame.f_back
     STRETCHES.mark(f"{frame.f_code.co_filename.rsplit('/', 2)[-1]}:{frame.f_lineno}" if frame else "")
     ask()
