@@ -23,7 +23,7 @@ SIZES = {
     "MCDMPlotMotion": (340, 340),
     "MarkdownNote": (340, 240),
 }
-SIZES |= {"MCDMSampleClip": (320, 420), "MCDMEncodeReference": (320, 460)}
+SIZES |= {"MCDMSampleClip": (320, 420), "MCDMEncodeReference": (320, 520)}
 SIZES |= {"MCDMAssembleVideo": (340, 680), "MCDMUpscaleVideo": (340, 520)}
 
 

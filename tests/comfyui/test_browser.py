@@ -65,6 +65,7 @@ def test_template_runs_in_the_browser(server: Any, browser: Any, workflow_prompt
     _screenshot(page, f"{server.version}_{rendering}")
     assert not [error for error in errors if "/extensions/ComfyUI-MCDM/" in error[1]]
     _assert_one_preview_each(page, rendering)
+    assert page.evaluate(OVERLAPS) == [], "nodes grow over each other when they show their results"
 
 
 def _open(server: Any, browser: Any) -> tuple[Any, list[tuple[str, str]]]:
@@ -123,6 +124,15 @@ SHOWN = """() => {
     });
 }"""
 """What a node shows beside its widgets: in the page's elements (new rendering) or on the canvas (classic)."""
+
+
+OVERLAPS = """() => {
+    const title = 30;
+    const boxes = app.graph._nodes.map(({ type, pos, size }) => ({ type, left: pos[0], right: pos[0] + size[0],
+        top: pos[1] - title, bottom: pos[1] + size[1] }));
+    const overlap = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+    return boxes.flatMap((a, i) => boxes.slice(i + 1).filter(b => overlap(a, b)).map(b => `${a.type} and ${b.type}`));
+}"""
 
 
 def _assert_one_preview_each(page: Any, rendering: str) -> None:
