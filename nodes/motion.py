@@ -168,13 +168,27 @@ class MCDMEditMotion(io.ComfyNode):
                     step=0.02,
                     tooltip="Smooth head and expression over so many seconds; the lips are left alone.",
                 ),
-                io.Combo.Input("hold", options=[NOTHING, *STREAMS], default=NOTHING, tooltip="Freeze at a frame."),
-                io.Int.Input("hold_frame", default=0, min=-100_000, max=100_000, tooltip="The frame; -1 is the last."),
+                io.Combo.Input(
+                    "hold",
+                    options=[NOTHING, *STREAMS],
+                    default=NOTHING,
+                    tooltip="Freeze this at the frame 'hold_frame'.",
+                ),
+                io.Int.Input(
+                    "hold_frame",
+                    default=0,
+                    min=-100_000,
+                    max=100_000,
+                    tooltip="The frame to freeze at, from 0; -1 is the last.",
+                ),
                 io.Combo.Input(
                     "take_from_other", options=[NOTHING, *STREAMS], default=NOTHING, tooltip="Take this from 'other'."
                 ),
                 io.Combo.Input(
-                    "expression", options=["unchanged", *EXPRESSIONS], default="unchanged", tooltip="One of eight."
+                    "expression",
+                    options=["unchanged", *EXPRESSIONS],
+                    default="unchanged",
+                    tooltip="Gives the face one of eight expressions; unchanged: as the voice makes it.",
                 ),
                 io.Float.Input(
                     "strength", default=1.0, min=0.0, max=1.5, step=0.05, tooltip="Strength of the chosen expression."

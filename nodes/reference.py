@@ -67,7 +67,7 @@ class MCDMEmbedAudio(io.ComfyNode):
             search_aliases=["voice", "speech", "lip sync audio"],
             inputs=[
                 inputs.model(),
-                io.Audio.Input("audio", tooltip="Speech."),
+                io.Audio.Input("audio", tooltip="The voice; its length becomes the video's."),
                 io.Float.Input("start", default=0.0, min=0.0, max=86400.0, step=0.1, tooltip="Begin here, in seconds."),
                 io.Float.Input(
                     "duration", default=0.0, min=0.0, max=86400.0, step=0.1, tooltip="Length in seconds; 0: to the end."
@@ -93,8 +93,6 @@ class MCDMEmbedAudio(io.ComfyNode):
         stretch = media_bridge.cut_audio(media_bridge.audio_to_core(audio), start, duration)
         pipeline = model.ready()
         with StoppableTorch():
-            embedding = pipeline.embed_audio(
-                stretch.waveform, stretch.sample_rate, fps=fps, allow_silent=allow_silent
-            )
+            embedding = pipeline.embed_audio(stretch.waveform, stretch.sample_rate, fps=fps, allow_silent=allow_silent)
         sound = EmbeddedSound(embedding, stretch, fps)
         return io.NodeOutput(sound, media_bridge.audio_from_core(stretch), sound.num_frames)

@@ -46,9 +46,19 @@ class MCDMAssembleVideo(io.ComfyNode):
                     "motion", optional=True, tooltip="Motion of these frames, for the portrait's fine detail."
                 ),
                 io.Audio.Input("audio", optional=True, tooltip="The sound; else the video's own."),
-                io.Float.Input("fps", default=25.0, min=1.0, max=60.0, step=1.0, tooltip="Of frames in memory."),
+                io.Float.Input(
+                    "fps",
+                    default=25.0,
+                    min=1.0,
+                    max=60.0,
+                    step=1.0,
+                    tooltip="Frames a second of 'images'; a video keeps its own rate.",
+                ),
                 io.Combo.Input(
-                    "compose", options=[FULL, CROP], default=FULL, tooltip="Paste into the portrait, or not."
+                    "compose",
+                    options=[FULL, CROP],
+                    default=FULL,
+                    tooltip="full picture: the face goes back into the portrait; face crop: the square alone.",
                 ),
                 inputs.frames_out("What 'images' holds; choose all frames for upscalers or Video Helper Suite."),
             ],
