@@ -13,7 +13,7 @@ from .interruption import check_interrupt
 
 logger = logging.getLogger(__name__)
 
-NEEDED = {"diffusers": "diffusers.models.resnet", "librosa": "librosa.feature.spectral"}
+NEEDED = {"diffusers": "diffusers.models.resnet", "librosa": "librosa.core.audio"}
 """Package, and what is imported of it, of what a supported ComfyUI does not bring itself."""
 LIST = Path(__file__).resolve().parents[1] / "requirements.txt"
 
