@@ -106,6 +106,23 @@ def test_streaming_upscaler_holds_only_a_few_frames(server: Any, upscaled_prompt
     assert during - before < 0.5 * all_frames
 
 
+def test_a_video_of_odd_frames_in_memory_is_upscaled(server: Any) -> None:
+    Image.effect_noise((161, 121), 80).convert("RGB").save(server.base / "input" / "odd.png")
+    prompt = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "odd.png"}},
+        "2": {"class_type": "RepeatImageBatch", "inputs": {"image": ["1", 0], "amount": 20}},
+        "3": {"class_type": "CreateVideo", "inputs": {"images": ["2", 0], "fps": 25.0}},
+        "4": {"class_type": "MCDMUpscaleVideo", "inputs": {"video": ["3", 0], "scale": 2.0}},
+        "5": {"class_type": "SaveVideo", "inputs": {"video": ["4", 0], "filename_prefix": "odd"}},
+    }
+    prompt["4"]["inputs"] |= {"frames_at_once": 8, "tile": 512}
+    prompt["5"]["inputs"] |= {"format": "auto", "codec": "auto"}
+    result = server.run(prompt)
+    assert result.status == "execution_success", result.data.get("exception_message", result.data)
+    frames, sound, _ = read(saved(server, result.outputs["5"]["images"][0]))
+    assert len(frames) == 20 and frames[0].shape == (242, 322, 3) and sound is None
+
+
 def test_motion_of_a_sampled_video_can_be_plotted_edited_and_sampled_again(server: Any, workflow_prompt: Any) -> None:
     prompt = workflow_prompt("mcdm_1_talking_portrait", seconds=1.2)
     sampler = by_type(prompt, "MCDMSampleVideo")[0]

@@ -138,6 +138,15 @@ def test_stop_and_keep_ends_as_a_success(server: Any, workflow_prompt: Any) -> N
     assert again.named("mcdm.done")[0]["frames"] == 100, "the shortened video must not come from the cache"
 
 
+def test_another_attention_does_not_go_on_from_these_clips(server: Any, workflow_prompt: Any) -> None:
+    resumed = []
+    for attention in ("exact", "favor", "exact"):
+        prompt = _sampling_only(workflow_prompt("mcdm_1_talking_portrait", seconds=0.8), "mcdm/attention", seed=9)
+        prompt[by_type(prompt, "MCDMLoadModel")[0]]["inputs"]["attention"] = attention
+        resumed.append(server.run(prompt).named("mcdm.start")[0]["resumed"])
+    assert resumed == [0, 0, 2]
+
+
 def test_unchanged_prompt_comes_from_the_cache(server: Any, workflow_prompt: Any) -> None:
     prompt = workflow_prompt("mcdm_1_talking_portrait", seconds=1.0)
     server.run(prompt)
