@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import sys
 from collections.abc import Callable
@@ -11,6 +12,15 @@ from typing import Any
 
 from . import arguments
 
+_ON_GPU: dict[str, dict[str, Any]] = {
+    "vae": {"batch_size": 512, "learning_rate": 2.5e-3, "every": 4, "critic_weight": 0.02},
+    "face": {"batch_size": 384, "learning_rate": 4e-3, "every": 4},
+    "boxes": {"batch_size": 128},
+    "codec": {"couples": 256, "quads": 48, "learning_rate": 2e-3, "validate_every": 2000},
+    "audio": {"batch": 256, "validate_every": 2000},
+    "prior": {"batch": 128, "weight_decay": 1e-2, "validate_every": 2000},
+}
+"""What stages do otherwise on a GPU, which has room for larger batches; the UNet has recipes (``training/unet.py``)."""
 DEFAULT_MINUTES = {"vae": 30, "face": 15, "codec": 20, "audio": 10, "prior": 40, "unet1": 60, "unet3": 30}
 _SPEECH_SEED = 777
 
@@ -39,6 +49,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--asset", type=Path, help="cache file of the head model, as of render-data")
     parser.add_argument("--whole-unet", action="store_true",
                         help="stage 3 trains all of the UNet, not only the paper's layers")  # fmt: skip
+    parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one, with larger "
+                        "batches (default: auto)")  # fmt: skip
     parser.add_argument("--threads", type=arguments.count, help="CPU threads")
     parser.set_defaults(run=run)
 
@@ -55,6 +67,9 @@ def run(options: argparse.Namespace) -> int:
 
     if options.threads:
         torch.set_num_threads(options.threads)
+    if options.device == "auto":
+        options.device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cudnn.benchmark = True  # batches keep their sizes
     if options.stage != "bundle":
         _check_data(options.data)
     options.output.mkdir(parents=True, exist_ok=True)
@@ -100,6 +115,12 @@ def _folders(options: argparse.Namespace, split: str, speech: bool = False) -> l
     return [f for f in found if not speech or ClipDataset(f).info(0)["source"] != SOURCE]
 
 
+def _sizes(options: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Where a stage trains, and the batches it draws there."""
+    larger = _ON_GPU[name] if str(options.device).startswith("cuda") else {}
+    return {"device": options.device, **larger}
+
+
 def _needed(options: argparse.Namespace, name: str, stage: str) -> Path:
     """Weights of an earlier stage.
 
@@ -124,6 +145,8 @@ def _vae(options: argparse.Namespace, minutes: float) -> None:
         stills=options.portraits,
         videos=options.videos,
         extra_shards=[folder for folder in _folders(options, "train") if folder.parent != options.data[0]],
+        pictures=options.output / "pictures",
+        **_sizes(options, "vae"),
     )
 
 
@@ -140,7 +163,7 @@ def _face(options: argparse.Namespace, minutes: float) -> None:
     for folder in _folders(options, "train"):
         if folder.parent == options.data[0]:
             continue
-        frames = load_frames(folder, every=10, reading_weight=0.0)
+        frames = load_frames(folder, every=10, reading_weight=0.0, device=options.device)
         if real is None:
             real = frames
         elif frames is not None:
@@ -148,18 +171,26 @@ def _face(options: argparse.Namespace, minutes: float) -> None:
     # The box stage reads whole pictures with the landmarks already trained; it needs a quarter of the time.
     output = options.output / "face_network.safetensors"
     landmarks = options.output / "face_landmarks.safetensors"
-    train_face_network(options.data[0], landmarks, minutes=0.75 * minutes, real=real)
+    train_face_network(
+        options.data[0], landmarks, minutes=0.75 * minutes, real=real, pictures=options.output / "pictures",
+        **_sizes(options, "face"),
+    )  # fmt: skip
     network = FaceNetwork(TINY)
     network.load_state_dict(load_file(str(landmarks)))
-    faces = gather_faces(network, options.data[0], options.portraits, options.videos)
-    train_face_boxes(network, faces, [], output, TINY, minutes=0.25 * minutes)
+    labelled = [folder for folder in _folders(options, "train") if folder.parent != options.data[0]]
+    faces = gather_faces(
+        network, options.data[0], options.portraits, options.videos, device=options.device, labelled=labelled
+    )
+    train_face_boxes(network, faces, [], output, TINY, minutes=0.25 * minutes, **_sizes(options, "boxes"))
 
 
 def _codec(options: argparse.Namespace, minutes: float) -> None:
     from ..training.codec import train_codec
 
     output = options.output / "motion_codec.safetensors"
-    train_codec(_folders(options, "train", True), output, minutes, _folders(options, "val", True))
+    train_codec(
+        _folders(options, "train", True), output, minutes, _folders(options, "val", True), **_sizes(options, "codec")
+    )
 
 
 def _audio(options: argparse.Namespace, minutes: float) -> None:
@@ -181,32 +212,44 @@ def _audio(options: argparse.Namespace, minutes: float) -> None:
             groups.append([speech_clip(a, v, TINY) for a, v in zip(sounds, values, strict=True)])
         except (ImportError, RuntimeError) as error:
             logging.getLogger(__name__).warning("No further speech is made, the shards' own has to do: %s", error)
-    pretrain_audio(groups, options.output / "audio_pretrained.safetensors", minutes, held)
+    pretrain_audio(
+        groups, options.output / "audio_pretrained.safetensors", minutes, held, **_sizes(options, "audio")
+    )
 
 
 def _prior(options: argparse.Namespace, minutes: float) -> None:
     from ..config import TINY
     from ..training.prior import load_codec, load_motion_clips, train_prior
 
-    codec = load_codec(_needed(options, "motion_codec", "codec"), TINY)
+    codec = load_codec(_needed(options, "motion_codec", "codec"), TINY).to(options.device)
     held = {f.parent.name: load_motion_clips(f, codec, TINY, 32) for f in _folders(options, "val", True)}
     groups = [load_motion_clips(folder, codec, TINY) for folder in _folders(options, "train", True)]
     audio = options.output / "audio_pretrained.safetensors"
     output = options.output / "present_clip_prior.safetensors"
-    train_prior(groups, codec, output, minutes, held, audio_from=audio if audio.is_file() else None)
+    train_prior(
+        groups, codec, output, minutes, held, audio_from=audio if audio.is_file() else None, **_sizes(options, "prior")
+    )
 
 
 def _unet1(options: argparse.Namespace, minutes: float) -> None:
-    from ..training.unet import train_stage1
+    from ..training.unet import GPU_STAGE_1, STAGE_1, train_stage1
 
-    vae = _needed(options, "vae", "vae")
-    output = options.output / "unet_stage1.safetensors"
-    train_stage1(_folders(options, "train"), _folders(options, "val", True), vae, output, minutes=minutes)
+    train_stage1(
+        _folders(options, "train"),
+        _folders(options, "val", True),
+        _needed(options, "vae", "vae"),
+        options.output / "unet_stage1.safetensors",
+        GPU_STAGE_1 if str(options.device).startswith("cuda") else STAGE_1,
+        minutes=minutes,
+        device=options.device,
+        pictures=options.output / "pictures",
+    )
 
 
 def _unet3(options: argparse.Namespace, minutes: float) -> None:
-    from ..training.unet import train_stage3
+    from ..training.unet import GPU_STAGE_3, STAGE_3, train_stage3
 
+    recipe = GPU_STAGE_3 if str(options.device).startswith("cuda") else STAGE_3
     train_stage3(
         _folders(options, "train", True),
         _folders(options, "val", True),
@@ -214,8 +257,10 @@ def _unet3(options: argparse.Namespace, minutes: float) -> None:
         options.output / "unet.safetensors",
         _needed(options, "unet_stage1", "unet1"),
         _needed(options, "motion_codec", "codec"),
+        dataclasses.replace(recipe, train_backbone=options.whole_unet),
         minutes=minutes,
-        train_backbone=options.whole_unet,
+        device=options.device,
+        pictures=options.output / "pictures",
     )
 
 

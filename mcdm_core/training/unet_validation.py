@@ -73,7 +73,7 @@ def generate_frames(
         shape = (1, length, *reference.shape[1:])
         denoise = ClipDenoiser(unet, schedule, f_ac, tokens, guide, memory, bypass_temporal)
         noise = torch.randn(shape, generator=generator).to(reference.device)
-        x0 = sample_clip(denoise, noise, schedule.timesteps(steps), schedule)
+        x0 = sample_clip(denoise, noise, schedule.timesteps(steps).to(noise.device), schedule)
         memory, archive = denoise.carried, x0
         made.append(x0)
     return torch.cat(made, 1)
