@@ -23,6 +23,7 @@ class MCDMEncodeReference(io.ComfyNode):
             "Encode Reference",
             description="Finds and encodes the face that is to speak. Give a mask or box where it is not found.",
             search_aliases=["portrait", "identity", "face crop"],
+            has_intermediate_output=True,
             inputs=[
                 inputs.model(),
                 io.Image.Input("image", tooltip="The portrait. Of a batch, the first picture is used."),

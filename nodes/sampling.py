@@ -31,6 +31,7 @@ class MCDMSampleClip(io.ComfyNode):
             "MCDMSampleClip",
             "Sample Clip",
             description="Makes the next clip of a video (16 frames). Chain several by their memory.",
+            has_intermediate_output=True,
             inputs=[
                 inputs.model(),
                 inputs.reference(),
@@ -103,6 +104,7 @@ class MCDMSampleVideo(io.ComfyNode):
             description="Makes the whole video clip by clip, streaming to disk, so that its length is not limited by "
             "memory. A stopped run goes on where it ended.",
             search_aliases=["talking face", "lip sync", "long video"],
+            has_intermediate_output=True,
             inputs=[
                 inputs.model(),
                 inputs.reference(),

@@ -21,7 +21,8 @@ _SCHEMA_FIELDS = {field.name for field in dataclasses.fields(io.Schema)}
 def schema(node_id: str, display_name: str, **fields: Any) -> io.Schema:
     """An ``io.Schema`` without the fields that this ComfyUI does not know yet.
 
-    ``search_aliases`` came with 0.11; an unknown keyword would make the whole pack vanish on 0.3.64.
+    ``search_aliases`` came with 0.11, ``has_intermediate_output`` later: with it a page and the history get the result
+    of a cached node too. An unknown keyword would make the whole pack vanish on 0.3.64.
     """
     fields = {"category": CATEGORY, **fields}
     return io.Schema(

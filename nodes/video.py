@@ -34,6 +34,7 @@ class MCDMAssembleVideo(io.ComfyNode):
             "Assemble Video",
             description="Pastes the face back into the full picture, joins clips and adds the sound.",
             search_aliases=["paste back", "mux", "combine video"],
+            has_intermediate_output=True,
             inputs=[
                 inputs.model(),
                 inputs.reference(),
@@ -198,6 +199,7 @@ class MCDMUpscaleVideo(io.ComfyNode):
             "Upscale Video (streaming)",
             description="Upscales a video of any length with any upscale model; only a few frames are in memory.",
             search_aliases=["video upscale", "super resolution", "enhance video"],
+            has_intermediate_output=True,
             inputs=[
                 io.Video.Input("video", tooltip="From Assemble Video, Sample Video or Load Video."),
                 io.UpscaleModel.Input("upscale_model", optional=True, tooltip="From Load Upscale Model; else bicubic."),

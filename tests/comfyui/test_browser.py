@@ -62,10 +62,12 @@ def test_template_runs_in_the_browser(server: Any, browser: Any, workflow_prompt
     page.wait_for_function(
         "[...document.querySelectorAll('.mcdm-player video')].some(v => v.readyState >= 2 && v.videoWidth > 0)"
     )
-    _screenshot(page, f"{server.version}_{rendering}")
     assert not [error for error in errors if "/extensions/ComfyUI-MCDM/" in error[1]]
     _assert_one_preview_each(page, rendering)
+    if server.version != "0.3.64":  # where a page is told nothing of cached nodes
+        page.wait_for_function("app.graph._nodes.find(n => n.type === 'MCDMEncodeReference').imgs?.length === 1")
     assert page.evaluate(OVERLAPS) == [], "nodes grow over each other when they show their results"
+    _screenshot(page, f"{server.version}_{rendering}")
 
 
 def _open(server: Any, browser: Any) -> tuple[Any, list[tuple[str, str]]]:
