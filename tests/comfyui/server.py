@@ -154,7 +154,7 @@ class ComfyServer:
             time.sleep(0.1)
         raise RuntimeError(f"No history of {prompt_id}.")
 
-    def run(self, prompt: dict[str, Any], timeout: float = 300, **how: Any) -> Result:
+    def run(self, prompt: dict[str, Any], timeout: float = 1800, **how: Any) -> Result:
         """Queue a prompt and wait for its end; see :meth:`_run`."""
         return asyncio.run(asyncio.wait_for(self._run(prompt, **how), timeout))
 
