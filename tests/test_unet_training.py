@@ -16,7 +16,7 @@ from mcdm_core.training.clip_frames import ClipFrames, draw_reference
 from mcdm_core.training.denoiser import Denoiser, freeze_for_stage
 from mcdm_core.training.unet import STAGE_1, STAGE_3, DenoiserObjective
 from mcdm_core.training.unet_batches import augment_archive, sample_batch, sample_timesteps
-from mcdm_core.training.unet_data import LatentClips
+from mcdm_core.training.unet_data import LatentClips, RowCache
 from mcdm_core.training.unet_losses import _cut, decoded_cuts, denoiser_losses, picture_loss, region_weights
 from mcdm_core.training.unet_validation import validate_denoiser
 
@@ -61,6 +61,20 @@ def test_latents_are_computed_once(data):
     torch.testing.assert_close(first, direct, atol=2e-3, rtol=2e-3)
     data._latents.compute = None  # what is known is not computed again
     assert torch.equal(data.latents(rows.reshape(3, 1))[:, 0], first)
+
+
+def test_a_filled_cache_holds_every_row_and_computes_in_batches_of_one_size():
+    sizes = []
+
+    def square(rows):
+        sizes.append(len(rows))
+        return torch.from_numpy(rows)[:, None].float() ** 2
+
+    cache = RowCache(10, square, batch=4)
+    cache.fill()
+    assert sizes == [4, 4, 4] and cache.ready.all()
+    assert torch.equal(cache.get(np.array([[9, 0], [3, 3]]))[..., 0], torch.tensor([[81.0, 0.0], [9.0, 9.0]]))
+    assert len(sizes) == 3
 
 
 def test_guides_are_kept_where_clips_have_one_reference_and_the_same_where_not(data, tmp_path):

@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
         torch.set_num_threads(options.threads)
     if options.device == "auto":
         options.device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.backends.cudnn.benchmark = True  # batches keep their sizes
+    torch.backends.cudnn.benchmark = True  # training batches keep their sizes
     if options.stage != "bundle":
         _check_data(options.data)
     options.output.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,9 @@
 """What the frozen models make of the denoiser's training frames: latents, guides and motion tokens.
 
 The autoencoder and the codec are frozen here, so what they say of a frame never changes: it is computed when first
-asked for and kept in half precision. A guide belongs to a pair (reference, frame): it is kept where every clip has one
-reference, and computed for every batch where references are drawn anew (on a GPU that costs less than it gains).
+asked for (on a GPU, before the training) and kept in half precision. A guide belongs to a pair (reference, frame): it
+is kept where every clip has one reference, and computed for every batch where references are drawn anew (on a GPU that
+costs less than it gains).
 """
 
 from __future__ import annotations
@@ -45,16 +46,24 @@ class RowCache:
         self.compute, self.batch = compute, batch
         self.values: Tensor | None = None
 
+    def fill(self) -> None:
+        """Compute all rows now, in batches of one size: for a GPU, which chooses its kernels anew for every size."""
+        rows = np.arange(-(-len(self.ready) // self.batch) * self.batch) % len(self.ready)
+        for part in rows.reshape(-1, self.batch):
+            self._keep(part)
+
+    def _keep(self, rows: Rows) -> None:
+        values = self.compute(rows).half()
+        if self.values is None:
+            self.values = values.new_zeros((len(self.ready), *values.shape[1:]))
+        self.values[torch.from_numpy(rows).to(values.device)] = values
+        self.ready[rows] = True
+
     def get(self, rows: Rows) -> Tensor:
         """float32 ``[*rows, ...]``."""
         missing = np.unique(rows[~self.ready[rows]])
         for start in range(0, len(missing), self.batch):
-            part = missing[start : start + self.batch]
-            values = self.compute(part).half()
-            if self.values is None:
-                self.values = values.new_zeros((len(self.ready), *values.shape[1:]))
-            self.values[torch.from_numpy(part).to(values.device)] = values
-        self.ready[missing] = True
+            self._keep(missing[start : start + self.batch])
         assert self.values is not None
         return self.values[torch.from_numpy(rows).to(self.values.device)].float()
 
@@ -91,6 +100,10 @@ class LatentClips:
         self._own: Tensor | None = None
         self._made = torch.zeros(frames.rows, dtype=torch.bool, device=self.device)
         self._chance = self._probabilities(shares)
+        if self.device.type != "cpu":
+            self._latents.fill()
+            if codec is not None:
+                self._motion.fill()
 
     def __len__(self) -> int:
         return len(self.frames)
