@@ -66,8 +66,8 @@ def random_features(num_features: int, dim: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     blocks = []
     for _ in range(math.ceil(num_features / dim)):
-        q, _ = torch.linalg.qr(torch.randn(dim, dim, generator=generator))
-        norms = torch.randn(dim, dim, generator=generator).norm(dim=1, keepdim=True)
+        q, _ = torch.linalg.qr(torch.randn(dim, dim, generator=generator, device="cpu"))
+        norms = torch.randn(dim, dim, generator=generator, device="cpu").norm(dim=1, keepdim=True)
         blocks.append(q.T * norms)
     return torch.cat(blocks)[:num_features]
 
