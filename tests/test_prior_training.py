@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mcdm_core.config import TINY
 from mcdm_core.models.audio_encoder import build_audio_encoder
 from mcdm_core.training import clip_sampler
 from mcdm_core.training.audio_pretraining import AudioObjective, encode_sound, speech_clip, validate_audio
@@ -21,6 +22,7 @@ from mcdm_core.training.prior_losses import (
     lip_readout,
     readout_loss,
 )
+from mcdm_core.training.prior_validation import after_true_past, stream_cosines
 
 from .motion_fixtures import CONFIG, DIM, TOKENS, face_landmarks
 
@@ -214,3 +216,26 @@ def test_the_whole_landmark_clip_is_dropped_at_random(monkeypatch: pytest.Monkey
         objective(step)
     given = torch.cat(seen)
     assert given.shape == (80,) and 0.1 < float(given.float().mean()) < 0.6
+
+
+def test_clips_after_their_true_past_begin_where_the_truth_is():
+    """A prior that repeats the last known frame has an error of one clip's movement only, whatever came before."""
+
+    class Repeats:
+        config = TINY
+
+        def predict(self, audio, image, context, context_audio=None, **_):
+            assert context_audio is None or context_audio.shape[1] == context.shape[1]
+            return context[:, -1:].expand(-1, audio.shape[1], -1, -1)
+
+    truth = torch.arange(40.0)[None, :, None, None].expand(1, 40, 6, 32)
+    found = after_true_past(Repeats(), torch.zeros(1, 40, 1, 8), torch.zeros(1, 1, 8), truth)
+    assert found[0, :, 0, 0].tolist() == [0.0] * 16 + [15.0] * 16 + [31.0] * 8
+
+
+def test_cosines_by_stream():
+    truth = torch.randn(2, 5, 6, 32)
+    tokens = truth.clone()
+    tokens[:, :, 2:4] *= -1
+    found = stream_cosines(tokens, truth, TINY)
+    assert found == pytest.approx({"all": 1 / 3, "head": 1.0, "lip": -1.0, "expression": 1.0}, abs=1e-5)

@@ -19,20 +19,18 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..config import TINY, MCDMConfig, to_json
-from ..defaults import sampling_defaults
-from ..evaluation.lip_sync import mean_correlation
 from ..media.pixels import to_unit
 from ..models.audio_encoder import build_audio_encoder, log_mel
 from ..models.image_encoder import ConvImageEncoder
-from ..models.landmarks import LIP_VALUES, VALUE_NAMES
-from ..models.motion_codec import MotionCodec, MotionTokens
+from ..models.landmarks import LIP_VALUES
+from ..models.motion_codec import MotionCodec
 from ..models.present_clip_prior import PresentClipPrior
-from .audio_pretraining import encode_sound
 from .clip_sampler import ClipBank, ClipSampler, MotionClip
 from .codec_data import augment
 from .loop import LoopSettings, save_state, train
 from .motion_clips import iterate_clips
 from .prior_losses import auxiliary_value_loss, diffusion_loss, lip_readout, readout_loss
+from .prior_validation import validate_prior
 from .ridge import ridge_solution
 
 logger = logging.getLogger(__name__)
@@ -161,68 +159,6 @@ class PriorObjective:
         )  # fmt: skip
         readout = readout_loss(estimate, clean[:, context:], self.readout, self.lips)
         return {"loss": loss + 2 * auxiliary + 10 * readout, "mse": loss, "audio": auxiliary, "readout": readout}
-
-
-@torch.no_grad()
-def validate_prior(
-    modules: PriorModules, codec: MotionCodec, clips: Sequence[MotionClip], steps: int | None = None,
-    temperature: float | None = None, guidance: float | None = None, seed: int = 0,
-) -> dict[str, float]:  # fmt: skip
-    """Predict held-out clips from their first frame and sound, as long as the shortest of them.
-
-    Steps, temperature and guidance are those in use (the preset's defaults) unless given.
-
-    Returns:
-        ``lip_r``: mean correlation within a clip of decoded and true lip opening; ``lip_r_wrong``: the same with
-        another clip's sound; ``audio_r``: of the audio encoder's auxiliary head; ``cosine``, and by stream
-        ``head_cosine`` etc.: cosine similarity of predicted and true tokens; ``still_cosine``: the same of the first
-        frame held still, ``head_still`` etc. by stream; ``lip_std``: deviation of the opening over the true one;
-        ``blinks``: part of the frames with closed lids.
-    """
-    length = min(len(c.tokens) for c in clips)
-    device = codec.token_mean.device
-    truth = torch.stack([c.tokens[:length] for c in clips]).to(device)
-    sound = torch.stack([encode_sound(modules.audio_encoder, c, length) for c in clips])
-    image = modules.image_encoder(to_unit(torch.stack([c.references[0] for c in clips]).to(device)))
-    landmarks = torch.stack([c.landmarks[0] for c in clips]).to(device)
-    config = codec.config
-    usual = sampling_defaults(config.preset)
-    openings = {}
-    for name, audio in (("right", sound), ("wrong", sound.roll(1, 0))):
-        generator = torch.Generator().manual_seed(seed)
-        tokens = modules.present_clip_prior.predict(
-            audio, image, truth[:, :1], steps=steps or usual.motion_steps, generator=generator,
-            temperature=usual.temperature if temperature is None else temperature,
-            guidance=usual.motion_guidance if guidance is None else guidance,
-        )  # fmt: skip
-        still = MotionTokens.split(truth[:, 0], config)
-        motion = codec.decode(MotionTokens.split(tokens, config), still, landmarks)
-        openings[name] = motion.values[..., 0].cpu()
-        if name == "right":
-            predicted, blinking = tokens, motion.values
-    lids = (VALUE_NAMES.index("blink_left"), VALUE_NAMES.index("blink_right"))
-    real = torch.stack([c.values[:length, 0] for c in clips])
-    heard = modules.audio_encoder.predict_values(sound)[..., 0].cpu()
-    codec_config = config.motion_codec
-    sizes = [codec_config.head_tokens, codec_config.lip_tokens, codec_config.expression_tokens]
-    cosine = torch.cosine_similarity(predicted, truth, dim=-1)
-    head, lip, expression = (float(c.mean()) for c in cosine.split(sizes, dim=-1))
-    held = torch.cosine_similarity(truth[:, :1].expand_as(truth), truth, dim=-1)
-    names = ("head", "lip", "expression")
-    stills = {f"{n}_still": float(c.mean()) for n, c in zip(names, held.split(sizes, dim=-1), strict=True)}
-    return {
-        "lip_r": mean_correlation(list(openings["right"]), list(real)),
-        "lip_r_wrong": mean_correlation(list(openings["wrong"]), list(real)),
-        "audio_r": mean_correlation(list(heard), list(real)),
-        "cosine": float(cosine.mean()),
-        "head_cosine": head,
-        "lip_cosine": lip,
-        "expression_cosine": expression,
-        "still_cosine": float(held.mean()),
-        **stills,
-        "lip_std": float((openings["right"].std(1) / real.std(1).clamp_min(1e-3)).mean()),
-        "blinks": float((blinking[..., lids].mean(-1) > 0.5).float().mean()),
-    }
 
 
 @torch.no_grad()
