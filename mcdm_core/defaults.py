@@ -27,19 +27,19 @@ class SamplingDefaults:
 
 
 _BY_PRESET = {
-    # Measured on people and voices not trained on: from the prior's most typical motion lips follow the sound best
-    # (predicted against true lip opening r 0.82, 0.81 at temperature 0.5) and do not jitter; 4 steps do as well as 8;
-    # guidance on the sound leaves r as it is and gives the lips their full range (1.0 of the true deviation, not 0.83).
-    # Without the return the portrait's expression fades within three seconds into the mean one of the training
-    # people: the astronaut's lids sank to half of their opening; with it they keep four fifths.
+    # Measured on people and voices not trained on. From the prior's most typical motion lips follow the sound best and
+    # do not jitter; 4 steps do as well as 8. Guidance by the sound gains nothing (r 0.85 with and without) and widens
+    # the lips' movement to 1.2 of the true deviation, where 0.94 is without.
+    # Without the return the portrait's expression is lost within three seconds, for nothing in a voice tells it: cosine
+    # of the expression tokens to the true ones -0.04, with a return of 0.4 0.51, of 0.7 0.57 (real: 0.79, 0.80, 0.77).
     "tiny": SamplingDefaults(
         steps=1,
         guidance=1.0,
         motion_steps=4,
-        motion_guidance=1.5,
+        motion_guidance=1.0,
         temperature=0.0,
         head_return=0.15,
-        expression_return=0.4,
+        expression_return=0.7,
     ),
 }
 
