@@ -2,7 +2,7 @@
 
     python benchmarks/memory_over_length.py --minutes 10 [--weights FILE] [--threads 1] [--crop]
 
-The voice (default: the sample) is repeated to the length asked for. The issue's yardstick: at the end of ten minutes
+The voice (default: the sample) is repeated to the length asked for. The yardstick: at the end of ten minutes
 within 5 % of that after one.
 """
 
