@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -125,12 +125,14 @@ class DenoiserObjective:
     """Losses of one random batch of a stage; called by the training loop with the step number.
 
     Args:
-        progress: the fraction of the training that is over.
+        denoiser: trained where ``data`` lies; stage: 1 or 3; recipe: of its batches and losses.
+        bfloat16: compute in bfloat16 where the processor can; seed: of the batches drawn.
+        progress: tells the fraction of the training that is over, from which on the critic is used; without it, all.
     """
 
     def __init__(
         self, denoiser: Denoiser, data: LatentClips, stage: int, recipe: Recipe, *, bfloat16: bool = True,
-        seed: int = 0, progress: Any = None,
+        seed: int = 0, progress: Callable[[], float] | None = None,
     ) -> None:  # fmt: skip
         self.denoiser, self.data, self.stage, self.recipe = denoiser, data, stage, recipe
         self.schedule = NoiseSchedule(data.config)
@@ -203,9 +205,8 @@ def train_stage(
     backbone = (stage == 1 and config.preset == "tiny") if recipe.train_backbone is None else recipe.train_backbone
     minimum = 2 * config.clip_frames if stage == 3 else recipe.frames
     data = load_data(folders, vae_weights, codec_weights, config, minimum, recipe, device, seed, limit)
-    held_recipe = Recipe()
     held_out = load_data(
-        validation_folders, vae_weights, codec_weights, config, 2 * config.clip_frames, held_recipe, device, seed, 8
+        validation_folders, vae_weights, codec_weights, config, 2 * config.clip_frames, Recipe(), device, seed, limit=8
     )
     denoiser = Denoiser(config).to(device, memory_format=torch.channels_last)
     if start_from is not None:
