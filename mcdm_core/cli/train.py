@@ -115,10 +115,19 @@ def _folders(options: argparse.Namespace, split: str, speech: bool = False) -> l
     return [f for f in found if not speech or ClipDataset(f).info(0)["source"] != SOURCE]
 
 
+def _labelled(options: argparse.Namespace) -> list[Path]:
+    """Folders of training shards beside the rendered ones: real people, labelled by a face network."""
+    return [folder for folder in _folders(options, "train") if folder.parent != options.data[0]]
+
+
+def _on_gpu(options: argparse.Namespace) -> bool:
+    """Whether the stage trains on a GPU."""
+    return str(options.device).startswith("cuda")
+
+
 def _sizes(options: argparse.Namespace, name: str) -> dict[str, Any]:
     """Where a stage trains, and the batches it draws there."""
-    larger = _ON_GPU[name] if str(options.device).startswith("cuda") else {}
-    return {"device": options.device, **larger}
+    return {"device": options.device, **(_ON_GPU[name] if _on_gpu(options) else {})}
 
 
 def _needed(options: argparse.Namespace, name: str, stage: str) -> Path:
@@ -144,7 +153,7 @@ def _vae(options: argparse.Namespace, minutes: float) -> None:
         minutes=minutes,
         stills=options.portraits,
         videos=options.videos,
-        extra_shards=[folder for folder in _folders(options, "train") if folder.parent != options.data[0]],
+        extra_shards=_labelled(options),
         pictures=options.output / "pictures",
         **_sizes(options, "vae"),
     )
@@ -160,9 +169,7 @@ def _face(options: argparse.Namespace, minutes: float) -> None:
 
     # Labels of real frames come from an earlier network: their pose and values are not to be learnt from.
     real = None
-    for folder in _folders(options, "train"):
-        if folder.parent == options.data[0]:
-            continue
+    for folder in _labelled(options):
         frames = load_frames(folder, every=10, reading_weight=0.0, device=options.device)
         if real is None:
             real = frames
@@ -177,10 +184,10 @@ def _face(options: argparse.Namespace, minutes: float) -> None:
     )  # fmt: skip
     network = FaceNetwork(TINY)
     network.load_state_dict(load_file(str(landmarks)))
-    labelled = [folder for folder in _folders(options, "train") if folder.parent != options.data[0]]
     faces = gather_faces(
-        network, options.data[0], options.portraits, options.videos, device=options.device, labelled=labelled
-    )
+        network, options.data[0], options.portraits, options.videos, device=options.device,
+        labelled=_labelled(options),
+    )  # fmt: skip
     train_face_boxes(network, faces, [], output, TINY, minutes=0.25 * minutes, **_sizes(options, "boxes"))
 
 
@@ -239,7 +246,7 @@ def _unet1(options: argparse.Namespace, minutes: float) -> None:
         _folders(options, "val", True),
         _needed(options, "vae", "vae"),
         options.output / "unet_stage1.safetensors",
-        GPU_STAGE_1 if str(options.device).startswith("cuda") else STAGE_1,
+        GPU_STAGE_1 if _on_gpu(options) else STAGE_1,
         minutes=minutes,
         device=options.device,
         pictures=options.output / "pictures",
@@ -249,7 +256,7 @@ def _unet1(options: argparse.Namespace, minutes: float) -> None:
 def _unet3(options: argparse.Namespace, minutes: float) -> None:
     from ..training.unet import GPU_STAGE_3, STAGE_3, train_stage3
 
-    recipe = GPU_STAGE_3 if str(options.device).startswith("cuda") else STAGE_3
+    recipe = GPU_STAGE_3 if _on_gpu(options) else STAGE_3
     train_stage3(
         _folders(options, "train", True),
         _folders(options, "val", True),

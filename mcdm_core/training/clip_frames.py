@@ -102,8 +102,6 @@ class ClipFrames:
         self.stored = torch.cat(pictures)
         self.landmarks = torch.cat(landmarks).to(device)
         self.device = self.stored.device
-        self.tints = torch.zeros(len(found), 2, 3, device=device)
-        self.owner = torch.from_numpy(np.repeat(np.arange(len(found)), self.length)).to(device)
         if mirrored:
             self._add_mirrored(seed)
 
@@ -117,13 +115,15 @@ class ClipFrames:
         return len(self.landmarks)
 
     def _add_mirrored(self, seed: int) -> None:
-        shift = len(self.stored)
+        shift, clips = len(self.stored), len(self.length)
+        owner = np.repeat(np.arange(clips), self.length)
+        tints = np.random.default_rng([seed, 1]).normal(0.0, (0.12, 0.08), (clips, 3, 2)).transpose(0, 2, 1)
+        # Gain and offset of the colours of every stored frame's mirror image, one draw a clip.
+        self.tints = torch.from_numpy(tints.astype(np.float32)[owner]).to(self.device)
         self.landmarks = torch.cat([self.landmarks, mirror_landmarks(self.landmarks)])
         self.first = np.concatenate([self.first, self.first + shift])
         self.length, self.group = np.tile(self.length, 2), np.tile(self.group, 2)
         self.references = np.concatenate([self.references, self.references + shift])
-        tints = np.random.default_rng([seed, 1]).normal(0.0, (0.12, 0.08), (len(self.tints), 3, 2)).transpose(0, 2, 1)
-        self.tints = torch.from_numpy(tints.astype(np.float32)).to(self.device)
 
     def pictures(self, rows: NDArray[np.int64]) -> Tensor:
         """Pictures ``[n, 3, H, W]`` in [-1, 1], channels last, of rows ``[n]``."""
@@ -134,7 +134,7 @@ class ClipFrames:
         if not mirrored.any():
             return pictures
         flags = torch.from_numpy(mirrored).to(self.device)[:, None, None, None]
-        gain, offset = self.tints[self.owner[index]][..., None, None].unbind(1)
+        gain, offset = self.tints[index][..., None, None].unbind(1)
         other = (pictures.flip(3) * (1 + gain) + offset).clamp(-1, 1)
         return torch.where(flags, other, pictures).contiguous(memory_format=torch.channels_last)
 
