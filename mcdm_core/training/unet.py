@@ -33,6 +33,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..checkpoint import fingerprint
 from ..config import TINY, MCDMConfig, to_json
 from ..errors import WeightsError
 from ..models.vae import build_autoencoder
@@ -213,10 +214,11 @@ def train_stage(
         denoiser.load_state_dict(load_file(str(start_from)))
     trained = freeze_for_stage(denoiser, stage, backbone)
     logger.info("stage %d: %d clips, %d parameter tensors train", stage, len(data), len(trained))
+    vae = fingerprint({"vae": data.vae.state_dict()}, config)
     settings = LoopSettings(
         output=output, steps=steps, minutes=minutes, learning_rate=recipe.learning_rate, weight_decay=1e-2,
         ema_decay=0.995, validate_every=validate_every, save_every=validate_every, log_every=25, resume=resume,
-        metadata={"mcdm_config": to_json(config), "component": "unet", "stage": str(stage), "vae": data.fingerprint},
+        metadata={"mcdm_config": to_json(config), "component": "unet", "stage": str(stage), "vae": vae},
     )  # fmt: skip
     began = time.monotonic()
 

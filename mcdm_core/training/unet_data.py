@@ -8,7 +8,6 @@ costs less than it gains).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -23,15 +22,6 @@ from ..models.reference_warp import warp_guide
 from .clip_frames import ClipFrames
 
 Rows = NDArray[np.int64]
-
-
-def fingerprint(module: nn.Module) -> str:
-    """Hash of a module's weights, 16 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for key, value in module.state_dict().items():
-        digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 class RowCache:
@@ -92,7 +82,6 @@ class LatentClips:
         self.frames, self.config, self.device = frames, config, frames.device
         self.vae = vae.eval().requires_grad_(False).to(self.device)
         self.codec = None if codec is None else codec.eval().requires_grad_(False).to(self.device)
-        self.fingerprint = fingerprint(vae)
         self._latents = RowCache(frames.rows, self._encode, batch)
         self._motion = RowCache(frames.rows, self._tokens, batch)
         self._guides = RowCache(frames.rows, self._own_guide, batch)
