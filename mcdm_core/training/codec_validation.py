@@ -9,7 +9,7 @@ from ..evaluation.lip_sync import correlation, mean_correlation
 from ..models.landmarks import lid_opening, lip_opening
 from ..models.motion_codec import MotionCodec
 from .codec_data import BLINKS, CLOSING, CodecFrames, encode_rows
-from .codec_losses import swap_inside
+from .codec_losses import concentration, swap_inside
 
 
 @torch.no_grad()
@@ -17,7 +17,8 @@ def validate_codec(codec: MotionCodec, data: CodecFrames) -> dict[str, float]:
     """How much of the lips' and lids' opening and of the landmarks survives on held-out clips, and in swapped pairs.
 
     Correlations are taken inside each clip and averaged, those of the lids over clips with a blink; the reference is
-    the clip's first kept frame. ``lid_range``: decoded over true deviation of the lids' gap.
+    the clip's first kept frame. ``lid_range``: decoded over true deviation of the lids' gap. ``lip_dimensions`` and
+    ``expression_dimensions``: participation ratio of the tokens' changes from that frame.
     """
     rows = torch.arange(len(data.landmarks), device=data.landmarks.device)
     raw = encode_rows(codec, data, rows)
@@ -41,6 +42,11 @@ def validate_codec(codec: MotionCodec, data: CodecFrames) -> dict[str, float]:
         ),
         "landmark_error_px": float(np.mean(errors)),
     }
+    config = codec.config.motion_codec
+    changes = torch.cat([raw[first:last] - raw[first] for first, last in data.spans])
+    _, lip, expression = changes.split([config.head_tokens, config.lip_tokens, config.expression_tokens], dim=1)
+    result["lip_dimensions"] = 1 / float(concentration(lip.flatten(1)))
+    result["expression_dimensions"] = 1 / float(concentration(expression.flatten(1)))
     if len(data.pairs):
         quad = raw[data.pairs].unflatten(1, (2, 2))
         swapped, _ = swap_inside(quad, codec.config)

@@ -10,7 +10,8 @@ from .expressions import EXPRESSIONS
 from .head_asset import HeadAsset
 from .identity import Identity, random_identity
 from .labels import facial_values, lip_geometry
-from .motion import Motion, random_motion
+from .moods import Mood, next_mood, sound_in_mood, voice_in_mood
+from .motion import Motion, random_expression, random_motion
 from .renderer import Renderer
 from .rig import Rig, RigParts
 from .scene import Camera, random_background, random_camera, random_light
@@ -40,10 +41,12 @@ class Clip:
 
 @dataclasses.dataclass(frozen=True)
 class Speech:
-    """Clean float audio ``[s]`` of the clip's length, its phonemes, and what was said by whom."""
+    """Clean float audio ``[s]`` of the clip's length, its phonemes, and what was said by whom, in which
+    moods (times from the clip's start)."""
 
     audio: np.ndarray
     phonemes: list[Phoneme]
+    moods: list[Mood]
     language: str
     sentence: str
     voice: Voice
@@ -72,7 +75,7 @@ class ClipMaker:
         rng = np.random.default_rng([seed, SPLITS.index(split), index])
         identity = random_identity(self.asset, rng)
         speech = random_speech(split, identity, self.num_frames, rng)
-        motion = random_motion(self.asset, speech.phonemes, speech.audio, self.num_frames, FPS, rng)
+        motion = random_motion(self.asset, speech.phonemes, speech.audio, self.num_frames, FPS, rng, speech.moods)
         rig = Rig(self.parts, identity)
         camera = random_camera(rng, identity.centre, identity.scale)
         background = random_background(rng, self.renderer.size)
@@ -127,13 +130,20 @@ class ClipMaker:
     def _make_pairs(
         self, rig: Rig, camera: Camera, motion: Motion, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Sets of (lips A, expression A), (B, A), (A, B), (B, B) under one head pose."""
+        """Sets of (lips A, expression A), (B, A), (A, B), (B, B) under one head pose.
+
+        A is a moment of the clip, lips B another, expression B any face's.
+        """
         first = rng.integers(self.num_frames, size=self.num_pairs)
         second = (first + rng.integers(self.num_frames // 4, 3 * self.num_frames // 4, self.num_pairs)) % (
             self.num_frames
         )
         lips = np.stack([motion.lips[[a, b, a, b]] for a, b in zip(first, second, strict=True)])
-        expression = np.stack([motion.expression[[a, a, b, b]] for a, b in zip(first, second, strict=True)])
+        closure = motion.closure
+        drawn = [
+            random_expression(self.asset, max(closure[a], closure[b]), rng) for a, b in zip(first, second, strict=True)
+        ]
+        expression = np.stack([[motion.expression[a]] * 2 + [b] * 2 for a, b in zip(first, drawn, strict=True)])
         actions = np.clip(lips + expression, 0.0, 1.15).reshape(-1, lips.shape[-1])
         head = np.repeat(motion.head[first], 4, axis=0)
         frames, landmarks, values = self._render(rig, camera, actions, head)
@@ -152,13 +162,17 @@ def random_speech(split: str, identity: Identity, frames: int, rng: np.random.Ge
     needed = round(frames / FPS * SAMPLE_RATE)
     begin = int(rng.uniform(0.0, 1.2) * SAMPLE_RATE) if rng.random() < 0.7 else 0
     audio, phonemes, sentences = np.zeros(0, np.float32), [], []
+    moods: list[Mood] = []
     while len(audio) < needed + begin:
         pause = rng.uniform(0.05, 0.4) if rng.random() < 0.7 else rng.uniform(0.4, 1.0)
         start = len(audio) / SAMPLE_RATE
         phonemes.append(Phoneme("", start, start + pause))
         audio = np.concatenate([audio, np.zeros(int(pause * SAMPLE_RATE), np.float32)])
         sentence = random_sentence(language, split, rng)
-        spoken, marks = speak(spoken_form(language, sentence), voice_of(language), voice)
+        moods.append(next_mood(moods[-1] if moods else None, start, rng))
+        manner = voice_in_mood(voice, moods[-1])
+        spoken, marks = speak(spoken_form(language, sentence), voice_of(language), manner)
+        spoken = sound_in_mood(spoken, moods[-1])
         offset = len(audio) / SAMPLE_RATE
         phonemes += [Phoneme(p.symbol, p.start + offset, p.end + offset) for p in marks]
         audio = np.concatenate([audio, spoken])
@@ -170,7 +184,8 @@ def random_speech(split: str, identity: Identity, frames: int, rng: np.random.Ge
         for p in phonemes
         if p.end - shift > -0.3 and p.start - shift < duration + 0.3
     ]
-    return Speech(audio[begin : begin + needed], inside, language, " ".join(sentences), voice)
+    moods = [dataclasses.replace(mood, start=mood.start - shift) for mood in moods]
+    return Speech(audio[begin : begin + needed], inside, moods, language, " ".join(sentences), voice)
 
 
 def expression_labels(weights: np.ndarray) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Eight named expressions as action weights, blended over time."""
+"""Eight named expressions as action weights, blended over time and with the voice; faces drawn at random."""
 
 from __future__ import annotations
 
@@ -26,36 +26,53 @@ def expression_matrix(asset: HeadAsset) -> np.ndarray:
     return np.stack([action_vector(asset, _WEIGHTS[name]) for name in EXPRESSIONS])
 
 
-def random_expression_track(
-    asset: HeadAsset, steps: int, rate: float, rng: np.random.Generator
+def expression_track(
+    asset: HeadAsset, spans: list[tuple[float, str, float]], swell: np.ndarray, rate: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A random sequence of expressions that melt into each other; a third of the clips keep one all the time.
+    """Expressions that melt into each other and swell with the voice.
 
     Args:
-        steps: number of time steps.
+        spans: (start in seconds, name, strength in [0, 1]), the first from before the clip on.
+        swell: ``[t]``, about 1, how strongly they show at each time.
         rate: time steps a second.
 
     Returns:
-        Actions ``[steps, 52]`` and the weight of each named expression ``[steps, 8]``, both in [0, 1].
+        Actions ``[t, 52]`` and the weight of each named expression ``[t, 8]``, both in [0, 1].
     """
-    matrix = expression_matrix(asset)
-    weights = np.zeros((steps, len(EXPRESSIONS)))
-    start = 0
+    weights = np.zeros((len(swell), len(EXPRESSIONS)))
     mirrored = rng.random() < 0.5
-    steady = rng.random() < 0.33
-    while start < steps:
-        length = steps if steady else int(rng.uniform(0.8, 3.5) * rate)
-        which = int(rng.integers(len(EXPRESSIONS))) if rng.random() < 0.72 else 0
-        strength = rng.uniform(0.25, 1.0)
-        weights[start : start + length, which] = strength
-        if rng.random() < 0.25:
-            weights[start : start + length, int(rng.integers(1, len(EXPRESSIONS)))] += rng.uniform(0.1, 0.4)
-        start += length
-    weights = gaussian_filter1d(np.clip(weights, 0, 1), rng.uniform(0.08, 0.22) * rate, axis=0, mode="nearest")
-    actions = weights @ matrix
+    for number, (start, name, strength) in enumerate(spans):
+        first = int(max(start, 0) * rate) if number else 0
+        weights[first:] = 0
+        weights[first:, EXPRESSIONS.index(name)] = strength
+    if rng.random() < 0.25:
+        weights[:, int(rng.integers(1, len(EXPRESSIONS)))] += rng.uniform(0.1, 0.4)
+    weights = gaussian_filter1d(np.clip(weights, 0, 1), rng.uniform(0.10, 0.22) * rate, axis=0, mode="nearest")
+    weights = np.clip(weights * swell[:, None], 0, 1)
+    actions = weights @ expression_matrix(asset)
     if mirrored:
         actions = actions[:, mirrored_actions(asset)]
     return np.clip(actions, 0, 1).astype(np.float32), weights.astype(np.float32)
+
+
+def random_face(asset: HeadAsset, rng: np.random.Generator) -> np.ndarray:
+    """A moment of any face's expression, actions ``[52]``: a named one, and lids, brows, cheeks as they may be.
+
+    It has no gaze. What a speaker rarely does in a short clip is in the codec's exact pairs by this.
+    """
+    actions = rng.uniform(0.25, 1.0) * expression_matrix(asset)[int(rng.integers(len(EXPRESSIONS)))]
+    if rng.random() < 0.5:
+        actions = actions[mirrored_actions(asset)]
+    lids = [asset.action("eyeBlinkLeft"), asset.action("eyeBlinkRight")]
+    if rng.random() < 0.35:
+        closed = rng.uniform(0.5, 1.0) if rng.random() < 0.7 else rng.uniform(0, 0.5)
+        actions[lids if rng.random() < 0.85 else rng.choice(lids)] = closed
+    brows = [asset.action(name) for name in ("browInnerUp", "browOuterUpLeft", "browOuterUpRight")]
+    actions[brows] += max(0.0, rng.normal(0.0, 0.4))
+    actions[[asset.action(name) for name in ("mouthSmileLeft", "mouthSmileRight")]] += max(0.0, rng.normal(0.0, 0.2))
+    if rng.random() < 0.1:
+        actions[asset.action("cheekPuff")] += rng.uniform(0.1, 0.8)
+    return np.clip(actions, 0, 1).astype(np.float32)
 
 
 def mirrored_actions(asset: HeadAsset) -> np.ndarray:

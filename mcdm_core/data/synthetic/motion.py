@@ -1,24 +1,31 @@
 """Facial actions and head movement of a spoken clip, lips and expression apart.
 
 Lips follow the phonemes through visemes with dominance functions; the head follows the prosody (energy and pitch);
-blinks, gaze and named expressions come on top. Everything is computed at 200 Hz and read at the middle of each frame.
+expressions are the sentences' moods and swell with the voice, eyes and brows go with pauses and stress (``eyes.py``).
+Everything is computed at 200 Hz and read at the middle of each frame.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from .expressions import random_expression_track
+from .expressions import expression_track, random_face
+from .eyes import add_blinks, add_brows, add_gaze, set_gaze
 from .head_asset import HeadAsset
+from .moods import Mood
 from .speech import SAMPLE_RATE, Phoneme
+from .tracks import slow_noise
 from .visemes import DOMINANCE, FIXED, VISEMES, viseme_matrix, visemes_of
 
 _RATE = 200
 _LEAD = 0.04
 """Seconds by which the lips are ahead of the sound."""
+_FIDGETY = 0.1
+"""Share of the people whose eyes and brows move by chance."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,26 +47,33 @@ class Motion:
 
 
 def random_motion(
-    asset: HeadAsset, phonemes: list[Phoneme], audio: np.ndarray, frames: int, fps: int, rng: np.random.Generator
-) -> Motion:
+    asset: HeadAsset, phonemes: list[Phoneme], audio: np.ndarray, frames: int, fps: int, rng: np.random.Generator,
+    moods: Sequence[Mood] = (),
+) -> Motion:  # fmt: skip
     """Motion of a clip.
 
     Args:
         phonemes: with times counted from the clip's start (they may begin before it).
         audio: ``[s]`` clean float speech of the clip at 16 kHz.
         frames: number of video frames.
+        moods: of the sentences, the first begins before the clip; none means neutral.
     """
     steps = int(round(frames / fps * _RATE)) + 1
-    energy = _energy(audio, steps)
+    energy, melody = _energy(audio, steps), _pitch(audio, steps)
+    pauses = pauses_between(phonemes, steps / _RATE)
     lips, closure = _lip_track(asset, phonemes, energy, steps, rng.uniform(0.85, 1.45))
-    expression, named = random_expression_track(asset, steps, _RATE, rng)
-    _add_blinks(asset, expression, rng)
-    _add_brows(asset, expression, energy, rng)
-    _add_gaze(asset, expression, rng)
-    # An expression may not open lips that a sound holds closed.
-    for name in ("jawOpen", "mouthUpperUpLeft", "mouthUpperUpRight", "mouthShrugLower"):
-        expression[:, asset.action(name)] *= 1 - closure
-    head = _head_track(energy, _pitch(audio, steps), steps, rng)
+    head = _head_track(energy, melody, steps, rng)
+    fidgety = rng.random() < _FIDGETY
+    swell = 0.72 + 0.4 * gaussian_filter1d(energy, 0.30 * _RATE, mode="nearest")
+    spans = [(mood.start, mood.name, mood.strength) for mood in moods]
+    expression, named = expression_track(asset, spans, swell, _RATE, rng)
+    smile = max(0.0, rng.normal(0.05, 0.15))
+    for name in ("mouthSmileLeft", "mouthSmileRight"):
+        expression[:, asset.action(name)] += smile * rng.uniform(0.8, 1.2)
+    add_blinks(asset, expression, _RATE, pauses, fidgety, rng)
+    add_brows(asset, expression, _RATE, energy, melody, fidgety, rng)
+    add_gaze(asset, expression, _RATE, head, pauses, fidgety, rng)
+    _keep_closed(asset, expression, closure)
     at = np.minimum(((np.arange(frames) + 0.5) * _RATE / fps).astype(int), steps - 1)
     return Motion(
         lips[at].astype(np.float32),
@@ -68,6 +82,36 @@ def random_motion(
         closure[at].astype(np.float32),
         named[at].astype(np.float32),
     )
+
+
+def random_expression(asset: HeadAsset, closure: float, rng: np.random.Generator) -> np.ndarray:
+    """An expression ``[52]`` of any moment, eyes to anywhere, on lips that are pressed together by ``closure``."""
+    expression = random_face(asset, rng)
+    set_gaze(asset, expression, *np.clip(rng.normal(0, [0.35, 0.20]), -1, 1))
+    _keep_closed(asset, expression[None], np.array([closure]))
+    return np.clip(expression, 0, 1.1)
+
+
+def _keep_closed(asset: HeadAsset, expression: np.ndarray, closure: np.ndarray) -> None:
+    """An expression ``[t, 52]`` may not open lips that a sound holds closed (``closure [t]``)."""
+    for name in ("jawOpen", "mouthUpperUpLeft", "mouthUpperUpRight", "mouthShrugLower"):
+        expression[:, asset.action(name)] *= 1 - closure
+
+
+def pauses_between(phonemes: list[Phoneme], duration: float, shortest: float = 0.14) -> list[tuple[float, float]]:
+    """(start, end) in seconds of the silences of a clip, from the phonemes; they may begin before it or end after it.
+
+    Args:
+        phonemes: in order; what lies between two of them is silence as well.
+        shortest: of the silences that count; a stop consonant's is shorter.
+    """
+    found, spoken = [], -1.0
+    voiced = [(p.start, p.end) for p in phonemes if visemes_of(p.symbol) != ["sil"]]
+    for start, end in [*voiced, (duration + 1.0, duration + 1.0)]:
+        if start - spoken >= shortest and start > 0 and spoken < duration:
+            found.append((spoken, start))
+        spoken = max(spoken, end)
+    return found
 
 
 def _energy(audio: np.ndarray, steps: int) -> np.ndarray:
@@ -131,65 +175,6 @@ def _lip_track(
     return gaussian_filter1d(np.clip(actions, 0, 1.1), 3, axis=0), closure
 
 
-def _slow_noise(steps: int, spread: float, seconds: float, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian noise of a given spread, smooth over ``seconds``."""
-    pad = int(4 * seconds * _RATE)
-    width = seconds * _RATE
-    smooth = gaussian_filter1d(rng.normal(0, 1, steps + 2 * pad), width)[pad : pad + steps]
-    return spread * smooth * np.sqrt(2 * np.sqrt(np.pi) * width)
-
-
-def _add_blinks(asset: HeadAsset, actions: np.ndarray, rng: np.random.Generator) -> None:
-    times = np.arange(len(actions)) / _RATE
-    left, right = asset.action("eyeBlinkLeft"), asset.action("eyeBlinkRight")
-    at = rng.exponential(0.9)
-    while at < times[-1]:
-        # Lids are quite shut for at least one frame; now and then they stay so.
-        width = rng.uniform(0.065, 0.11) if rng.random() < 0.88 else rng.uniform(0.15, 0.4)
-        lid = np.exp(-(((times - at) / width) ** 4))
-        for index in (left, right):
-            actions[:, index] = np.maximum(actions[:, index], lid)
-            for wide in ("eyeWideLeft", "eyeWideRight"):
-                actions[:, asset.action(wide)] *= 1 - lid
-        at += 0.35 + width + rng.exponential(1.7)
-    if rng.random() < 0.25:
-        # Half-closed lids for a while; a wink now and then.
-        lid = np.clip(_slow_noise(len(actions), 0.35, 0.3, rng), 0, 0.8)
-        one = rng.choice([left, right])
-        for index in (left, right) if rng.random() < 0.7 else (one,):
-            actions[:, index] = np.maximum(actions[:, index], lid)
-
-
-def _add_brows(asset: HeadAsset, actions: np.ndarray, energy: np.ndarray, rng: np.random.Generator) -> None:
-    accent = gaussian_filter1d(energy, 30) - 0.4
-    raised = np.clip(_slow_noise(len(actions), 0.25, 0.35, rng) + 0.6 * accent, 0, 1) * rng.uniform(0.2, 0.9)
-    for name in ("browInnerUp", "browOuterUpLeft", "browOuterUpRight"):
-        actions[:, asset.action(name)] += raised
-    smile = max(0.0, rng.normal(0.05, 0.15))
-    for name in ("mouthSmileLeft", "mouthSmileRight"):
-        actions[:, asset.action(name)] += smile * rng.uniform(0.8, 1.2)
-    if rng.random() < 0.12:
-        actions[:, asset.action("cheekPuff")] += np.clip(_slow_noise(len(actions), 0.4, 0.3, rng), 0, 0.8)
-
-
-def _add_gaze(asset: HeadAsset, actions: np.ndarray, rng: np.random.Generator) -> None:
-    steps = len(actions)
-    gaze = np.zeros((2, steps))
-    at = 0
-    while at < steps:
-        gaze[:, at:] = rng.normal(0, [0.35, 0.20])[:, None]
-        at += int((rng.exponential(1.2) + 0.2) * _RATE)
-    gaze = gaussian_filter1d(gaze, 3, axis=1)
-    for positive, negative, track in (
-        (("eyeLookOutLeft", "eyeLookInRight"), ("eyeLookInLeft", "eyeLookOutRight"), gaze[0]),
-        (("eyeLookUpLeft", "eyeLookUpRight"), ("eyeLookDownLeft", "eyeLookDownRight"), gaze[1]),
-    ):
-        for name in positive:
-            actions[:, asset.action(name)] += np.maximum(track, 0)
-        for name in negative:
-            actions[:, asset.action(name)] += np.maximum(-track, 0)
-
-
 def _head_track(energy: np.ndarray, pitch: np.ndarray, steps: int, rng: np.random.Generator) -> np.ndarray:
     """Yaw, pitch, roll and shift ``[steps, 6]``: slow wandering, nods on loud syllables, tilt with pitch."""
     # Most people hold their head still while they speak, and nod with what they stress; some are lively.
@@ -197,8 +182,9 @@ def _head_track(energy: np.ndarray, pitch: np.ndarray, steps: int, rng: np.rando
     delay = int(rng.uniform(0.02, 0.10) * _RATE)
     stress = np.roll(gaussian_filter1d(energy - energy.mean(), 0.10 * _RATE), delay)
     melody = np.roll(gaussian_filter1d(pitch, 0.12 * _RATE), delay)
-    yaw = _slow_noise(steps, 0.06, 0.8, rng) * size + rng.normal(0, 0.17) + 0.030 * melody * size
-    nod = _slow_noise(steps, 0.022, 0.6, rng) * size + rng.normal(0, 0.07) - (0.11 * stress - 0.045 * melody) * size
-    roll = _slow_noise(steps, 0.02, 0.8, rng) * size + rng.normal(0, 0.04) + 0.022 * stress * size
-    shift = [_slow_noise(steps, spread, 0.6, rng) * size for spread in (0.003, 0.0015, 0.002)]
+    yaw = slow_noise(steps, 0.06, 0.8 * _RATE, rng) * size + rng.normal(0, 0.17) + 0.030 * melody * size
+    nod = slow_noise(steps, 0.022, 0.6 * _RATE, rng) * size + rng.normal(0, 0.07)
+    nod -= (0.11 * stress - 0.045 * melody) * size
+    roll = slow_noise(steps, 0.02, 0.8 * _RATE, rng) * size + rng.normal(0, 0.04) + 0.022 * stress * size
+    shift = [slow_noise(steps, spread, 0.6 * _RATE, rng) * size for spread in (0.003, 0.0015, 0.002)]
     return np.stack([np.clip(yaw, -0.6, 0.6), np.clip(nod, -0.35, 0.35), np.clip(roll, -0.3, 0.3), *shift], axis=1)
