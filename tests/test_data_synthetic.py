@@ -198,6 +198,80 @@ def test_bilabials_close_the_lips_in_running_speech(asset: head_asset.HeadAsset)
     assert jaw[closed].max() < 0.15 < jaw[motion.closure < 0.1].max()
 
 
+def test_pauses_are_where_nothing_is_said() -> None:
+    from mcdm_core.data.synthetic.motion import pauses_between
+
+    said = [("a", -0.2, 0.3), ("", 0.3, 0.6), ("t", 0.6, 0.65), ("", 0.65, 0.7), ("a", 0.7, 1.0), ("o", 1.4, 2.0)]
+    pauses = pauses_between([speech.Phoneme(*p) for p in said], 3.0)
+    assert [(round(a, 3), round(min(b, 3.0), 3)) for a, b in pauses] == [(0.3, 0.6), (1.0, 1.4), (2.0, 3.0)]
+    assert pauses_between([speech.Phoneme("a", -0.1, 2.0)], 2.0) == []
+
+
+def test_blinks_come_with_pauses() -> None:
+    from mcdm_core.data.synthetic.eyes import blink_times
+
+    rng = np.random.default_rng(0)
+    pauses = [(0.8, 1.1), (2.0, 2.3)]
+    near, all_of_them = 0, 0
+    for _ in range(200):
+        times = blink_times(pauses, 3.0, False, rng)
+        assert (np.diff(times) > 0.5).all()
+        near += sum(any(a <= t <= b for a, b in pauses) for t in times)
+        all_of_them += len(times)
+    assert near > 0.75 * all_of_them and near > 300
+    spread = np.concatenate([blink_times(pauses, 3.0, True, rng) for _ in range(200)])
+    assert sum(any(a <= t <= b for a, b in pauses) for t in spread) < 0.35 * len(spread)
+
+
+def test_eyes_stay_on_the_camera_while_the_head_turns(asset: head_asset.HeadAsset) -> None:
+    from mcdm_core.data.synthetic.eyes import add_gaze
+    from mcdm_core.data.synthetic.labels import facial_values
+
+    head = np.zeros((400, 6))
+    head[:, 0], head[:, 1] = np.linspace(-0.3, 0.3, 400), np.linspace(0.1, -0.1, 400)
+    for seed in range(5):
+        actions = np.zeros((400, 52), np.float32)
+        add_gaze(asset, actions, 200.0, head, [], False, np.random.default_rng(seed))
+        gaze = facial_values(asset, actions, np.zeros((400, 2)), np.zeros(2))[:, 12:14]
+        assert np.corrcoef(gaze[:, 0], -head[:, 0])[0, 1] > 0.99
+        assert np.corrcoef(gaze[:, 1], -head[:, 1])[0, 1] > 0.99
+
+
+def test_moods_are_heard_and_mostly_last() -> None:
+    from mcdm_core.data.synthetic import moods
+
+    rng = np.random.default_rng(0)
+    voice = speech.Voice("f2", 160, 50, 50, 1.0, 0.0, 0.0, 0.0, 0.5)
+    happy, sad, calm = (moods.voice_in_mood(voice, moods.Mood(n, 1.0, 0.0)) for n in ("happy", "sad", "neutral"))
+    assert calm == voice
+    assert happy.pitch > voice.pitch > sad.pitch and happy.words_per_minute > 160 > sad.words_per_minute
+    sound = rng.normal(0, 0.1, 16000).astype(np.float32)
+    loud = {n: moods.sound_in_mood(sound, moods.Mood(n, 1.0, 0.0)) for n in ("neutral", "angry", "sad")}
+    np.testing.assert_array_equal(loud["neutral"], sound)
+    assert loud["angry"].std() > sound.std() > loud["sad"].std()
+    mood, kept = moods.next_mood(None, 0.0, rng), 0
+    for number in range(300):
+        after = moods.next_mood(mood, number + 1.0, rng)
+        kept += after.name == mood.name
+        mood = after
+    assert 0.7 < kept / 300 < 0.92 and mood.start == 300.0
+
+
+def test_expressions_are_the_moods_and_swell_with_the_voice(asset: head_asset.HeadAsset) -> None:
+    from mcdm_core.data.synthetic.expressions import EXPRESSIONS
+    from mcdm_core.data.synthetic.moods import Mood
+    from mcdm_core.data.synthetic.motion import random_motion
+
+    time = np.arange(48000) / 16000
+    audio = (np.sin(time * 800) * 0.3 * (time < 1.5)).astype(np.float32)
+    moods = [Mood("happy", 0.8, -1.0), Mood("sad", 0.6, 2.2)]
+    for seed in range(4):
+        weights = random_motion(asset, [], audio, 75, 25, np.random.default_rng(seed), moods).expression_weights
+        happy, sad = weights[:, EXPRESSIONS.index("happy")], weights[:, EXPRESSIONS.index("sad")]
+        assert happy[20] > 0.7 > happy[45] > 0.5 and sad[70] > 0.3
+        assert happy[20] > happy[70] + 0.3 and sad[70] > sad[20]
+
+
 def test_clip_tells_its_expressions() -> None:
     from mcdm_core.data.synthetic.clip import expression_labels
     from mcdm_core.data.synthetic.expressions import EXPRESSIONS

@@ -11,7 +11,14 @@ from mcdm_core.config import BASE, TINY
 from mcdm_core.models.motion_codec import EXPRESSIONS, MotionCodec, MotionTokens, face_frame, mouth_and_face_crops
 from mcdm_core.training.codec import finish_codec
 from mcdm_core.training.codec_data import CodecFrames
-from mcdm_core.training.codec_losses import MOTION_SHARE, CodecObjective, missing_motion, swap_inside
+from mcdm_core.training.codec_losses import (
+    MOTION_SHARE,
+    CodecObjective,
+    concentration,
+    missing_motion,
+    narrow_motion,
+    swap_inside,
+)
 from mcdm_core.training.codec_validation import validate_codec
 
 from .motion_fixtures import face_landmarks
@@ -139,6 +146,29 @@ def test_tokens_that_do_not_move_inside_quadruples_are_told() -> None:
     person = torch.randn(200, 1, 1, sum(SIZES), 32, generator=generator).expand(-1, 2, 2, -1, -1)
     assert float(missing_motion(person, TINY)) == pytest.approx(2 * MOTION_SHARE)
     assert float(missing_motion(torch.randn(person.shape, generator=generator), TINY)) == 0
+
+
+def test_concentration_is_one_over_the_participation_ratio() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for dimensions in (1, 3, 8):
+        basis = torch.linalg.qr(torch.randn(64, dimensions, generator=generator))[0]
+        few, many = (torch.randn(n, dimensions, generator=generator) @ basis.T for n in (24, 4000))
+        covariance = many.T @ many / len(many)
+        literal = covariance.square().sum() / covariance.trace() ** 2
+        assert float(concentration(many)) == pytest.approx(float(literal), rel=0.02)
+        assert float(concentration(many)) == pytest.approx(1 / dimensions, rel=0.1)
+        # Few samples do not look as if they lay in fewer dimensions.
+        draws = [concentration(torch.randn(24, dimensions, generator=generator) @ basis.T) for _ in range(100)]
+        assert float(torch.stack(draws).mean()) == pytest.approx(1 / dimensions, rel=0.15), few.shape
+
+
+def test_motion_along_one_line_alone_is_narrow() -> None:
+    generator = torch.Generator().manual_seed(0)
+    line = torch.randn(400, 1, 1, generator=generator) * torch.randn(1, 2, 32, generator=generator)
+    wide = torch.randn(400, 2, 32, generator=generator)
+    assert float(narrow_motion(wide, wide)) == 0
+    assert float(narrow_motion(line, wide)) == pytest.approx(1 - 1 / 3, abs=0.05)
+    assert float(narrow_motion(wide, line)) == pytest.approx(1 - 1 / 6, abs=0.05)
 
 
 def test_loss_does_not_depend_on_pairs_or_blinks_being_there() -> None:

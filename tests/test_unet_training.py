@@ -233,7 +233,8 @@ def test_validation_compares_with_the_warp_alone_and_draws_a_sheet(data, tmp_pat
         Denoiser(NARROW), data, NoiseSchedule(NARROW), bypass_temporal=False, motion=False,
         picture=tmp_path / "sheet.png", steps=(2, 1), num_clips=2,
     )  # fmt: skip
-    wanted = {"warp", "psnr_2", "psnr_1", *(f"{place}_{n}" for place in ("mouth", "eyes") for n in ("warp", 2, 1))}
+    kinds = ("warp", 2, 1, "finished")
+    wanted = {"warp", "psnr_2", "psnr_1", "finished", *(f"{p}_{n}" for p in ("mouth", "eyes") for n in kinds)}
     assert set(numbers) == wanted
     assert all(np.isfinite(v) for v in numbers.values()) and (tmp_path / "sheet.png").stat().st_size > 1000
 

@@ -18,7 +18,7 @@ BORDER_FEATHER = 0.10
 """Width of the soft edge of a pasted crop, as a part of its side."""
 SURROUNDINGS = 1.5
 """Side of the square that moves with the head, in face crops."""
-GRAIN_LOW, GRAIN_HIGH = 0.015, 0.045
+GRAIN_LOW, GRAIN_HIGH = 0.004, 0.015
 """Mean change of colour (of 1) below which a change counts as the model's grain, and from which it is shown whole."""
 CHANGE_LOW, CHANGE_HIGH = 0.05, 0.15
 """Mean change of colour (of 1) from which the portrait's detail begins to go, and at which it is gone."""

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..media.compositing import transfer_detail
 from ..models.landmarks import LIDS, LIPS
 from ..models.reference_warp import warp_reference
 from ..schedule import NoiseSchedule, sample_clip
@@ -103,10 +104,13 @@ def validate_denoiser(
 ) -> dict[str, float]:
     """PSNR in dB of generated frames and of the warped reference alone: whole, at the mouth, at the eyes.
 
-    A contact sheet has, for each person, a row of true frames, of warped ones and of those of each number of steps.
+    A contact sheet has, for each person, a row of true frames, of warped ones, of those of each number of steps, and of
+    finished ones.
 
     Returns:
-        ``warp``, ``mouth_warp``, ``eyes_warp``, and ``psnr_n``, ``mouth_n``, ``eyes_n`` for n of ``steps``.
+        ``warp``, ``mouth_warp``, ``eyes_warp``, and ``psnr_n``, ``mouth_n``, ``eyes_n`` for n of ``steps``; of the last
+        of these ``finished``, ``mouth_finished``, ``eyes_finished`` with the portrait's fine detail, as a video has it
+        by default (``media/compositing.py:transfer_detail``).
     """
     length = data.config.clip_frames
     totals: dict[str, list[float]] = {}
@@ -126,11 +130,13 @@ def validate_denoiser(
                 num_clips=num_clips, steps=number, bypass_temporal=bypass_temporal, motion=motion,
             )  # fmt: skip
             videos[str(number)] = data.vae.decode(latents[0]).clamp(-1, 1)
+        change = (videos[str(steps[-1])] - data.vae.decode(data.vae.encode(warped)).clamp(-1, 1)) / 2
+        videos["finished"] = transfer_detail(warped / 2 + 0.5, change, torch.ones_like(change[:, :1])) * 2 - 1
         size = true.shape[-1]
         # The reference's own frame comes out of the warp unchanged: its endless decibels would drown the others'.
         other = torch.from_numpy(rows != reference).to(data.device)
         for name, video in videos.items():
-            whole = "warp" if name == "warp" else f"psnr_{name}"
+            whole = f"psnr_{name}" if name.isdigit() else name
             totals.setdefault(whole, []).append(float(psnr(video, true)[other].mean()))
             for place, group, side in (("mouth", LIPS, size // 3), ("eyes", LIDS, size // 2)):
                 parts = (mouth_cuts(pictures, points, side, group) for pictures in (video, true))
