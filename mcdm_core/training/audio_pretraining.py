@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..config import TINY, MCDMConfig
@@ -121,13 +122,19 @@ def pretrain_audio(
     groups: Sequence[list[MotionClip]], output: Path, minutes: float, held: dict[str, list[MotionClip]],
     config: MCDMConfig = TINY, seed: int = 0, device: torch.device | str = "cpu", batch: int = 24,
     learning_rate: float = 2e-3, weight_decay: float = 1e-2, validate_every: int = 500, resume: bool = True,
+    start_from: Path | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """Train an encoder on ``device`` and write its plain state to ``output``.
+
+    ``start_from`` is such a file of an earlier run, to go on from with other data.
 
     Returns the last validation, keys ``<name>_r`` etc.
     """
     torch.manual_seed(seed)
-    encoder = build_audio_encoder(config).to(device)
+    encoder = build_audio_encoder(config)
+    if start_from is not None:
+        encoder.load_state_dict(load_file(str(start_from)))
+    encoder.to(device)
     settings = LoopSettings(
         output, minutes=minutes, learning_rate=learning_rate, weight_decay=weight_decay,
         validate_every=validate_every, save_every=validate_every, resume=resume,
