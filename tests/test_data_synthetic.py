@@ -310,6 +310,26 @@ def test_clip_fills_a_shard(maker, tmp_path: Path) -> None:
     assert (lips > 0.1).all() and (lips < 0.95).all()
 
 
+def test_spoken_clips_have_lips_that_follow_their_sound(maker, asset: head_asset.HeadAsset, tmp_path: Path) -> None:
+    from mcdm_core.data.synthetic.render import render_speech
+    from mcdm_core.training.motion_clips import iterate_clips
+
+    audio, values, _ = maker.speak(0, "train", 3)
+    assert audio.shape == (6 * 640,) and audio.dtype == np.int16 and values.shape == (6, 16)
+    assert (audio != maker.speak(0, "train", 4)[0]).any()
+    (path,) = render_speech(tmp_path, 3, seed=1, workers=1)
+    clips = list(iterate_clips(tmp_path))
+    assert len(clips) == 3 and clips[0]["audio"].shape == (48000,) and clips[0]["values"].shape == (75, 16)
+    before = path.stat().st_mtime_ns
+    assert render_speech(tmp_path, 3, seed=1, workers=1) == [path] and path.stat().st_mtime_ns == before
+    # Open lips are loud, and the same number gives the same clip.
+    loud = np.concatenate([np.abs(c["audio"].astype(float)).reshape(75, 640).mean(1) for c in clips])
+    assert np.corrcoef(loud, np.concatenate([c["values"][:, 0] for c in clips]))[0, 1] > 0.2
+    path.unlink()
+    render_speech(tmp_path, 3, seed=1, workers=1)
+    np.testing.assert_array_equal(next(iterate_clips(tmp_path))["audio"], clips[0]["audio"])
+
+
 def test_codec_pairs_swap_lips_and_expression(maker) -> None:
     clip = maker.make(2, "train", 5)
     values = clip.pair_values[0]

@@ -44,8 +44,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--portraits", type=Path, help="folder of real portraits cut around heads, for the "
                         "autoencoder and the face boxes, optional")  # fmt: skip
     parser.add_argument("--videos", type=Path, help="folder of real talking clips likewise, optional")
-    parser.add_argument("--speech-clips", type=arguments.size, default=700, metavar="N", help="spoken clips without "
-                        "pictures made for the audio stage; needs the extra 'data' (default: 700)")  # fmt: skip
+    parser.add_argument("--speech-clips", type=arguments.size, default=4000, metavar="N", help="spoken clips without "
+                        "pictures made for the audio stage; needs the extra 'data' (default: 4000)")  # fmt: skip
     parser.add_argument("--asset", type=Path, help="cache file of the head model, as of render-data")
     parser.add_argument("--whole-unet", action="store_true",
                         help="stage 3 trains all of the UNet, not only the paper's layers")  # fmt: skip
@@ -202,21 +202,17 @@ def _codec(options: argparse.Namespace, minutes: float) -> None:
 
 def _audio(options: argparse.Namespace, minutes: float) -> None:
     from ..config import TINY
-    from ..training.audio_pretraining import pretrain_audio, render_speech, speech_clip
-    from ..training.motion_clips import iterate_clips
+    from ..training.audio_pretraining import pretrain_audio, spoken_clips
 
-    def spoken(folder: Path) -> list[Any]:
-        return [
-            speech_clip(clip["audio"], clip["values"], TINY, clip["info"]["fps"])
-            for clip in iterate_clips(folder, ("audio", "values"))
-        ]
-
-    groups = [spoken(folder) for folder in _folders(options, "train", True)]
-    held = {folder.parent.name: spoken(folder) for folder in _folders(options, "val", True)}
+    groups = [spoken_clips(folder, TINY) for folder in _folders(options, "train", True)]
+    held = {folder.parent.name: spoken_clips(folder, TINY) for folder in _folders(options, "val", True)}
     if options.speech_clips > 0:
         try:
-            sounds, values = render_speech(options.speech_clips, _SPEECH_SEED, "train", options.asset)
-            groups.append([speech_clip(a, v, TINY) for a, v in zip(sounds, values, strict=True)])
+            from ..data.synthetic.render import render_speech
+
+            folder = options.output / "speech"
+            render_speech(folder, options.speech_clips, _SPEECH_SEED, asset_path=options.asset)
+            groups.append(spoken_clips(folder, TINY))
         except (ImportError, RuntimeError) as error:
             logging.getLogger(__name__).warning("No further speech is made, the shards' own has to do: %s", error)
     pretrain_audio(

@@ -20,6 +20,7 @@ from ..evaluation.lip_sync import mean_correlation
 from ..models.audio_encoder import LogMelEncoder, build_audio_encoder, frame_centres, gather_windows, log_mel
 from .clip_sampler import ClipSampler, MotionClip
 from .loop import LoopSettings, train
+from .motion_clips import iterate_clips
 from .prior_losses import auxiliary_value_loss, correlation_loss
 
 logger = logging.getLogger(__name__)
@@ -34,40 +35,12 @@ def speech_clip(audio: np.ndarray, values: np.ndarray, config: MCDMConfig, fps: 
     return MotionClip(none, torch.from_numpy(values).float(), mels, none, none, {}, fps)
 
 
-def render_speech(number: int, seed: int, split: str, asset_path: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Speech and facial values of random people, without pictures.
-
-    Args:
-        number: clips; seed, split: of the synthetic data; asset_path: cache of the head model.
-
-    Returns:
-        Sound ``[n, s]`` int16 at 16 kHz and values ``[n, t, 16]`` at 25 frames a second.
-    """
-    from threadpoolctl import threadpool_limits
-
-    from ..data.synthetic.clip import CLIP_FRAMES, FPS, random_speech
-    from ..data.synthetic.head_asset import load_head_asset
-    from ..data.synthetic.identity import random_identity
-    from ..data.synthetic.labels import facial_values, lip_geometry
-    from ..data.synthetic.motion import random_motion
-    from ..data.synthetic.rig import Rig, RigParts
-    from ..data.synthetic.speech import colour
-
-    asset = load_head_asset(asset_path)
-    parts = RigParts(asset)
-    sounds, values = [], []
-    with threadpool_limits(1):
-        for index in range(number):
-            rng = np.random.default_rng([seed, index, 7])
-            identity = random_identity(asset, rng)
-            speech = random_speech(split, identity, CLIP_FRAMES, rng)
-            motion = random_motion(asset, speech.phonemes, speech.audio, CLIP_FRAMES, FPS, rng, speech.moods)
-            rig = Rig(parts, identity)
-            geometry = np.stack([lip_geometry(rig.unposed(a)[rig.landmark_ids]) for a in motion.actions])
-            rest = lip_geometry(identity.vertices[rig.landmark_ids])
-            values.append(facial_values(asset, motion.actions, geometry, rest))
-            sounds.append(colour(speech.audio, speech.voice, rng))
-    return np.stack(sounds), np.stack(values)
+def spoken_clips(folder: Path, config: MCDMConfig) -> list[MotionClip]:
+    """The clips of a folder's shards, with or without pictures, as sound and values alone."""
+    return [
+        speech_clip(clip["audio"], clip["values"], config, clip["info"]["fps"])
+        for clip in iterate_clips(folder, ("audio", "values"))
+    ]
 
 
 class AudioObjective:

