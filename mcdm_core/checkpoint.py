@@ -110,6 +110,17 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(_config(path, metadata), states, int(metadata.get(STAGE_KEY, LAST_STAGE)))
 
 
+def component_state(path: str | Path, component: str) -> StateDict:
+    """State dict of one component, of a file that holds it with or without its prefix.
+
+    Raises:
+        WeightsError: if the file is missing or damaged.
+    """
+    tensors, _ = _read(Path(path))
+    own = {key.partition(".")[2]: value for key, value in tensors.items() if key.partition(".")[0] == component}
+    return own or tensors
+
+
 def load_directory(directory: str | Path, config: MCDMConfig | None = None) -> Checkpoint:
     """Collect the parts of a training directory; missing ones are left out.
 

@@ -49,6 +49,7 @@ class LoopSettings:
         validate_every / save_every / log_every: in steps.
         resume: go on from the resume file if there is one.
         metadata: strings stored in both files (``mcdm_config`` for instance).
+        progress: fraction of the training that is over, kept up to date by :func:`train` for losses that change.
     """
 
     output: Path
@@ -66,6 +67,7 @@ class LoopSettings:
     save_every: int = 500
     resume: bool = True
     metadata: dict[str, str] = field(default_factory=dict)
+    progress: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         self.output = Path(self.output)
@@ -205,10 +207,10 @@ def train(
 
     try:
         while True:
-            progress = _progress(settings, step, elapsed)
-            if progress >= 1.0:
+            settings.progress = _progress(settings, step, elapsed)
+            if settings.progress >= 1.0:
                 break
-            factor = learning_rate_factor(step, progress, settings.warmup_steps, settings.final_fraction)
+            factor = learning_rate_factor(step, settings.progress, settings.warmup_steps, settings.final_fraction)
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * factor
             parts = loss_function(step)

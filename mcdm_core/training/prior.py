@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..checkpoint import component_state
 from ..config import TINY, MCDMConfig, to_json
 from ..media.pixels import to_unit
 from ..models.audio_encoder import build_audio_encoder, log_mel
@@ -54,9 +55,7 @@ class PriorModules(nn.Module):
 def load_codec(path: Path, config: MCDMConfig) -> MotionCodec:
     """The trained codec from a file with keys prefixed ``motion_codec.``, frozen."""
     codec = MotionCodec(config)
-    state = load_file(str(path))
-    prefix = "motion_codec."
-    codec.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+    codec.load_state_dict(component_state(path, "motion_codec"))
     return codec.eval().requires_grad_(False)
 
 

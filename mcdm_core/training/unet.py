@@ -22,7 +22,6 @@ Choices of ours (C) where the paper is silent:
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +32,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..checkpoint import fingerprint
+from ..checkpoint import component_state, fingerprint
 from ..config import TINY, MCDMConfig, to_json
 from ..errors import WeightsError
 from ..models.vae import build_autoencoder
@@ -107,19 +106,13 @@ def load_data(
 ) -> LatentClips:  # fmt: skip
     """Clips of at least ``minimum`` frames with the frozen autoencoder and, for stage 3, codec."""
     vae = build_autoencoder(config).to(memory_format=torch.channels_last)
-    vae.load_state_dict(_component(load_file(str(vae_weights)), "vae"))
+    vae.load_state_dict(component_state(vae_weights, "vae"))
     codec = None if codec_weights is None else load_codec(codec_weights, config)
     frames = ClipFrames(
         folders, minimum, seed=seed, limit=limit, references=recipe.references, mirrored=recipe.mirrored, device=device
     )
     batch = 32 if frames.device.type == "cpu" else 1024
     return LatentClips(frames, vae, config, codec, batch, recipe.shares)
-
-
-def _component(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """A component's state dict, of a file that holds it with or without its prefix."""
-    own = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
-    return own or dict(state)
 
 
 class DenoiserObjective:
@@ -220,12 +213,9 @@ def train_stage(
         ema_decay=0.995, validate_every=validate_every, save_every=validate_every, log_every=25, resume=resume,
         metadata={"mcdm_config": to_json(config), "component": "unet", "stage": str(stage), "vae": vae},
     )  # fmt: skip
-    began = time.monotonic()
-
-    def progress() -> float:
-        return 1.0 if minutes is None else (time.monotonic() - began) / (60 * minutes)
-
-    objective = DenoiserObjective(denoiser, data, stage, recipe, bfloat16=bfloat16, seed=seed, progress=progress)
+    objective = DenoiserObjective(
+        denoiser, data, stage, recipe, bfloat16=bfloat16, seed=seed, progress=lambda: settings.progress
+    )
 
     def validate(module: nn.Module, step: int) -> dict[str, float]:
         path = None if pictures is None else Path(pictures) / f"unet_stage{stage}_{step:06d}.png"

@@ -8,7 +8,6 @@ mouth or an eye, which is the weight those small regions need (``vae_data.py``).
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -105,7 +104,7 @@ def train_vae(
         bfloat16: compute the networks in bfloat16 where the CPU or GPU does (weights stay float32).
         device: where the frames lie, the cuts are made and the network is trained.
         every: every how manieth frame of the shards is used.
-        critic_weight: of the critic's reward (0: no critic), from ``critic_from`` of this run's steps or minutes on.
+        critic_weight: of the critic's reward (0: no critic), from ``critic_from`` of the training on.
 
     Raises:
         MediaError: if there are no frames at all.
@@ -128,12 +127,11 @@ def train_vae(
     held_out = validation_pictures(stills, videos, Path(data_root) / "val" if data_root else None)
     held_out = held_out.to(device).contiguous(memory_format=torch.channels_last)
     adversary = Adversary().to(device) if critic_weight > 0 else None
-    started = time.monotonic()
-
-    def strength(step: int) -> float:
-        done = [step / steps] if steps else []
-        done += [(time.monotonic() - started) / 60 / minutes] if minutes else []
-        return min(1.0, max(0.0, (max(done, default=0.0) - critic_from) / _RAMP))
+    settings = LoopSettings(
+        output=output, steps=steps, minutes=minutes, learning_rate=learning_rate, weight_decay=1e-4,
+        ema_decay=0.998, validate_every=validate_every, save_every=1000, resume=resume,
+        metadata={"mcdm_config": to_json(config), "component": "vae"},
+    )  # fmt: skip
 
     def losses(step: int) -> Mapping[str, Tensor]:
         if synthetic is not None and folder is not None and step % 400 == 399:
@@ -143,7 +141,7 @@ def train_vae(
         x = cut_batch(pools, batch_size)
         made, latents = reconstruct(vae, x, bfloat16=bfloat16)
         parts = reconstruction_losses(made, latents, x)
-        share = strength(step) if adversary is not None else 0.0
+        share = min(1.0, max(0.0, (settings.progress - critic_from) / _RAMP))
         if adversary is not None and share > 0:
             parts["critic"] = adversary.teach(made, x)
             parts["reward"] = adversary.reward(made, x)
@@ -156,11 +154,6 @@ def train_vae(
             contact_sheet(Path(pictures) / f"vae_{step:06d}.png", held_out, rebuilt)
         return {"psnr": float(psnr(rebuilt, held_out).mean())}
 
-    settings = LoopSettings(
-        output=output, steps=steps, minutes=minutes, learning_rate=learning_rate, weight_decay=1e-4,
-        ema_decay=0.998, validate_every=validate_every, save_every=1000, resume=resume,
-        metadata={"mcdm_config": to_json(config), "component": "vae"},
-    )  # fmt: skip
     result = train(vae, losses, settings, validate)
     vae.measure_latents(cut_batch(pools, 1024))
     save_state(settings.output, vae.state_dict(), {**settings.metadata, "step": str(result.steps)})
