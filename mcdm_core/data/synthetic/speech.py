@@ -25,8 +25,17 @@ _EVENT_END, _EVENT_PHONEME = 0, 7
 _UTF8_ENDPAUSE = 1 | 0x1000
 _RATE, _PITCH, _RANGE = 1, 3, 4
 
-_MALE = ("m1", "m2", "m3", "m4", "m7", "m8", "Alex", "Michael", "Mike", "max", "robert", "david", "paul", "Hugo")
-_FEMALE = ("f1", "f2", "f3", "f4", "f5", "Annie", "anika", "linda", "Alicia", "Andrea", "belinda", "steph", "shelby")
+_MALE = (
+    "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "adam", "Alex", "Andy", "antonio", "benjamin", "boris", "caleb",
+    "david", "Denis", "Diogo", "ed", "edward", "Gene", "grandpa", "gustave", "Henrique", "Hugo", "iven", "iven2",
+    "Jacky", "john", "kaukovalta", "klatt2", "klatt3", "Lee", "marcelo", "Marco", "Mario", "max", "Michael", "michel",
+    "miguel", "Mike", "Nguyen", "norbert", "pablo", "paul", "pedro", "quincy", "rob", "robert", "sandro", "Storm",
+    "travis", "victor", "zac",
+)  # fmt: skip
+_FEMALE = (
+    "f1", "f2", "f3", "f4", "f5", "Alicia", "Andrea", "anika", "Annie", "aunty", "belinda", "grandma", "linda",
+    "shelby", "steph", "steph2", "steph3",
+)  # fmt: skip
 _HELD_OUT: dict[str, dict[bool, tuple[str, ...]]] = {
     "val": {True: ("m4", "robert"), False: ("f4", "shelby")},
     "test": {True: ("m8", "david"), False: ("f5", "linda")},
