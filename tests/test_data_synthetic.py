@@ -357,3 +357,38 @@ def test_pose_of_a_turn_moves_the_nose(asset: head_asset.HeadAsset) -> None:
     assert nose(yaw=0.3)[0] > nose()[0] + 0.02
     assert nose(pitch=0.3)[1] < nose()[1] - 0.01
     assert nose(roll=0.3)[0] < nose()[0] - 0.02
+
+
+def test_clips_go_on_with_another_sentence_where_a_voice_crashes(
+    asset: head_asset.HeadAsset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mcdm_core.data.synthetic import clip
+    from mcdm_core.data.synthetic.fresh_process import EngineStoppedError, speak_afresh
+    from mcdm_core.data.synthetic.identity import random_identity
+
+    def crash(text: str) -> None:
+        import os
+
+        os._exit(11)
+
+    with pytest.raises(EngineStoppedError, match="a sentence"):
+        speak_afresh(crash, ("a sentence",))
+    said = []
+
+    def sometimes(text: str, language: str, voice: speech.Voice) -> tuple[np.ndarray, list[speech.Phoneme]]:
+        said.append(text)
+        if len(said) == 1:
+            raise EngineStoppedError("crash")
+        return np.ones(48000, np.float32), [speech.Phoneme("a", 0.0, 3.0)]
+
+    monkeypatch.setattr(clip, "speak", sometimes)
+    identity = random_identity(asset, np.random.default_rng(0))
+    made = clip.random_speech("train", identity, 75, np.random.default_rng(0))
+    assert len(made.audio) == 48000 and (made.audio != 0).mean() > 0.5 and len(said) >= 2
+
+    def always(*_: object) -> None:
+        raise EngineStoppedError("crash")
+
+    monkeypatch.setattr(clip, "speak", always)
+    with pytest.raises(EngineStoppedError):
+        clip.random_speech("train", identity, 75, np.random.default_rng(0))

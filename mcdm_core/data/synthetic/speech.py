@@ -29,7 +29,7 @@ _MALE = (
     "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "adam", "Alex", "Andy", "antonio", "benjamin", "boris", "caleb",
     "david", "Denis", "Diogo", "ed", "edward", "Gene", "grandpa", "gustave", "Henrique", "Hugo", "iven", "iven2",
     "Jacky", "john", "kaukovalta", "klatt2", "klatt3", "Lee", "marcelo", "Marco", "Mario", "max", "Michael", "michel",
-    "miguel", "Mike", "Nguyen", "norbert", "pablo", "paul", "pedro", "quincy", "rob", "robert", "sandro", "Storm",
+    "miguel", "Mike", "Nguyen", "norbert", "pablo", "paul", "pedro", "quincy", "robert", "sandro", "Storm",
     "travis", "victor", "zac",
 )  # fmt: skip
 _FEMALE = (
