@@ -81,7 +81,8 @@ class MotionCodecConfig:
 class PresentClipPriorConfig:
     """Present-clip motion diffusion (section 3.3, B.2). The paper: L = 8 layers.
 
-    ``persistence`` (an addition, see the model) begins from the last known frame with ``prior_variance`` around it.
+    ``persistence`` (an addition, see the model) begins from the last known frame with ``prior_variance`` around it;
+    ``sound_path`` names the tokens that a linear path from the sound leads to, ``"lip"`` or ``"all"``.
     """
 
     width: int = 768
@@ -94,6 +95,7 @@ class PresentClipPriorConfig:
     prediction_type: str = "epsilon"
     persistence: bool = False
     prior_variance: float = 0.36
+    sound_path: str = "lip"
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,9 @@ TINY = MCDMConfig(
     motion_codec=MotionCodecConfig(
         width=96, num_heads=4, motion_dim=32, head_tokens=2, lip_tokens=2, expression_tokens=2
     ),
-    present_clip_prior=PresentClipPriorConfig(width=128, num_heads=4, mlp_ratio=2.0, persistence=True),
+    present_clip_prior=PresentClipPriorConfig(
+        width=128, num_heads=4, mlp_ratio=2.0, persistence=True, sound_path="all"
+    ),
     archived_clip_prior=ArchivedClipPriorConfig(patch_size=2, width=128, latent_size=16),
     unet=UNetConfig(
         latent_channels=12,

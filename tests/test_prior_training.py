@@ -175,6 +175,32 @@ def test_linear_paths_recover_a_linear_world() -> None:
     assert missed[:, :, : lips.start].mean() < 0.1
 
 
+@pytest.mark.parametrize("path", ["lip", "all"])
+def test_the_sound_s_linear_path_reaches_the_tokens_it_names(path: str) -> None:
+    torch.manual_seed(0)
+    config = dataclasses.replace(
+        CONFIG, present_clip_prior=dataclasses.replace(CONFIG.present_clip_prior, sound_path=path)
+    )
+    modules = PriorModules(config).eval()
+    one = clip(60)
+    with torch.no_grad():
+        sound = encode_sound(modules.audio_encoder, one, 60)
+    # Motion that is heard: the loudest direction of the sound's features moves all tokens alike.
+    features = sound.flatten(1) - sound.flatten(1).mean(0)
+    heard = features @ torch.linalg.svd(features, full_matrices=False)[2][0]
+    one.tokens = (heard / heard.std())[:, None, None].expand(60, TOKENS, DIM).clone()
+    fit_linear_paths(modules, config, [[one]], batches=4, batch=16)
+    prior, noise = modules.present_clip_prior, torch.zeros(1, 60, TOKENS, DIM)
+    with torch.no_grad():
+        out = prior(noise, torch.tensor([999]), sound[None], torch.zeros(1, 3, 128))
+        guess = prior.estimate(out, noise, torch.tensor([999]))[0].mean(-1)
+    lips = slice(prior.head_tokens, prior.head_tokens + prior.lip_tokens)
+    follows = [float(torch.corrcoef(torch.stack([guess[:, n], one.tokens[:, n, 0]]))[0, 1]) for n in range(TOKENS)]
+    assert min(follows[lips]) > 0.5
+    rest = guess[:, [n for n in range(TOKENS) if not lips.start <= n < lips.stop]]
+    assert (min(follows) > 0.5) if path == "all" else not rest.any()
+
+
 def test_objectives_give_finite_losses_and_gradients_everywhere() -> None:
     torch.manual_seed(0)
     modules = PriorModules(CONFIG)

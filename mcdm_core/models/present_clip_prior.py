@@ -10,8 +10,9 @@ noisy tokens, alpha and sigma their signal and noise): the preconditioning that 
 for every noise level. The MSE to the noise is then the MSE to the ideal v times alpha squared; training divides by it.
 
 A choice of ours, a switch (``persistence``): where the noise hides everything, the estimate begins from linear guesses,
-the last known frame's tokens for all streams and the sound for the lips, with a variance of ``prior_variance`` around
-them; the layers then have only the rest to learn. Without the switch only the sound's path is there.
+the last known frame's tokens for all streams and the sound for the lips (or all, ``sound_path``), with a variance of
+``prior_variance`` around them; the layers then have only the rest to learn. Without the switch only the sound's path is
+there.
 """
 
 from __future__ import annotations
@@ -113,9 +114,13 @@ class PresentClipPrior(nn.Module):
         )
         self.position = operations.Linear(width, width)
         self.norm = operations.LayerNorm(width)
-        # A linear path from the sound to the lips, strongest where the noise hides all else (zero until trained).
+        # A linear path from the sound, to the lips at least, strongest where the noise hides all else (zero until
+        # trained).
         sound_width = audio_tokens * config.audio_encoder.feature_dim
-        self.direct = operations.Linear(sound_width, codec.lip_tokens * codec.motion_dim, bias=False)
+        lips = slice(codec.head_tokens, codec.head_tokens + codec.lip_tokens)
+        self.heard = {"lip": lips, "all": slice(0, self.motion_tokens)}[prior.sound_path]
+        reached = self.heard.stop - self.heard.start
+        self.direct = operations.Linear(sound_width, reached * codec.motion_dim, bias=False)
         nn.init.zeros_(self.direct.weight)
         # How much of the last known frame is left in each frame of a clip, by feature (zero until trained).
         shape = (config.clip_frames, self.motion_tokens, codec.motion_dim)
@@ -171,7 +176,7 @@ class PresentClipPrior(nn.Module):
             mixed = torch.where(given[:, None, None, None], head, noisy[:, :, :number])
             noisy = torch.cat([mixed, noisy[:, :, number:]], dim=2)
         audio = self._drop(audio, drop_audio)
-        heard = self.direct(audio.flatten(2)).unflatten(2, (self.lip_tokens, -1))
+        heard = self.direct(audio.flatten(2)).unflatten(2, (self.heard.stop - self.heard.start, -1))
         motion = self.embed(noisy)
         flag = given[:, None, None, None] * self.known
         motion = torch.cat([motion[:, :, : self.head_tokens] + flag, motion[:, :, self.head_tokens :]], dim=2)
@@ -198,9 +203,8 @@ class PresentClipPrior(nn.Module):
         x = self.norm(x[:, start:, -self.motion_tokens :])
         out = torch.einsum("bfnd,nde->bfne", x, self.output["weight"]) + self.output["bias"]
         signal = self.signal[timestep][:, None, None, None].to(out.dtype)
-        lips = slice(self.head_tokens, self.head_tokens + self.lip_tokens)
         guess = torch.zeros_like(out)
-        guess[:, :, lips] = heard
+        guess[:, :, self.heard] = heard
         if self.persistence is not None:
             if context is not None:
                 rows = torch.arange(frames, device=out.device).clamp_max(len(self.persistence) - 1)

@@ -167,13 +167,12 @@ def fit_linear_paths(
 ) -> None:
     """Add to the prior's linear paths what its estimate at full noise still misses, by ridge regression.
 
-    The path from the sound to the lips, and where the prior has it the one from the last known frame to every frame
-    of the clip, on augmented stretches of all groups. Takes seconds and shortens training by much.
+    The path from the sound (to the lips, or all), and where the prior has it the one from the last known frame to every
+    frame of the clip, on augmented stretches of all groups. Takes seconds and shortens training by much.
     """
     prior = modules.present_clip_prior
     sampler = ClipSampler(config, groups, seed)
     context = config.present_clip_prior.context_frames
-    lips = slice(prior.head_tokens, prior.head_tokens + prior.lip_tokens)
     heard, known, missed = [], [], []
     for _ in range(batches):
         stretches = sampler.sample(batch)
@@ -196,7 +195,7 @@ def fit_linear_paths(
         prior.persistence[:rows] += gain[:rows]
         target = target - gain * last[:, None]
     features = torch.cat(heard).flatten(0, 1)
-    wanted = target[:, :, lips].flatten(2).flatten(0, 1)
+    wanted = target[:, :, prior.heard].flatten(2).flatten(0, 1)
     prior.direct.weight += ridge_solution(features, wanted, 0.02 * len(features)).T
 
 

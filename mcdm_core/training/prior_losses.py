@@ -12,7 +12,7 @@ from ..models.landmarks import constant
 from ..models.present_clip_prior import PresentClipPrior
 from .ridge import ridge_solution
 
-LIP_WEIGHTS = (4.0, 2.0, 1.0, 1.0)
+LIP_WEIGHTS = (4.0, 3.0, 2.0, 2.0)
 """Weights of opening, width, protrusion and press in the losses of the lips' values."""
 
 
