@@ -14,12 +14,11 @@ from mcdm_core.training.codec_data import CodecFrames
 from mcdm_core.training.codec_losses import (
     MOTION_SHARE,
     CodecObjective,
-    concentration,
     missing_motion,
-    narrow_motion,
+    reading_loss,
     swap_inside,
 )
-from mcdm_core.training.codec_validation import validate_codec
+from mcdm_core.training.codec_validation import concentration, explained, validate_codec
 
 from .motion_fixtures import face_landmarks
 
@@ -162,13 +161,27 @@ def test_concentration_is_one_over_the_participation_ratio() -> None:
         assert float(torch.stack(draws).mean()) == pytest.approx(1 / dimensions, rel=0.15), few.shape
 
 
-def test_motion_along_one_line_alone_is_narrow() -> None:
+def test_what_moves_without_a_cause_is_not_explained() -> None:
     generator = torch.Generator().manual_seed(0)
-    line = torch.randn(400, 1, 1, generator=generator) * torch.randn(1, 2, 32, generator=generator)
-    wide = torch.randn(400, 2, 32, generator=generator)
-    assert float(narrow_motion(wide, wide)) == 0
-    assert float(narrow_motion(line, wide)) == pytest.approx(1 - 1 / 3, abs=0.05)
-    assert float(narrow_motion(wide, line)) == pytest.approx(1 - 1 / 6, abs=0.05)
+    causes, other = torch.randn(800, 5, generator=generator), torch.randn(800, 12, generator=generator)
+    caused = causes @ torch.randn(5, 12, generator=generator)
+    assert explained(caused, causes, 400) > 0.99
+    assert abs(explained(other, causes, 400)) < 0.05
+    scaled = other * caused.std() / other.std()
+    assert explained(caused + scaled, causes, 400) == pytest.approx(0.5, abs=0.07)
+
+
+def test_small_values_count_as_much_as_large_ones_when_read() -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(500, 16, generator=generator) * torch.linspace(0.05, 1.0, 16)
+    spread = values.std(0)
+    lost = []
+    for k in (0, 15):
+        read = values.clone()
+        read[:, k] = 0
+        lost.append(float(reading_loss(read, values, spread)))
+    assert float(reading_loss(values, values, spread)) == 0
+    assert lost[0] == pytest.approx(lost[1], rel=0.15) and lost[0] > 0
 
 
 def test_loss_does_not_depend_on_pairs_or_blinks_being_there() -> None:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..defaults import sampling_defaults
 from ..errors import FaceNotFoundError, FaceTooSmallError, MCDMError, MediaError, OutOfMemoryError
 from ..samples import default_portrait, default_voice
 from . import arguments
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 def add_parser(commands: Any) -> None:
     """Add this command to the main parser."""
+    tiny = sampling_defaults("tiny")
     parser = commands.add_parser(
         "generate",
         help="make a talking-face video",
@@ -35,14 +37,18 @@ def add_parser(commands: Any) -> None:
                         "one")  # fmt: skip
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps ... (default: cpu)")
     parser.add_argument("--seed", type=int, default=0, help="same seed and inputs, same video (default: 0)")
-    parser.add_argument("--steps", type=arguments.count, help="denoising steps of the pictures (tiny: 1)")
+    parser.add_argument("--steps", type=arguments.count, help=f"denoising steps of the pictures (tiny: {tiny.steps})")
     parser.add_argument("--guidance", type=arguments.number,
-                        help="guidance of the pictures by the motion, 1 switches it off (tiny: 1)")  # fmt: skip
-    parser.add_argument("--motion-steps", type=arguments.count, help="denoising steps of the motion (tiny: 4)")
+                        help="guidance of the pictures by the motion, 1 switches it off "
+                        f"(tiny: {tiny.guidance:g})")  # fmt: skip
+    parser.add_argument("--motion-steps", type=arguments.count,
+                        help=f"denoising steps of the motion (tiny: {tiny.motion_steps})")  # fmt: skip
     parser.add_argument("--motion-guidance", type=arguments.number,
-                        help="guidance of the motion by the sound, 1 switches it off (tiny: 1.5)")  # fmt: skip
+                        help="guidance of the motion by the sound, 1 switches it off "
+                        f"(tiny: {tiny.motion_guidance:g})")  # fmt: skip
     parser.add_argument("--temperature", type=arguments.number,
-                        help="liveliness of the motion: 0 most typical, 1 as learned (tiny: 0)")  # fmt: skip
+                        help="liveliness of the motion: 0 most typical, 1 as learned "
+                        f"(tiny: {tiny.temperature:g})")  # fmt: skip
     parser.add_argument("--driver", type=Path, help="video whose head movement is taken over")
     parser.add_argument("--no-blinks", action="store_true", help="add no blinks to the model's motion")
     parser.add_argument("--box", type=float, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),

@@ -4,12 +4,37 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..evaluation.lip_sync import correlation, mean_correlation
-from ..models.landmarks import lid_opening, lip_opening
+from ..models.landmarks import LIP_VALUES, lid_opening, lip_opening
 from ..models.motion_codec import MotionCodec
 from .codec_data import BLINKS, CLOSING, CodecFrames, encode_rows
-from .codec_losses import concentration, swap_inside
+from .codec_losses import swap_inside
+from .ridge import ridge_solution
+
+
+def concentration(changes: Tensor) -> Tensor:
+    """One over the participation ratio of some random vectors ``[n, d]``: 1 where all lie on one line, 1 / d where
+    all directions are alike (scalar).
+
+    It is ``tr(C^2) / tr(C)^2`` of their covariance C about zero. The products of different vectors alone are counted,
+    so that few of them do not look as if they lay in fewer dimensions than they do.
+    """
+    number = len(changes)
+    gram = changes @ changes.T
+    own = gram.diagonal()
+    apart = (gram.square().sum() - own.square().sum()) / (number * (number - 1))
+    return apart / own.mean().square().clamp_min(1e-8)
+
+
+def explained(changes: Tensor, causes: Tensor, fitted: int) -> float:
+    """Part of the variance of ``changes [n, d]`` that ``causes [n, k]`` explain linearly: fitted on the first
+    ``fitted`` rows, measured on the others."""
+    causes = causes / causes[:fitted].std(0).clamp_min(1e-4)
+    weight = ridge_solution(causes[:fitted], changes[:fitted], 1e-2 * fitted)
+    left = changes[fitted:] - causes[fitted:] @ weight
+    return 1 - float(left.square().sum() / changes[fitted:].square().sum().clamp_min(1e-8))
 
 
 @torch.no_grad()
@@ -17,8 +42,10 @@ def validate_codec(codec: MotionCodec, data: CodecFrames) -> dict[str, float]:
     """How much of the lips' and lids' opening and of the landmarks survives on held-out clips, and in swapped pairs.
 
     Correlations are taken inside each clip and averaged, those of the lids over clips with a blink; the reference is
-    the clip's first kept frame. ``lid_range``: decoded over true deviation of the lids' gap. ``lip_dimensions`` and
-    ``expression_dimensions``: participation ratio of the tokens' changes from that frame.
+    the clip's first kept frame. ``lid_range``: decoded over true deviation of the lids' gap. ``expression_value_r``:
+    mean over the expression's values of the correlation, over all frames, of what is read off the tokens and the truth.
+    Of how the tokens change within a clip: ``lip_dimensions`` and ``expression_dimensions`` (participation ratio), and
+    how much of it values and head explain, ``lip_explained`` and ``expression_explained``; the rest is no motion.
     """
     rows = torch.arange(len(data.landmarks), device=data.landmarks.device)
     raw = encode_rows(codec, data, rows)
@@ -42,11 +69,19 @@ def validate_codec(codec: MotionCodec, data: CodecFrames) -> dict[str, float]:
         ),
         "landmark_error_px": float(np.mean(errors)),
     }
+    read, known = codec.read_values(raw).cpu(), data.values.cpu()
+    shown = [k for k in range(known.shape[1]) if k not in LIP_VALUES and known[:, k].std() > 1e-3]
+    result["expression_value_r"] = float(np.mean([correlation(read[:, k], known[:, k]) for k in shown]))
     config = codec.config.motion_codec
-    changes = torch.cat([raw[first:last] - raw[first] for first, last in data.spans])
-    _, lip, expression = changes.split([config.head_tokens, config.lip_tokens, config.expression_tokens], dim=1)
-    result["lip_dimensions"] = 1 / float(concentration(lip.flatten(1)))
-    result["expression_dimensions"] = 1 / float(concentration(expression.flatten(1)))
+    sizes = [config.head_tokens, config.lip_tokens, config.expression_tokens]
+    clips = [raw[first:last] - raw[first:last].mean(0) for first, last in data.spans]
+    head, lip, expression = (part.flatten(1) for part in torch.cat(clips).split(sizes, dim=1))
+    moved = torch.cat([data.values[first:last] - data.values[first:last].mean(0) for first, last in data.spans])
+    half = sum(len(clip) for clip in clips[: len(clips) // 2])
+    for name, part in (("lip", lip), ("expression", expression)):
+        result[f"{name}_dimensions"] = 1 / float(concentration(part))
+        if half:
+            result[f"{name}_explained"] = explained(part, torch.cat([moved, head], dim=1), half)
     if len(data.pairs):
         quad = raw[data.pairs].unflatten(1, (2, 2))
         swapped, _ = swap_inside(quad, codec.config)
