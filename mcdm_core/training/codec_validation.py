@@ -71,7 +71,8 @@ def validate_codec(codec: MotionCodec, data: CodecFrames) -> dict[str, float]:
     }
     read, known = codec.read_values(raw).cpu(), data.values.cpu()
     shown = [k for k in range(known.shape[1]) if k not in LIP_VALUES and known[:, k].std() > 1e-3]
-    result["expression_value_r"] = float(np.mean([correlation(read[:, k], known[:, k]) for k in shown]))
+    if shown:
+        result["expression_value_r"] = float(np.mean([correlation(read[:, k], known[:, k]) for k in shown]))
     config = codec.config.motion_codec
     sizes = [config.head_tokens, config.lip_tokens, config.expression_tokens]
     clips = [raw[first:last] - raw[first:last].mean(0) for first, last in data.spans]
