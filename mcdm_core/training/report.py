@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..checkpoint import load_checkpoint
 from ..model import MCDMModel
-from ..pipeline import preset_weights
+from ..pipeline import MCDMPipeline
 from ..schedule import NoiseSchedule
 from .audio_pretraining import validate_audio
 from .clip_frames import ClipFrames
@@ -64,10 +63,9 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="weight file (default: the shipped one)")
     parser.add_argument("--limit", type=int, default=32, help="clips to read (default: 32)")
     arguments = parser.parse_args()
-    config, states, stage = load_checkpoint(arguments.weights or preset_weights("tiny"))
-    model = MCDMModel(config)
-    model.load_states(states)
-    scores = part_scores(model.eval(), arguments.shards, arguments.limit, stage)
+    weights = arguments.weights
+    pipe = MCDMPipeline.from_file(weights) if weights else MCDMPipeline.from_preset("tiny")
+    scores = part_scores(pipe.model, arguments.shards, arguments.limit, pipe.stage)
     print(json.dumps({part: {k: round(v, 4) for k, v in s.items()} for part, s in scores.items()}, indent=2))
 
 

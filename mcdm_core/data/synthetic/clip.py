@@ -78,9 +78,7 @@ class ClipMaker:
             RuntimeError: if espeak-ng is missing.
         """
         rng = np.random.default_rng([seed, SPLITS.index(split), index])
-        identity = random_identity(self.asset, rng)
-        speech = random_speech(split, identity, self.num_frames, rng)
-        motion = random_motion(self.asset, speech.phonemes, speech.audio, self.num_frames, FPS, rng, speech.moods)
+        identity, speech, motion = self._perform(split, rng)
         rig = Rig(self.parts, identity)
         camera = random_camera(rng, identity.centre, identity.scale)
         background = random_background(rng, self.renderer.size)
@@ -128,13 +126,10 @@ class ClipMaker:
         """
         # Not the people and sentences of the rendered clips.
         rng = np.random.default_rng([seed, SPLITS.index(split), index, _SPOKEN])
-        identity = random_identity(self.asset, rng)
-        speech = random_speech(split, identity, self.num_frames, rng)
-        motion = random_motion(self.asset, speech.phonemes, speech.audio, self.num_frames, FPS, rng, speech.moods)
+        identity, speech, motion = self._perform(split, rng)
         rig = Rig(self.parts, identity)
-        geometry = np.stack([lip_geometry(rig.unposed(action)[rig.landmark_ids]) for action in motion.actions])
-        rest = lip_geometry(identity.vertices[rig.landmark_ids])
-        values = facial_values(self.asset, motion.actions, geometry, rest)
+        unposed = (rig.unposed(action) for action in motion.actions)
+        values = self._values(rig, motion.actions, [lip_geometry(v[rig.landmark_ids]) for v in unposed])
         info = {"source": "speech", "fps": FPS, "split": split, "licence": LICENCE, "seed": seed, "index": index}
         return colour(speech.audio, speech.voice, rng), values, info
 
@@ -149,9 +144,19 @@ class ClipMaker:
             frames.append(self.renderer.draw(vertices, normals))
             landmarks.append(rig.landmarks(vertices, camera))
             geometry.append(lip_geometry(unposed[rig.landmark_ids]))
+        return np.stack(frames), np.stack(landmarks).astype(np.float32), self._values(rig, actions, geometry)
+
+    def _perform(self, split: str, rng: np.random.Generator) -> tuple[Identity, Speech, Motion]:
+        """A person of a split, what is said, and how the face moves with it."""
+        identity = random_identity(self.asset, rng)
+        speech = random_speech(split, identity, self.num_frames, rng)
+        motion = random_motion(self.asset, speech.phonemes, speech.audio, self.num_frames, FPS, rng, speech.moods)
+        return identity, speech, motion
+
+    def _values(self, rig: Rig, actions: np.ndarray, geometry: list[np.ndarray]) -> np.ndarray:
+        """Values ``[t, 16]`` of actions ``[t, 52]`` and each frame's lip geometry of the unturned head."""
         rest = lip_geometry(rig.identity.vertices[rig.landmark_ids])
-        values = facial_values(self.asset, actions, np.stack(geometry), rest)
-        return np.stack(frames), np.stack(landmarks).astype(np.float32), values
+        return facial_values(self.asset, actions, np.stack(geometry), rest)
 
     def _make_pairs(
         self, rig: Rig, camera: Camera, motion: Motion, rng: np.random.Generator

@@ -19,6 +19,9 @@ _WEIGHTS: dict[str, dict[str, float]] = {
     "contempt": {"mouthSmileLeft": 0.55, "mouthDimpleLeft": 0.50, "eyeSquintLeft": 0.20, "browOuterUpRight": 0.35},
 }
 EXPRESSIONS: tuple[str, ...] = tuple(_WEIGHTS)
+BROWS = ("browInnerUp", "browOuterUpLeft", "browOuterUpRight")
+SMILE = ("mouthSmileLeft", "mouthSmileRight")
+LIDS = ("eyeBlinkLeft", "eyeBlinkRight")
 
 
 def expression_matrix(asset: HeadAsset) -> np.ndarray:
@@ -63,13 +66,12 @@ def random_face(asset: HeadAsset, rng: np.random.Generator) -> np.ndarray:
     actions = rng.uniform(0.25, 1.0) * expression_matrix(asset)[int(rng.integers(len(EXPRESSIONS)))]
     if rng.random() < 0.5:
         actions = actions[mirrored_actions(asset)]
-    lids = [asset.action("eyeBlinkLeft"), asset.action("eyeBlinkRight")]
+    lids, brows, smile = ([asset.action(name) for name in names] for names in (LIDS, BROWS, SMILE))
     if rng.random() < 0.35:
         closed = rng.uniform(0.5, 1.0) if rng.random() < 0.7 else rng.uniform(0, 0.5)
         actions[lids if rng.random() < 0.85 else rng.choice(lids)] = closed
-    brows = [asset.action(name) for name in ("browInnerUp", "browOuterUpLeft", "browOuterUpRight")]
     actions[brows] += max(0.0, rng.normal(0.0, 0.4))
-    actions[[asset.action(name) for name in ("mouthSmileLeft", "mouthSmileRight")]] += max(0.0, rng.normal(0.0, 0.2))
+    actions[smile] += max(0.0, rng.normal(0.0, 0.2))
     if rng.random() < 0.1:
         actions[asset.action("cheekPuff")] += rng.uniform(0.1, 0.8)
     return np.clip(actions, 0, 1).astype(np.float32)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from .expressions import BROWS, LIDS
 from .head_asset import HeadAsset
 from .tracks import slow_noise
 
-_BROWS = ("browInnerUp", "browOuterUpLeft", "browOuterUpRight")
 _GAZE = (
     (("eyeLookOutLeft", "eyeLookInRight"), ("eyeLookInLeft", "eyeLookOutRight")),
     (("eyeLookUpLeft", "eyeLookUpRight"), ("eyeLookDownLeft", "eyeLookDownRight")),
@@ -47,7 +47,7 @@ def add_blinks(
 ) -> None:  # fmt: skip
     """Close the lids of ``actions [t, 52]`` (at ``rate`` steps a second) now and then, widened eyes with them."""
     times = np.arange(len(actions)) / rate
-    both = [asset.action("eyeBlinkLeft"), asset.action("eyeBlinkRight")]
+    both = [asset.action(name) for name in LIDS]
     wide = [asset.action("eyeWideLeft"), asset.action("eyeWideRight")]
     # Half-closed lids in some tired people, a wink now and then.
     if rng.random() < 0.10:
@@ -69,7 +69,7 @@ def add_brows(
     accent = gaussian_filter1d(energy, 0.12 * rate) - 0.35 + 0.25 * gaussian_filter1d(melody, 0.12 * rate)
     drift = slow_noise(len(actions), 0.25 if fidgety else 0.05, 0.35 * rate, rng)
     raised = np.clip(0.9 * accent + drift, 0, 1) * rng.uniform(0.2, 0.9)
-    for name in _BROWS:
+    for name in BROWS:
         actions[:, asset.action(name)] += raised
 
 

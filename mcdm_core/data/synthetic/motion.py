@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from .expressions import expression_track, random_face
+from .expressions import SMILE, expression_track, random_face
 from .eyes import add_blinks, add_brows, add_gaze, set_gaze
 from .head_asset import HeadAsset
 from .moods import Mood
@@ -68,7 +68,7 @@ def random_motion(
     spans = [(mood.start, mood.name, mood.strength) for mood in moods]
     expression, named = expression_track(asset, spans, swell, _RATE, rng)
     smile = max(0.0, rng.normal(0.05, 0.15))
-    for name in ("mouthSmileLeft", "mouthSmileRight"):
+    for name in SMILE:
         expression[:, asset.action(name)] += smile * rng.uniform(0.8, 1.2)
     add_blinks(asset, expression, _RATE, pauses, fidgety, rng)
     add_brows(asset, expression, _RATE, energy, melody, fidgety, rng)

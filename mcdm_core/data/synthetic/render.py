@@ -50,10 +50,7 @@ def render(
         raise ValueError(f"split {split!r} is unknown; choose one of {SPLITS}")
     count = clips if clips is not None else max(1, round(hours * 3600 * FPS / CLIP_FRAMES))
     load_head_asset(asset_path)  # built once, before the workers need it
-    jobs = []
-    for first in range(0, count, CLIPS_PER_SHARD):
-        path = Path(output) / f"{split}-s{seed}-{first // CLIPS_PER_SHARD:05d}.safetensors"
-        jobs.append((path, seed, split, range(first, min(first + CLIPS_PER_SHARD, count)), asset_path))
+    jobs = _jobs(Path(output), "", split, seed, count, CLIPS_PER_SHARD, asset_path)
     return _make(_render_shard, jobs, workers, resume)
 
 
@@ -67,11 +64,21 @@ def render_speech(
     that are already there are kept; see :func:`render` for the arguments.
     """
     load_head_asset(asset_path)
-    jobs = []
-    for first in range(0, clips, SPOKEN_PER_SHARD):
-        path = Path(output) / f"spoken-{split}-s{seed}-{first // SPOKEN_PER_SHARD:05d}.safetensors"
-        jobs.append((path, seed, split, range(first, min(first + SPOKEN_PER_SHARD, clips)), asset_path))
+    jobs = _jobs(Path(output), "spoken-", split, seed, clips, SPOKEN_PER_SHARD, asset_path)
     return _make(_speak_shard, jobs, workers, resume=True)
+
+
+def _jobs(
+    output: Path, prefix: str, split: str, seed: int, clips: int, per_shard: int, asset_path: Path | str | None
+) -> list[tuple]:
+    """What :func:`_render_shard` and :func:`_speak_shard` are given, a shard each."""
+    return [
+        (
+            output / f"{prefix}{split}-s{seed}-{first // per_shard:05d}.safetensors",
+            seed, split, range(first, min(first + per_shard, clips)), asset_path,
+        )
+        for first in range(0, clips, per_shard)
+    ]  # fmt: skip
 
 
 def _make(
