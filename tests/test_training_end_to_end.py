@@ -45,6 +45,8 @@ def test_stills_are_kept_from_the_stages_that_need_speech(tmp_path: Path) -> Non
         train._check_data([*arguments.data, tmp_path / "empty"])
     with pytest.raises(MediaError, match="val"):
         train._check_data(arguments.data[1:])
+    with pytest.raises(MediaError, match="label-speech"):
+        train._check_data(arguments.data, [tmp_path / "empty"])
     with pytest.raises(WeightsError, match="train vae"):
         train._needed(arguments, "vae", "vae")
 

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--videos", type=Path, help="folder of real talking clips likewise, optional")
     parser.add_argument("--speech-clips", type=arguments.size, default=4000, metavar="N", help="spoken clips without "
                         "pictures made for the audio stage; needs the extra 'data' (default: 4000)")  # fmt: skip
+    parser.add_argument("--speech", type=Path, nargs="+", default=[], metavar="DIR", help="folders of label-speech, "
+                        "for the audio stage, optional")  # fmt: skip
     parser.add_argument("--asset", type=Path, help="cache file of the head model, as of render-data")
     parser.add_argument("--whole-unet", action="store_true",
                         help="stage 3 trains all of the UNet, not only the paper's layers")  # fmt: skip
@@ -71,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
         options.device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True  # training batches keep their sizes
     if options.stage != "bundle":
-        _check_data(options.data)
+        _check_data(options.data, options.speech)
     options.output.mkdir(parents=True, exist_ok=True)
     log_to_file(options.output / "train.log")
     stages = [*DEFAULT_MINUTES, "bundle"] if options.stage == "all" else [options.stage]
@@ -87,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_data(folders: list[Path]) -> None:
+def _check_data(folders: list[Path], speech: Sequence[Path] = ()) -> None:
     """Refuse data no stage could use.
 
     Raises:
@@ -97,10 +99,11 @@ def _check_data(folders: list[Path]) -> None:
 
     if not folders:
         raise MediaError("No data: give --data and the folder that `python -m mcdm_core render-data` made.")
-    for folder in folders:
+    for folder in [*folders, *speech]:
         if not any((folder / "train").glob("*.safetensors")):
             raise MediaError(
-                f"{folder} has no shards in train/; make them with `python -m mcdm_core render-data` or `label-data`."
+                f"{folder} has no shards in train/; make them with `python -m mcdm_core render-data`, `label-data` or "
+                "`label-speech`."
             )
     if not any((folders[0] / "val").glob("*.safetensors")):
         raise MediaError(f"{folders[0]} has no shards in val/; every stage is measured on them (render-data).")
@@ -204,8 +207,11 @@ def _audio(options: argparse.Namespace, minutes: float) -> None:
     from ..config import TINY
     from ..training.audio_pretraining import pretrain_audio, spoken_clips
 
-    groups = [spoken_clips(folder, TINY) for folder in _folders(options, "train", True)]
-    held = {folder.parent.name: spoken_clips(folder, TINY) for folder in _folders(options, "val", True)}
+    # Recordings have no pictures: only this stage can read them.
+    train = [*_folders(options, "train", True), *(folder / "train" for folder in options.speech)]
+    val = [*_folders(options, "val", True), *(folder / "val" for folder in options.speech)]
+    groups = [spoken_clips(folder, TINY) for folder in train]
+    held = {folder.parent.name: clips for folder in val if (clips := spoken_clips(folder, TINY))}
     if options.speech_clips > 0:
         try:
             from ..data.synthetic.render import render_speech

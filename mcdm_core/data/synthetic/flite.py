@@ -13,7 +13,7 @@ import functools
 import numpy as np
 
 # flite's American phone set in IPA; the escapes are IPA letters, so that the source stays ASCII.
-_IPA: dict[str, str] = {
+IPA: dict[str, str] = {
     "aa": "\u0251", "ae": "\u00e6", "ah": "\u028c", "ao": "\u0254", "aw": "a\u028a", "ax": "\u0259", "axr": "\u025a",
     "ay": "a\u026a", "ch": "t\u0283", "dh": "\u00f0", "dx": "\u027e", "eh": "\u025b", "el": "l", "em": "m", "en": "n",
     "er": "\u025d", "ey": "e\u026a", "hh": "h", "hv": "h", "ih": "\u026a", "ix": "\u026a", "iy": "i", "jh": "d\u0292",
@@ -131,7 +131,7 @@ def say(text: str, voice: str, slowness: float) -> tuple[np.ndarray, int, list[t
             name = library.item_feat_string(item, b"name").decode("ascii")
             end = float(library.item_feat_float(item, b"end"))
             if end > start:
-                phones.append((_IPA.get(name, name), start, end))
+                phones.append((IPA.get(name, name), start, end))
             start, item = end, library.item_next(item)
     finally:
         library.delete_utterance(utterance)
