@@ -13,6 +13,7 @@ from mcdm_core.training.codec import finish_codec
 from mcdm_core.training.codec_data import CodecFrames
 from mcdm_core.training.codec_losses import (
     MOTION_SHARE,
+    READING_PART,
     CodecObjective,
     missing_motion,
     reading_loss,
@@ -120,9 +121,7 @@ def test_losses_fall_and_the_buffers_are_filled() -> None:
     assert {"self", "cross", "consistency", "person"} <= set(losses)
     assert sum(history[-2:]) < sum(history[:2])
     finish_codec(model, data)
-    raw = model.encode_crops(
-        data.mouth.float() / 127.5 - 1, data.face.float() / 127.5 - 1, data.landmarks
-    )
+    raw = model.encode_crops(data.mouth.float() / 127.5 - 1, data.face.float() / 127.5 - 1, data.landmarks)
     normal = model.normalize(raw)
     assert normal.mean(0).abs().max() < 1e-3 and normal.std(0).max() < 1.01
     assert model.expression_bank.shape == (len(EXPRESSIONS), SIZES[2], 32) and model.expression_bank.any()
@@ -182,6 +181,36 @@ def test_small_values_count_as_much_as_large_ones_when_read() -> None:
         lost.append(float(reading_loss(read, values, spread)))
     assert float(reading_loss(values, values, spread)) == 0
     assert lost[0] == pytest.approx(lost[1], rel=0.15) and lost[0] > 0
+
+
+def test_reading_loss_is_the_mean_over_noise_on_the_tokens() -> None:
+    generator, noise = torch.Generator().manual_seed(0), 0.5
+    model, raw = codec().eval(), torch.randn(400, sum(SIZES), 32, generator=generator)
+    spread = torch.linspace(20.0, 40.0, 16)  # so large that errors are in the loss's square part
+    with torch.no_grad():
+        values = model.read_values(raw) + torch.randn(400, 16, generator=generator)
+        told = float(reading_loss(model.read_values(raw), values, spread, model.reading_gain(), noise))
+        drawn = [
+            float(
+                reading_loss(
+                    model.read_values(raw + noise * torch.randn(raw.shape, generator=generator)), values, spread
+                )
+            )
+            for _ in range(60)
+        ]
+        assert told == pytest.approx(sum(drawn) / 60, rel=0.01)
+        assert told > 1.01 * float(reading_loss(model.read_values(raw), values, spread))
+
+
+def test_training_begins_with_the_reading_alone() -> None:
+    data, progress = frames_of_noise(), [0.0]
+    objective = CodecObjective(codec().train(), data, couples=4, quads=2, progress=lambda: progress[0])
+    alone = objective(0)
+    assert set(alone) == {"reading", "loss"} and float(alone["loss"].detach()) > 0 and objective.noise == 0
+    progress[0] = READING_PART / 2
+    assert set(objective(1)) == {"reading", "loss"} and objective.noise == pytest.approx(0.5)
+    progress[0] = READING_PART
+    assert {"self", "cross", "consistency"} <= set(objective(2)) and objective.noise == 1
 
 
 def test_loss_does_not_depend_on_pairs_or_blinks_being_there() -> None:

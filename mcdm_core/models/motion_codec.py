@@ -259,6 +259,10 @@ class MotionCodec(nn.Module):
         _, lip, expression = raw.split([codec.head_tokens, codec.lip_tokens, codec.expression_tokens], dim=1)
         return torch.cat([self.lip_reading(lip.flatten(1)), self.expression_reading(expression.flatten(1))], dim=1)
 
+    def reading_gain(self) -> Tensor:
+        """Variance of the values read off tokens of unit noise: squared lengths of the weights, ``[16]``."""
+        return torch.cat([self.lip_reading.weight, self.expression_reading.weight]).square().sum(1)
+
     def normalize(self, raw: Tensor) -> Tensor:
         """Raw tokens ``[..., nq, dm]`` to mean 0, deviation 1."""
         return (raw - self.token_mean) / self.token_std

@@ -112,7 +112,8 @@ def train_codec(
         metadata={"mcdm_config": to_json(config)},
     )  # fmt: skip
     check = None if held is None else (lambda module, step: validate_codec(module, held))
-    train(codec, CodecObjective(codec, data, couples, quads, seed), settings, check)
+    objective = CodecObjective(codec, data, couples, quads, seed, progress=lambda: settings.progress)
+    train(codec, objective, settings, check)
     finish_codec(codec, data)
     state = {f"motion_codec.{k}": v for k, v in codec.state_dict().items()}
     save_state(output, state, {"mcdm_config": to_json(config)})

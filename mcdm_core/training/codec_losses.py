@@ -4,10 +4,11 @@ The paper's three: self-reconstruction of frames of a clip from another frame of
 inside the exact synthetic pairs (:func:`swap_inside`: lip or expression tokens swapped, compared with the frame that
 really has that combination); consistency (tokens of what did not change stay the same). A fourth, ours: the values must
 also be decoded when the reference is another person's, which keeps the person out of the tokens; a fifth reads the
-values linearly off the tokens, to start training fast; a sixth keeps tokens steady, the same under two augmentations of
-a picture, because what differs is no motion and a prior could not predict it; a seventh makes a good part of their
-variance motion (:func:`missing_motion`). Noise on the tokens makes their space smooth. Blinks are rare and short: they
-are drawn more often than they happen, and the gap between the lids counts as the lips' does.
+values linearly off the tokens, through noise, which shares the tokens' variance out among all of them (alone at first:
+:data:`READING_PART`); a sixth keeps tokens steady, the same under two augmentations of a picture, because what differs
+is no motion and a prior could not predict it; a seventh makes a good part of their variance motion
+(:func:`missing_motion`). Noise on the tokens makes their space smooth. Blinks are rare and short: they are drawn more
+often than they happen, and the gap between the lids counts as the lips' does.
 
 Tried and left out: asking for motion in several directions whatever they are (tokens' changes over a participation
 ratio of 3 for lips, 6 for the face). The new directions were no motion: values and head then explained 0.13 of what
@@ -15,6 +16,8 @@ moves in the expression tokens of held-out clips, 0.91 without.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +43,11 @@ STEADINESS = 1.0
 """Weight of the distance of the lip and expression tokens under two augmentations."""
 READING = 3.0
 """Weight of the values read linearly off the tokens (:func:`reading_loss`)."""
+READING_NOISE = 0.8
+"""Deviation of the noise the values are read through. It decides what the tokens spend their unit variance on: a value
+told by little of it could not be read, so all values get alike much, not the lids nearly everything."""
+READING_PART = 0.2
+"""First part of the training with the reading alone: what the other losses ask for first, lids, is hard to leave."""
 MOTION_SHARE = 0.5
 """Part of the lip and expression tokens' variance that must be motion of one person (:func:`missing_motion`)."""
 BLINK_SHARE = 0.3
@@ -67,13 +75,19 @@ def value_loss(values: Tensor, true_values: Tensor) -> Tensor:
     return (error * constant(VALUE_WEIGHTS, values.device)).mean() * 2
 
 
-def reading_loss(read: Tensor, values: Tensor, spread: Tensor) -> Tensor:
+def reading_loss(
+    read: Tensor, values: Tensor, spread: Tensor, gain: Tensor | None = None, noise: float = 0.0
+) -> Tensor:
     """Smooth L1 of values ``[n, 16]`` read off the tokens, each over its spread ``[16]`` (scalar).
+
+    ``gain [16]`` is the squared length of each value's reading weights: with it the loss is what tokens with Gaussian
+    noise of deviation ``noise`` would have on average (where errors are below a spread).
 
     Brows and smiles move by a tenth where lips and lids move by a whole: without the division the tokens learn to tell
     of lids alone, and no named expression could be shown by them.
     """
-    return F.smooth_l1_loss(read / spread, values / spread)
+    loss = F.smooth_l1_loss(read / spread, values / spread)
+    return loss if gain is None else loss + 0.5 * noise**2 * (gain / spread.square()).mean()
 
 
 def swap_inside(quad: Tensor, config: MCDMConfig) -> tuple[Tensor, Tensor]:
@@ -119,17 +133,19 @@ class CodecObjective:
     Args:
         couples: pairs of frames of a clip a step; quads: exact quadruples a step.
         steadiness: weight of the tokens' distance under two augmentations of the same picture.
+        progress: tells the fraction of the training that is over; without it all losses count from the start.
     """
 
     def __init__(
         self, codec: MotionCodec, data: CodecFrames, couples: int = 24, quads: int = 5, seed: int = 0,
-        steadiness: float = STEADINESS,
+        steadiness: float = STEADINESS, progress: Callable[[], float] | None = None,
     ) -> None:  # fmt: skip
         self.codec, self.data, self.couples, self.steadiness = codec, data, couples, steadiness
+        self.progress = progress or (lambda: 1.0)
         self.quads = min(quads, len(data.pairs))
         self.device = data.landmarks.device
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.noise = TOKEN_NOISE
+        self.noise = 1.0
         self.spread = data.values.std(0).clamp_min(0.05)
         spans = torch.tensor(data.spans)
         closing = data.values[:, list(BLINKS)].mean(1).cpu() > CLOSING
@@ -157,8 +173,9 @@ class CodecObjective:
         closing = self.blinks[self.first_blink[clips] + self._below(counts.clamp_min(1))]
         return torch.where((self._uniform(len(clips)) < blink_share) & (counts > 0), closing, rows)
 
-    def _encode(self, rows: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Tokens, landmarks and values of rows, augmented, and how unsteady the tokens of the first couples are.
+    def _encode(self, rows: Tensor, groups: Tensor, twice: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Tokens, landmarks and values of rows, augmented, and how unsteady the tokens of the first couples are (told
+        only if they are encoded ``twice``).
 
         ``groups [n]``: rows of the same number are mirrored and moved together.
         """
@@ -171,30 +188,35 @@ class CodecObjective:
         values = torch.where(mirrored[:, None], mirror_values(values), values)
         # A face crop need not be centred: move all landmarks together.
         landmarks = landmarks + 0.02 * self._normal(self.couples + self.quads, 1, 2)[groups]
-        again = slice(0, count if self.steadiness else 0)
+        again = slice(0, count if twice else 0)
         mouth, face = (augment(torch.cat([x, x[again]]), generator) for x in (mouth, face))
         tokens = self.codec.encode_crops(mouth, face, torch.cat([landmarks, landmarks[again]]))
         tokens, second = tokens[: len(rows)], tokens[len(rows) :]
         seen = slice(self.codec.config.motion_codec.head_tokens, None)
-        unsteady = (tokens[again, seen] - second[:, seen]).square().mean() if self.steadiness else tokens.new_zeros(())
+        unsteady = (tokens[again, seen] - second[:, seen]).square().mean() if twice else tokens.new_zeros(())
         return tokens, landmarks, values, unsteady
 
     def _noisy(self, tokens: Tensor) -> Tensor:
-        return tokens + self._normal(*tokens.shape) * self.noise
+        return tokens + self._normal(*tokens.shape) * (TOKEN_NOISE * self.noise)
 
     def __call__(self, step: int) -> dict[str, Tensor]:
         data, codec, n, quads = self.data, self.codec, self.couples, self.quads
         # Noise from the start would drown tokens that say little yet, and they would never learn to say more.
-        self.noise = TOKEN_NOISE * min(1.0, step / 300)
+        progress = self.progress()
+        self.noise, reading_alone = min(1.0, progress / READING_PART), progress < READING_PART
         chosen = self._below(self.length.new_full((n,), len(data.spans)))
         picked = data.pairs[self._below(self.length.new_full((quads,), len(data.pairs)))]
         rows = torch.cat([self.draw(chosen, BLINK_SHARE), self.draw(chosen), picked.flatten()])
         couple, quadruple = torch.arange(n + quads, device=self.device).split([n, quads])
         groups = torch.cat([couple, couple, quadruple.repeat_interleave(4)])
-        tokens, landmarks, values, unsteady = self._encode(rows, groups)
+        twice = self.steadiness > 0 and not reading_alone
+        tokens, landmarks, values, unsteady = self._encode(rows, groups, twice)
+        read, gain = codec.read_values(tokens), codec.reading_gain()
+        losses = {"reading": READING * reading_loss(read, values, self.spread, gain, READING_NOISE * self.noise)}
+        if reading_alone:
+            return {**losses, "loss": losses["reading"]}
         moving, still = tokens[:n], tokens[n : 2 * n]
         inputs = [(moving, still, landmarks[n : 2 * n], landmarks[:n], values[:n])]
-        losses: dict[str, Tensor] = {}
         if quads:
             quad = tokens[2 * n :].unflatten(0, (quads, 2, 2))
             quad_landmarks = landmarks[2 * n :].unflatten(0, (quads, 2, 2))
@@ -218,7 +240,6 @@ class CodecObjective:
         names = ["self", "self_pair", "cross"] if quads else ["self"]
         for k, name in enumerate(names):
             losses[name] = motion_loss(moved[k], seen[k], inputs[k][3], inputs[k][4])
-        losses["reading"] = READING * reading_loss(codec.read_values(self._noisy(tokens)), values, self.spread)
         losses["person"] = value_loss(seen[-1], inputs[-1][4])
         losses["steadiness"] = self.steadiness * unsteady
         losses["loss"] = sum(losses.values())
