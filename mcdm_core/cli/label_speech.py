@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..errors import MediaError
 from . import arguments
 
 
@@ -19,11 +20,16 @@ def add_parser(commands: Any) -> None:
         description="Find when each phone of transcribed English recordings is spoken, make the mouth that says it, "
         "and write spoken shards OUTPUT/train and OUTPUT/val (other speakers) for `train --speech OUTPUT`. Needs the "
         "package's extra 'data'; flite, where installed, pronounces words the dictionary lacks. Can be stopped and "
-        "started again: shards that are there are kept. Use only voices whose owners agreed to it.",
+        "started again: shards that are there are kept, with the mouth they have (--again makes them anew). Use only "
+        "voices whose owners agreed to it.",
     )
     parser.add_argument("folder", type=Path, help="short recordings, a.wav with what is said in a.txt; the "
                         "speaker is the folder they lie in, or the name up to the first - or _")  # fmt: skip
     parser.add_argument("output", type=Path, help="folder to make")
+    parser.add_argument("--mouth-of", type=Path, metavar="DIR", help="move the lips as a real speaker's: one person's "
+                        "talking clips as label-data wrote them, 20 or more (default: a synthetic mouth)")  # fmt: skip
+    parser.add_argument("--transcripts", type=Path, metavar="DIR", help="what is said in these clips: NAME.txt for the "
+                        "video NAME (GRID's names are a code of the sentence: write it out)")  # fmt: skip
     parser.add_argument("--keep-apart", type=arguments.size, metavar="N", help="last speakers by name, kept for "
                         "validation, a fifth at most (default: a tenth)")  # fmt: skip
     parser.add_argument("--licence", default="unknown", help="noted with every clip")
@@ -36,13 +42,20 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Label both splits; returns the exit status."""
+    if (options.mouth_of is None) != (options.transcripts is None):
+        raise MediaError("--mouth-of needs --transcripts, and the other way round: clips and what is said in them")
     try:
+        from ..data.fitted_mouth import fit_mouth, read_filmed_speech
+        from ..data.phone_alignment import PhoneAligner
         from ..data.real_speech import SpeechLabeller, list_recordings, write_speech_shards
         from ..data.synthetic.head_asset import load_head_asset
 
         logging.getLogger("mcdm_core").setLevel(logging.INFO)
         train, val = list_recordings(options.folder, options.keep_apart)
-        labeller = SpeechLabeller(load_head_asset(options.asset), options.seed)
+        mouth = None
+        if options.mouth_of is not None:
+            mouth = fit_mouth(read_filmed_speech(options.mouth_of, options.transcripts, PhoneAligner()))
+        labeller = SpeechLabeller(load_head_asset(options.asset), options.seed, mouth)
     except ImportError as error:
         print(f"error: {error}. Install the extra: pip install 'mcdm-talking-face[data]'", file=sys.stderr)
         return 1

@@ -1,7 +1,8 @@
 """Real voices for the audio encoder: transcribed recordings to spoken shards, with the mouth they would be said by.
 
 A forced alignment tells when each phone is spoken (``phone_alignment.py``); from there on lips and face move as those
-of the synthetic speakers do (``synthetic/motion.py``). The sound is real, the mouth is the one of a model.
+of the synthetic speakers do (``synthetic/motion.py``), or the lips as a filmed speaker's (``fitted_mouth.py``). The
+sound is real, the mouth is the one of a model.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import torch
 from ..errors import AudioError, MediaError
 from ..files import write_tensors
 from ..media.audio import load_audio, to_mono_16k
+from ..models.landmarks import LIP_VALUES
+from .fitted_mouth import FittedMouth
 from .phone_alignment import PhoneAligner
 from .shards import INFO_FIELDS, SAMPLE_RATE
 from .synthetic.head_asset import HeadAsset
@@ -41,7 +44,10 @@ MIN_SECONDS, MAX_SECONDS = 1, 40
 RECORDINGS_PER_SHARD = 60
 _MARGIN = 0.5
 _LATE = 0.035
-"""Seconds by which real lips are later than the synthetic ones, which are ahead of the sound (measured on GRID)."""
+"""Seconds by which real lips are later than the synthetic ones, which are ahead of the sound. Measured on one man
+alone, GRID's speaker 1; a fitted mouth knows its own speaker's."""
+_AMPLITUDE = (0.85, 1.3)
+"""How widely a fitted mouth is moved, drawn for each stretch: other people than its speaker speak."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,10 +100,11 @@ class SpeechLabeller:
 
     Args:
         asset: the head model; seed: with a recording's name it decides the faces that speak it.
+        mouth: what the lips are moved by, by default the synthetic mouth.
     """
 
-    def __init__(self, asset: HeadAsset, seed: int = 0) -> None:
-        self.asset, self.seed = asset, seed
+    def __init__(self, asset: HeadAsset, seed: int = 0, mouth: FittedMouth | None = None) -> None:
+        self.asset, self.seed, self.mouth = asset, seed, mouth
         self._aligner = PhoneAligner()
         self._parts = RigParts(asset)
 
@@ -115,12 +122,16 @@ class SpeechLabeller:
         begin = max(0, int((spoken[0].start - _MARGIN) * FPS))
         end = min(len(audio) * FPS // SAMPLE_RATE, int((spoken[-1].end + _MARGIN) * FPS))
         length = min(end - begin, STRETCH)
+        lips = None if self.mouth is None else self.mouth.values(phonemes, audio, len(audio) * FPS // SAMPLE_RATE)
         starts = np.linspace(begin, end - length, -(-(end - begin) // STRETCH)).round().astype(int)
         for number, start in enumerate(starts):
             first = start * SAMPLE_RATE // FPS
             sound = audio[first : first + length * SAMPLE_RATE // FPS]
             rng = np.random.default_rng([self.seed, zlib.crc32(recording.path.name.encode()), number])
-            yield sound, self._values(sound, _between(phonemes, start / FPS, length / FPS), length, rng)
+            values = self._values(sound, _between(phonemes, start / FPS, length / FPS), length, rng)
+            if lips is not None:
+                values[:, list(LIP_VALUES)] = lips[start : start + length] * rng.uniform(*_AMPLITUDE)
+            yield sound, values
 
     def _values(self, sound: np.ndarray, phonemes: list[Phoneme], frames: int, rng: np.random.Generator) -> np.ndarray:
         """Values ``[frames, 16]`` of a random face that speaks."""

@@ -59,7 +59,7 @@ def random_motion(
         moods: of the sentences, the first begins before the clip; none means neutral.
     """
     steps = int(round(frames / fps * _RATE)) + 1
-    energy, melody = _energy(audio, steps), _pitch(audio, steps)
+    energy, melody = loudness(audio, steps, _RATE), _pitch(audio, steps)
     pauses = pauses_between(phonemes, steps / _RATE)
     lips, closure = _lip_track(asset, phonemes, energy, steps, rng.uniform(0.85, 1.45))
     head = _head_track(energy, melody, steps, rng)
@@ -114,13 +114,13 @@ def pauses_between(phonemes: list[Phoneme], duration: float, shortest: float = 0
     return found
 
 
-def _energy(audio: np.ndarray, steps: int) -> np.ndarray:
-    """Smoothed loudness ``[steps]``, about 1 in loud vowels."""
+def loudness(audio: np.ndarray, steps: int, rate: int) -> np.ndarray:
+    """Smoothed loudness ``[steps]`` of ``audio [s]`` at 16 kHz, ``rate`` steps a second: about 1 in loud vowels."""
     window = int(0.03 * SAMPLE_RATE)
     power = np.convolve(audio.astype(np.float64) ** 2, np.ones(window) / window, "same")
-    times = np.arange(steps) / _RATE * SAMPLE_RATE
+    times = np.arange(steps) / rate * SAMPLE_RATE
     level = np.interp(times, np.arange(len(power)), np.sqrt(np.maximum(power, 1e-12)), right=0)
-    return gaussian_filter1d(np.clip(level / (np.percentile(level, 90) + 1e-6), 0, 1.3), 8)
+    return gaussian_filter1d(np.clip(level / (np.percentile(level, 90) + 1e-6), 0, 1.3), 0.04 * rate)
 
 
 def _pitch(audio: np.ndarray, steps: int) -> np.ndarray:
