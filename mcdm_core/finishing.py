@@ -49,13 +49,14 @@ def detailed_frames(
     margin = (round(outer.side) - side) // 2
     inner = (..., slice(margin, margin + side), slice(margin, margin + side))
     mask = feather_mask(side)
-    change = frames - warp_reconstructed(vae, kind, reference, landmarks)
+    warped = warp_reconstructed(vae, kind, reference, landmarks)
     landmarks = landmarks.cpu()
     for index in range(len(frames)):
-        here = landmarks[index : index + 1]
+        now = slice(index, index + 1)
+        here = landmarks[now]
         moved = move_surroundings(surroundings, here, still, outer.side / transform.side, kind)
         shown = mask * head_mask(here, still, side)
-        moved[inner] = transfer_detail(moved[inner], change[index : index + 1], shown)
+        moved[inner] = transfer_detail(moved[inner], frames[now], warped[now], shown)
         # The flow ends inside the square; the mask only hides rounding at its edge.
         edge = feather_mask(moved.shape[-1], 0.02)
         yield paste_back(moved, reference.image, outer, edge) if paste else moved[inner]

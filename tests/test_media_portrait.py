@@ -142,14 +142,27 @@ def test_surroundings_follow_the_face_and_end_at_the_border() -> None:
 
 
 def test_no_change_keeps_the_detail_and_grain_is_left_out() -> None:
-    moved, mask = torch.rand(2, 3, 96, 96), torch.ones(1, 96, 96)
-    assert torch.allclose(transfer_detail(moved, torch.zeros(2, 3, 32, 32), mask), moved)
-    grain = 0.02 * torch.randn(2, 3, 32, 32)
-    assert (transfer_detail(moved, grain, mask) - moved).abs().mean() < 0.004
-    grey = torch.full((1, 3, 96, 96), 0.5)
-    dark = transfer_detail(grey, torch.full((1, 3, 32, 32), -0.3), mask)
-    assert dark.mean().item() == pytest.approx(0.2, abs=0.01)
-    assert torch.allclose(transfer_detail(grey, torch.full((1, 3, 32, 32), -0.3), mask * 0), grey)
+    moved, mask, warped = torch.rand(2, 3, 96, 96), torch.ones(1, 96, 96), torch.rand(2, 3, 32, 32)
+    assert torch.allclose(transfer_detail(moved, warped, warped, mask), moved)
+    grain = 0.01 * torch.randn(2, 3, 32, 32)
+    assert (transfer_detail(moved, warped + grain, warped, mask) - moved).abs().mean() < 0.004
+    grey, bright = torch.full((1, 3, 96, 96), 0.5), torch.full((1, 3, 32, 32), 0.6)
+    dark = transfer_detail(grey, bright - 0.3, bright, mask)
+    assert dark.mean().item() == pytest.approx(0.3, abs=0.01)
+    assert torch.allclose(transfer_detail(grey, bright - 0.3, bright, mask * 0), grey)
+
+
+def test_a_small_change_is_added_and_a_large_one_is_shown_as_the_frame_has_it() -> None:
+    detail, flat = torch.rand(1, 3, 96, 96) * 0.2 + 0.4, torch.full((1, 3, 32, 32), 0.5)
+    mask = torch.ones(1, 96, 96)
+    slight = transfer_detail(detail, flat + 0.018, flat, mask)
+    assert torch.allclose(slight, detail + 0.018, atol=1e-4)
+    # An eye that closes: light and dark next to each other, which is skin now.
+    eye = flat.clone()
+    eye[..., 12:20, 8:24] += 0.2 * (-1.0) ** torch.arange(16)
+    closed = transfer_detail(detail, flat, eye, mask)
+    assert torch.allclose(closed[..., 42:54, 30:66], torch.full((1, 3, 12, 36), 0.5), atol=1e-4)
+    assert torch.allclose(closed[..., :24, :], detail[..., :24, :], atol=1e-4)
 
 
 def test_a_grown_crop_is_concentric() -> None:

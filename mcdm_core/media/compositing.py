@@ -4,6 +4,7 @@ A model of 128 pixels knows nothing of the pores and hairs of a large portrait. 
 full-resolution head by the same landmarks as the model's warped reference, and :func:`transfer_detail` adds what the
 network changed in the small picture, enlarged: ``warp(portrait) + enlarge(generated - reconstructed(warp(crop)))``.
 Both terms of the difference went through the autoencoder: its blur cancels where the network left the warp as it was.
+Where it changed much, there is no detail to keep, and the generated frame itself is shown.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ SURROUNDINGS = 1.5
 """Side of the square that moves with the head, in face crops."""
 GRAIN_LOW, GRAIN_HIGH = 0.004, 0.015
 """Mean change of colour (of 1) below which a change counts as the model's grain, and from which it is shown whole."""
-CHANGE_LOW, CHANGE_HIGH = 0.05, 0.15
-"""Mean change of colour (of 1) from which the portrait's detail begins to go, and at which it is gone."""
+CHANGE_LOW, CHANGE_HIGH = 0.02, 0.05
+"""Mean change of colour (of 1) from which the frame itself begins to show, and from which it does alone."""
 
 
 def feather_mask(size: int, feather: float = BORDER_FEATHER) -> Tensor:
@@ -104,32 +105,34 @@ def move_surroundings(
     return moved
 
 
-def transfer_detail(moved: Tensor, change: Tensor, mask: Tensor) -> Tensor:
+def transfer_detail(moved: Tensor, frames: Tensor, warped: Tensor, mask: Tensor) -> Tensor:
     """Give generated frames the portrait's fine detail.
 
-    Where the model changed much (an opening mouth, a closing lid), the warped portrait's detail is that of something
-    else; there its finest part is taken away. Where it changed next to nothing, the change is grain of its sampling and
-    is left out (a soft threshold, as in wavelet denoising).
+    What the network changed in the small picture is added to the large one. Where it changed next to nothing, the
+    change is grain of its sampling and is left out (a soft threshold, as in wavelet denoising). Where it changed much
+    (an opening mouth, a closing lid), the warped portrait's detail is that of something else, and the frame itself is
+    shown.
 
     Args:
         moved: the warped portrait at its own resolution, the crop's part of it [f, 3, S, S] in [0, 1].
-        change: generated minus warped frames, both as the autoencoder shows them, [f, 3, s, s].
+        frames: generated frames [f, 3, s, s] in [0, 1]; warped: warped ones as the autoencoder shows them, likewise.
         mask: [1 or f, 1, S, S]; 0 where nothing may change.
 
     Returns:
         [f, 3, S, S] in [0, 1].
     """
-    size, small = moved.shape[-1], change.shape[-1]
+    size = (moved.shape[-1],) * 2
+    change = frames - warped
     # The mean over a window is that of what is meant: grain of alternating sign cancels in it.
     strength = _mean(_mean(change, 5).abs().mean(1, keepdim=True), 5)
     meant = ((strength - GRAIN_LOW) / (GRAIN_HIGH - GRAIN_LOW)).clamp(0, 1)
-    enlarged = F.interpolate(change * meant, size=(size, size), mode="bicubic", align_corners=False)
-    painted = ((strength - CHANGE_LOW) / (CHANGE_HIGH - CHANGE_LOW)).clamp(0, 1)
-    painted = F.interpolate(painted, size=(size, size), mode="bilinear", align_corners=False)
-    coarse = F.interpolate(moved, size=(small, small), mode="area") if size > small else moved
-    coarse = F.interpolate(_mean(coarse, 3), size=(size, size), mode="bicubic", align_corners=False)
-    detailed = moved + painted * mask * (coarse - moved)
-    return (detailed + mask * enlarged).clamp(0, 1)
+    enlarged = F.interpolate(change * meant, size=size, mode="bicubic", align_corners=False)
+    # Without the signs: in small parts light and dark change side by side, as in eyes under closing lids.
+    much = _mean(change.abs().mean(1, keepdim=True), 3)
+    painted = ((much - CHANGE_LOW) / (CHANGE_HIGH - CHANGE_LOW)).clamp(0, 1)
+    painted = F.interpolate(painted, size=size, mode="bilinear", align_corners=False)
+    alone = F.interpolate(frames, size=size, mode="bicubic", align_corners=False)
+    return torch.lerp(moved, torch.lerp(moved + enlarged, alone, painted), mask).clamp(0, 1)
 
 
 def paste_back(

@@ -130,8 +130,9 @@ def validate_denoiser(
                 num_clips=num_clips, steps=number, bypass_temporal=bypass_temporal, motion=motion,
             )  # fmt: skip
             videos[str(number)] = data.vae.decode(latents[0]).clamp(-1, 1)
-        change = (videos[str(steps[-1])] - data.vae.decode(data.vae.encode(warped)).clamp(-1, 1)) / 2
-        videos["finished"] = transfer_detail(warped / 2 + 0.5, change, torch.ones_like(change[:, :1])) * 2 - 1
+        seen = data.vae.decode(data.vae.encode(warped)).clamp(-1, 1)
+        unit = (x / 2 + 0.5 for x in (warped, videos[str(steps[-1])], seen))
+        videos["finished"] = transfer_detail(*unit, torch.ones_like(seen[:, :1])) * 2 - 1
         size = true.shape[-1]
         # The reference's own frame comes out of the warp unchanged: its endless decibels would drown the others'.
         other = torch.from_numpy(rows != reference).to(data.device)
