@@ -8,9 +8,7 @@ sound is real, the mouth is the one of a model.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
-import time
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,15 +18,15 @@ import numpy as np
 import torch
 
 from ..errors import AudioError, MediaError
-from ..files import write_tensors
 from ..media.audio import load_audio, to_mono_16k
 from ..models.landmarks import LIP_VALUES
 from .fitted_mouth import FittedMouth
+from .labelling import write_parts
 from .phone_alignment import PhoneAligner
-from .shards import INFO_FIELDS, SAMPLE_RATE
+from .shards import INFO_FIELDS, SAMPLE_RATE, write_spoken_shard
 from .synthetic.head_asset import HeadAsset
 from .synthetic.identity import random_identity
-from .synthetic.labels import facial_values, lip_geometry
+from .synthetic.labels import values_of_actions
 from .synthetic.motion import random_motion
 from .synthetic.rig import Rig, RigParts
 from .synthetic.speech import Phoneme
@@ -137,9 +135,7 @@ class SpeechLabeller:
         """Values ``[frames, 16]`` of a random face that speaks."""
         rig = Rig(self._parts, random_identity(self.asset, rng))
         motion = random_motion(self.asset, phonemes, sound.astype(np.float32) / 32768, frames, FPS, rng)
-        points = np.stack([rig.unposed(action)[rig.landmark_ids] for action in motion.actions])
-        rest = lip_geometry(rig.identity.vertices[rig.landmark_ids])
-        return facial_values(self.asset, motion.actions, lip_geometry(points), rest)
+        return values_of_actions(self.asset, rig, motion.actions)
 
 
 def write_speech_shards(
@@ -157,24 +153,16 @@ def write_speech_shards(
     """
     from threadpoolctl import threadpool_limits
 
-    written, started, done = 0, time.monotonic(), 0
-    for start in range(0, len(recordings), RECORDINGS_PER_SHARD):
-        target = Path(output) / f"spoken-{split}-{start // RECORDINGS_PER_SHARD:05d}.safetensors"
-        if resume and target.is_file():
-            written += _count(target)
-            logger.info("%s is there already", target.name)
-            continue
-        part = recordings[start : start + RECORDINGS_PER_SHARD]
+    def write(target: Path, part: Sequence[Recording], first: int) -> int:
         with threadpool_limits(1):  # many small matrix products
-            tensors, infos = _label(labeller, part, split, licence)
-        if infos:
-            # Not a shard of samples, which have pictures, but it reads like one (training/motion_clips.py).
-            write_tensors(target, tensors, {"clips": json.dumps(infos, ensure_ascii=False)})
-            written += len(infos)
-        done += len(part)
-        rate = done / (time.monotonic() - started)
-        logger.info("%s: %d of %d recordings, %d clips, %.1f recordings/s", target.name, start + len(part),
-                    len(recordings), written, rate)  # fmt: skip
+            clips = _label(labeller, part, split, licence)
+        if clips:
+            write_spoken_shard(target, clips)
+        return len(clips)
+
+    written = write_parts(
+        recordings, output, f"spoken-{split}", RECORDINGS_PER_SHARD, write, resume, "recordings"
+    )
     if recordings and not written:
         raise MediaError(f"None of the {len(recordings)} recordings could be used; see the warnings.")
     return written
@@ -182,10 +170,9 @@ def write_speech_shards(
 
 def _label(
     labeller: SpeechLabeller, recordings: Sequence[Recording], split: str, licence: str
-) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
-    """Tensors and metadata of the clips of a shard."""
-    tensors: dict[str, torch.Tensor] = {}
-    infos: list[dict[str, Any]] = []
+) -> list[tuple[np.ndarray, np.ndarray, dict[str, Any]]]:
+    """Sound, values and metadata of the clips of a shard."""
+    labelled: list[tuple[np.ndarray, np.ndarray, dict[str, Any]]] = []
     for recording in recordings:
         try:
             clips = list(labeller.clips(recording))
@@ -193,15 +180,13 @@ def _label(
             logger.warning("%s left out: %s", recording.path.name, error)
             continue
         for number, (sound, values) in enumerate(clips):
-            tensors[f"{len(infos)}/audio"] = torch.from_numpy(sound.copy())
-            tensors[f"{len(infos)}/values"] = torch.from_numpy(values)
             info: dict[str, Any] = dict.fromkeys(INFO_FIELDS, "")
             info.update(
                 source=SOURCE, identity=recording.speaker, language="en", voice=recording.speaker,
                 sentence=recording.path.stem, fps=FPS, split=split, licence=licence, seed=labeller.seed, index=number,
             )  # fmt: skip
-            infos.append(info)
-    return tensors, infos
+            labelled.append((sound, values, info))
+    return labelled
 
 
 def _read(path: Path) -> np.ndarray:
@@ -225,11 +210,3 @@ def _between(phonemes: list[Phoneme], start: float, seconds: float) -> list[Phon
     shift = _LATE - start
     moved = [Phoneme(p.symbol, p.start + shift, p.end + shift) for p in phonemes]
     return [p for p in moved if p.end > -0.3 and p.start < seconds + 0.3]
-
-
-def _count(shard: Path) -> int:
-    """Clips of a spoken shard."""
-    from safetensors import safe_open
-
-    with safe_open(str(shard), framework="pt") as handle:
-        return len(json.loads((handle.metadata() or {}).get("clips", "[]")))

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor
@@ -100,6 +101,18 @@ class ShardWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.close()
+
+
+def write_spoken_shard(path: Path | str, clips: Sequence[tuple[np.ndarray, np.ndarray, dict[str, Any]]]) -> None:
+    """Write clips of sound alone: audio ``[s]`` int16, values ``[t, 16]`` and the metadata of each.
+
+    No shard of samples, which have pictures, but it reads like one (training/motion_clips.py).
+    """
+    tensors: dict[str, Tensor] = {}
+    for number, (audio, values, _) in enumerate(clips):
+        tensors[f"{number}/audio"] = torch.tensor(audio)  # of its own: stretches overlap
+        tensors[f"{number}/values"] = torch.from_numpy(values)
+    write_tensors(Path(path), tensors, {"clips": json.dumps([info for _, _, info in clips], ensure_ascii=False)})
 
 
 def _check(clip: dict[str, Tensor], fps: int, name: str) -> None:

@@ -11,7 +11,7 @@ from .expressions import EXPRESSIONS
 from .fresh_process import EngineStoppedError
 from .head_asset import HeadAsset
 from .identity import Identity, random_identity
-from .labels import facial_values, lip_geometry
+from .labels import facial_values, lip_geometry, resting_lips, values_of_actions
 from .moods import Mood, next_mood, sound_in_mood, voice_in_mood
 from .motion import Motion, random_expression, random_motion
 from .renderer import Renderer
@@ -128,8 +128,7 @@ class ClipMaker:
         rng = np.random.default_rng([seed, SPLITS.index(split), index, _SPOKEN])
         identity, speech, motion = self._perform(split, rng)
         rig = Rig(self.parts, identity)
-        unposed = (rig.unposed(action) for action in motion.actions)
-        values = self._values(rig, motion.actions, [lip_geometry(v[rig.landmark_ids]) for v in unposed])
+        values = values_of_actions(self.asset, rig, motion.actions)
         info = {"source": "speech", "fps": FPS, "split": split, "licence": LICENCE, "seed": seed, "index": index}
         return colour(speech.audio, speech.voice, rng), values, info
 
@@ -144,7 +143,8 @@ class ClipMaker:
             frames.append(self.renderer.draw(vertices, normals))
             landmarks.append(rig.landmarks(vertices, camera))
             geometry.append(lip_geometry(unposed[rig.landmark_ids]))
-        return np.stack(frames), np.stack(landmarks).astype(np.float32), self._values(rig, actions, geometry)
+        values = facial_values(self.asset, actions, np.stack(geometry), resting_lips(rig))
+        return np.stack(frames), np.stack(landmarks).astype(np.float32), values
 
     def _perform(self, split: str, rng: np.random.Generator) -> tuple[Identity, Speech, Motion]:
         """A person of a split, what is said, and how the face moves with it."""
@@ -152,11 +152,6 @@ class ClipMaker:
         speech = random_speech(split, identity, self.num_frames, rng)
         motion = random_motion(self.asset, speech.phonemes, speech.audio, self.num_frames, FPS, rng, speech.moods)
         return identity, speech, motion
-
-    def _values(self, rig: Rig, actions: np.ndarray, geometry: list[np.ndarray]) -> np.ndarray:
-        """Values ``[t, 16]`` of actions ``[t, 52]`` and each frame's lip geometry of the unturned head."""
-        rest = lip_geometry(rig.identity.vertices[rig.landmark_ids])
-        return facial_values(self.asset, actions, np.stack(geometry), rest)
 
     def _make_pairs(
         self, rig: Rig, camera: Camera, motion: Motion, rng: np.random.Generator

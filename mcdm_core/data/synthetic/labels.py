@@ -6,6 +6,7 @@ import numpy as np
 
 from ...models.landmarks import EYE_CORNERS, FULL_OPENING, INNER_LIP_PAIRS, LIP_CORNERS, NUM_VALUES, VALUE_NAMES
 from .head_asset import HeadAsset
+from .rig import Rig
 
 # Geometric measures at full strength, in eye distances of the template: both mouthStretch at 1.
 _FULL_WIDENING = 0.12
@@ -27,6 +28,17 @@ def lip_geometry(points: np.ndarray) -> np.ndarray:
     gap = (points[..., pairs[:, 0], 2] - points[..., pairs[:, 1], 2]).mean(axis=-1)
     width = np.linalg.norm(points[..., LIP_CORNERS[1], :] - points[..., LIP_CORNERS[0], :], axis=-1)
     return np.stack([gap, width], axis=-1) / distance[..., None]
+
+
+def values_of_actions(asset: HeadAsset, rig: Rig, actions: np.ndarray) -> np.ndarray:
+    """The 16 values ``[t, 16]`` float32 of a face that makes ``actions [t, 52]``, without a picture of it."""
+    geometry = [lip_geometry(rig.unposed(action)[rig.landmark_ids]) for action in actions]
+    return facial_values(asset, actions, np.stack(geometry), resting_lips(rig))
+
+
+def resting_lips(rig: Rig) -> np.ndarray:
+    """:func:`lip_geometry` ``[2]`` of a person's neutral face."""
+    return lip_geometry(rig.identity.vertices[rig.landmark_ids])
 
 
 def facial_values(asset: HeadAsset, actions: np.ndarray, geometry: np.ndarray, rest: np.ndarray) -> np.ndarray:

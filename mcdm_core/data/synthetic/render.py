@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import multiprocessing
 import time
@@ -133,20 +132,13 @@ def _render_shard(job: tuple[Path, int, str, range, Path | str | None]) -> tuple
 
 
 def _speak_shard(job: tuple[Path, int, str, range, Path | str | None]) -> tuple[Path, int]:
-    import torch
     from threadpoolctl import threadpool_limits
 
-    from ...files import write_tensors
+    from ..shards import write_spoken_shard
 
     path, seed, split, indices, asset_path = job
-    tensors, infos = {}, []
     with threadpool_limits(1):
-        for number, index in enumerate(indices):
-            audio, values, info = _maker(asset_path).speak(seed, split, index)
-            tensors[f"{number}/audio"], tensors[f"{number}/values"] = torch.from_numpy(audio), torch.from_numpy(values)
-            infos.append(info)
-    # Not a shard of samples, which have pictures, but it reads like one (training/motion_clips.py).
-    write_tensors(path, tensors, {"clips": json.dumps(infos)})
+        write_spoken_shard(path, [_maker(asset_path).speak(seed, split, index) for index in indices])
     return path, len(indices) * CLIP_FRAMES
 
 
