@@ -11,7 +11,7 @@ from mcdm_core.models.landmarks import MIRROR
 
 pytest.importorskip("scipy", reason="the synthetic data need scipy")
 
-from mcdm_core.data.synthetic import flite, head_asset, speech, text, visemes  # noqa: E402
+from mcdm_core.data.synthetic import flite, head_asset, speech, text, visemes, voice_variants  # noqa: E402
 
 
 def test_ten_languages_whose_splits_share_no_phrase() -> None:
@@ -49,6 +49,52 @@ def test_every_split_has_its_own_voices() -> None:
         groups = [set(speech.variants(split, male)) for split in text.SPLITS]
         assert all(groups)
         assert len(set.union(*groups)) == sum(map(len, groups))
+
+
+def test_only_training_voices_are_drawn() -> None:
+    rng = np.random.default_rng(0)
+    drawn = {split: [bool(speech.random_voice(split, True, rng).recipe) for _ in range(60)] for split in text.SPLITS}
+    assert 10 < sum(drawn["train"]) < 50
+    assert not any(drawn["val"] + drawn["test"])
+
+
+def test_drawn_variants_are_men_or_women_and_repeatable() -> None:
+    def pitch(male: bool, seed: int) -> float:
+        return float(voice_variants.random_variant(male, np.random.default_rng(seed)).split("pitch ")[1].split()[0])
+
+    assert max(pitch(True, seed) for seed in range(40)) < min(pitch(False, seed) for seed in range(40))
+    same = [voice_variants.random_variant(True, np.random.default_rng(3)) for _ in range(2)]
+    assert same[0] == same[1] and same[0].count("\nformant ") == 9
+
+
+def test_a_drawn_voice_speaks_like_no_other_and_the_same_again() -> None:
+    if not speech.available():
+        pytest.skip("espeak-ng is not installed")
+    recipes = [voice_variants.random_variant(True, np.random.default_rng(seed)) for seed in (0, 1)]
+    voices = [speech.Voice("drawn", 160, 50, 50, 1.0, 0.0, 0.0, 0.0, 0.5, recipe=recipe) for recipe in recipes]
+    first, other, again = (speech.speak("Guten Abend.", "de", voice)[0] for voice in (*voices, voices[0]))
+    np.testing.assert_array_equal(first, again)
+    length = min(len(first), len(other))
+    assert np.abs(first[:length] - other[:length]).mean() > 0.1 * np.abs(first).mean()
+    _, marks = speech.speak("Guten Abend.", "de", voices[1])
+    assert [p.symbol for p in marks if p.symbol]
+
+
+def test_linked_data_hold_the_installed_voices_and_room_for_one_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(voice_variants, "default_cache", lambda: tmp_path / "cache" / "head.npz")
+    installed = tmp_path / "espeak-ng-data"
+    (installed / "voices" / "!v").mkdir(parents=True)
+    (installed / "voices" / "!v" / "Annie").write_text("language variant")
+    (installed / "de_dict").write_text("words")
+    for _ in range(2):
+        root = voice_variants.linked_data(installed)
+    name = voice_variants.write_variant(root, "language variant")
+    data = root / "espeak-ng-data"
+    assert (data / "de_dict").read_text() == "words"
+    assert {p.name for p in (data / "voices" / "!v").iterdir()} == {"Annie", name}
+    assert [p.name for p in (installed / "voices" / "!v").iterdir()] == ["Annie"]
 
 
 def test_every_split_has_its_own_flite_voices() -> None:

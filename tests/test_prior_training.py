@@ -144,6 +144,19 @@ def test_auxiliary_loss_counts_the_lip_opening_most() -> None:
     assert float(auxiliary_value_loss(lips, values, inside)) == 0
 
 
+def test_auxiliary_loss_learns_the_mean_of_blinks_that_come_often() -> None:
+    blinks = torch.zeros(10, 16)
+    blinks[:4, 6:8] = 1
+
+    def loss(guess: float) -> float:
+        predicted = torch.zeros(10, 16)
+        predicted[:, 6:8] = guess
+        return float(auxiliary_value_loss(predicted, blinks))
+
+    best = min((g / 20 for g in range(21)), key=loss)
+    assert 0.3 <= best <= 0.45  # the mean is 0.4, the median 0
+
+
 def test_correlation_loss_ignores_range_and_frames_outside() -> None:
     values = torch.rand(3, 10, 16)
     inside = torch.ones(3, 10, dtype=torch.bool)
@@ -219,7 +232,7 @@ def test_objectives_give_finite_losses_and_gradients_everywhere() -> None:
     assert modules.audio_encoder.conv1.weight.grad is None
     assert modules.present_clip_prior.output["weight"].grad.any()
     numbers = validate_audio(modules.audio_encoder.eval(), [clip(), clip(seed=1)])
-    assert set(numbers) == {"r", "width_r", "wrong_r", "range"}
+    assert set(numbers) == {"r", "width_r", "wrong_r", "range", "blink_r"}
     with pytest.raises(ValueError, match="no clips"):
         ClipSampler(CONFIG, [[]])
 

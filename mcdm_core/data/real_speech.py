@@ -41,9 +41,6 @@ STRETCH = 75
 MIN_SECONDS, MAX_SECONDS = 1, 40
 RECORDINGS_PER_SHARD = 60
 _MARGIN = 0.5
-_LATE = 0.035
-"""Seconds by which real lips are later than the synthetic ones, which are ahead of the sound. Measured on one man
-alone, GRID's speaker 1; a fitted mouth knows its own speaker's."""
 _AMPLITUDE = (0.85, 1.3)
 """How widely a fitted mouth is moved, drawn for each stretch: other people than its speaker speak."""
 
@@ -206,7 +203,6 @@ def _read(path: Path) -> np.ndarray:
 
 
 def _between(phonemes: list[Phoneme], start: float, seconds: float) -> list[Phoneme]:
-    """The phonemes of a stretch and just around it, when the lips form them, with times from its start."""
-    shift = _LATE - start
-    moved = [Phoneme(p.symbol, p.start + shift, p.end + shift) for p in phonemes]
+    """The phonemes of a stretch and just around it, with times from its start."""
+    moved = [Phoneme(p.symbol, p.start - start, p.end - start) for p in phonemes]
     return [p for p in moved if p.end > -0.3 and p.start < seconds + 0.3]

@@ -21,7 +21,7 @@ from ..models.audio_encoder import LogMelEncoder, build_audio_encoder, frame_cen
 from .clip_sampler import ClipSampler, MotionClip
 from .loop import LoopSettings, train
 from .motion_clips import iterate_clips
-from .prior_losses import auxiliary_value_loss, correlation_loss
+from .prior_losses import BLINKS, auxiliary_value_loss, correlation_loss
 
 logger = logging.getLogger(__name__)
 
@@ -78,16 +78,19 @@ def encode_sound(encoder: LogMelEncoder, clip: MotionClip, length: int) -> Tenso
 @torch.no_grad()
 def validate_audio(encoder: LogMelEncoder, clips: Sequence[MotionClip]) -> dict[str, float]:
     """Mean correlation within a clip of heard and true lip opening (``r``), lip width (``width_r``), and with another
-    clip's sound (``wrong_r``); ``range``: heard over true deviation of the opening."""
+    clip's sound (``wrong_r``); ``range``: heard over true deviation of the opening; ``blink_r``: correlation of how far
+    the lids are shut, over all clips as one, since not everybody blinks."""
     heard = [encoder.predict_values(encode_sound(encoder, c, len(c.values))).cpu() for c in clips]
     shifted = heard[1:] + heard[:1]
 
     def mean(series: Sequence[Tensor], value: int) -> float:
         return mean_correlation([h[:, value] for h in series], [c.values[:, value] for c in clips])
 
+    lids = [torch.cat([x[:, list(BLINKS)].mean(1) for x in series]) for series in (heard, [c.values for c in clips])]
     spread = [float(h[:, 0].std() / c.values[:, 0].std().clamp_min(1e-3)) for h, c in zip(heard, clips, strict=True)]
     return {
         "r": mean(heard, 0), "width_r": mean(heard, 1), "wrong_r": mean(shifted, 0), "range": float(np.mean(spread)),
+        "blink_r": mean_correlation([lids[0]], [lids[1]]),
     }  # fmt: skip
 
 

@@ -12,12 +12,10 @@ from ..config import MCDMConfig
 from ..defaults import sampling_defaults
 from ..evaluation.lip_sync import mean_correlation
 from ..media.pixels import to_unit
-from ..models.landmarks import VALUE_NAMES
 from ..models.motion_codec import MotionCodec, MotionTokens
 from .audio_pretraining import encode_sound
 from .clip_sampler import MotionClip
-
-LIDS = (VALUE_NAMES.index("blink_left"), VALUE_NAMES.index("blink_right"))
+from .prior_losses import BLINKS
 
 
 def stream_cosines(tokens: Tensor, truth: Tensor, config: MCDMConfig) -> dict[str, float]:
@@ -104,5 +102,5 @@ def validate_prior(
         "clip_cosine": clip["all"],
         **{f"{name}_clip": clip[name] for name in names},
         "lip_std": float((values[..., 0].std(1) / real.std(1).clamp_min(1e-3)).mean()),
-        "blinks": float((values[..., LIDS].mean(-1) > 0.5).float().mean()),
+        "blinks": float((values[..., BLINKS].mean(-1) > 0.5).float().mean()),
     }

@@ -11,11 +11,13 @@ import ctypes.util
 import dataclasses
 import functools
 import logging
+from pathlib import Path
 
 import numpy as np
 
 from . import flite
 from .fresh_process import Utterance, speak_afresh
+from .voice_variants import linked_data, random_variant, write_variant
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -41,6 +43,8 @@ _HELD_OUT: dict[str, dict[bool, tuple[str, ...]]] = {
     "test": {True: ("m8", "david"), False: ("f5", "linda")},
 }
 
+_DRAWN_SHARE = 0.5
+"""Share of the training speakers of espeak-ng whose variant is drawn at random."""
 _FLITE_SHARE = 0.65  # some of it falls to espeak-ng: a split's flite voices are not of both sexes
 _FLITE_WORDS_PER_MINUTE = 165
 _BANDS = (80.0, 250.0, 700.0, 1800.0, 4000.0, 7500.0)
@@ -71,6 +75,7 @@ class Voice:
     engine: str = "espeak-ng"  # or "flite"
     equalizer: tuple[float, ...] = ()  # decibels at the frequencies of _BANDS, flat without
     cutoff: float = 0.0  # upper limit of the recording in Hz, 0 none
+    recipe: str = ""  # text of a variant that is not espeak-ng's own (voice_variants.py)
 
 
 class _EventId(ctypes.Union):
@@ -104,7 +109,16 @@ class _Espeak:
             raise RuntimeError(
                 "Synthetic speech needs espeak-ng's shared library: install the system package espeak-ng"
             ) from error
-        self.rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, None, _PHONEME_EVENTS_IPA)
+        self._library.espeak_ng_InitializePath(None)
+        installed = ctypes.c_char_p()
+        self._library.espeak_Info(ctypes.byref(installed))
+        try:
+            self.data = linked_data(Path((installed.value or b"").decode()))
+        except OSError as error:
+            raise RuntimeError(f"espeak-ng's data could not be linked into the cache: {error}") from error
+        self.rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, str(self.data).encode(), _PHONEME_EVENTS_IPA)
+        if self.rate <= 0:
+            raise RuntimeError("espeak-ng found no data: install its full data package")
         self._audio: list[np.ndarray] = []
         self._events: list[tuple[float, str]] = []
         self._callback = _Callback(self._receive)
@@ -170,8 +184,10 @@ def random_voice(split: str, male: bool, rng: np.random.Generator, language: str
         _warn_without_flite()
         choices = ()
     engine, names = ("flite", choices) if choices else ("espeak-ng", variants(split, male))
+    drawn = engine == "espeak-ng" and split not in _HELD_OUT and rng.random() < _DRAWN_SHARE
     return Voice(
-        variant=str(rng.choice(names)),
+        recipe=random_variant(male, rng) if drawn else "",
+        variant="drawn" if drawn else str(rng.choice(names)),
         words_per_minute=int(rng.uniform(120, 200)),
         pitch=int(rng.uniform(18, 82)),
         pitch_range=int(rng.uniform(20, 90)),
@@ -208,7 +224,8 @@ def speak(text: str, language_voice: str, voice: Voice) -> tuple[np.ndarray, lis
         slowness = _FLITE_WORDS_PER_MINUTE / voice.words_per_minute / stretch
         audio, rate, marks = speak_afresh(flite.say, (text, voice.variant, slowness))
     else:
-        request = (text, f"{language_voice}+{voice.variant}", voice.words_per_minute, voice.pitch, voice.pitch_range)
+        variant = write_variant(_engine().data, voice.recipe) if voice.recipe else voice.variant
+        request = (text, f"{language_voice}+{variant}", voice.words_per_minute, voice.pitch, voice.pitch_range)
         audio, rate, marks = speak_afresh(_engine().say, request)
     up = round(SAMPLE_RATE * stretch)
     audio = resample_poly(audio, up, rate).astype(np.float32)
