@@ -179,7 +179,7 @@ TINY = MCDMConfig(
         width=96, num_heads=4, motion_dim=32, head_tokens=2, lip_tokens=2, expression_tokens=2
     ),
     present_clip_prior=PresentClipPriorConfig(
-        width=128, num_heads=4, mlp_ratio=2.0, persistence=True, sound_path="all"
+        width=128, num_heads=4, mlp_ratio=2.0, context_frames=12, persistence=True, sound_path="all"
     ),
     archived_clip_prior=ArchivedClipPriorConfig(patch_size=2, width=128, latent_size=16),
     unet=UNetConfig(

@@ -109,6 +109,17 @@ def test_augmentation_changes_the_sound_but_not_its_shape() -> None:
     assert mels[0].equal(clip().mels)
 
 
+def test_augmentation_silences_a_band_of_some_voices_for_their_whole_length() -> None:
+    mels = torch.randn(200, 80, 30)
+    made = augment_mels(mels, torch.Generator().manual_seed(0))
+    silent = (made == made.amin(dim=(1, 2), keepdim=True)).all(-1)
+    bands = silent.sum(1)
+    assert 0.3 < float((bands > 1).float().mean()) < 0.7
+    assert int(bands.max()) <= 14
+    edges = silent.int().diff(dim=1).abs().sum(1)
+    assert int(edges.max()) <= 2  # one band each, not scattered bins
+
+
 def test_interpolation_reads_every_sample_at_its_own_places() -> None:
     x = torch.arange(12.0).view(1, 3, 4).repeat(2, 1, 1)
     along = interpolate(x, torch.tensor([[0.5, 9.0], [-1.0, 2.0]]), -1)
@@ -189,7 +200,8 @@ def test_linear_paths_recover_a_linear_world() -> None:
 
 
 @pytest.mark.parametrize("path", ["lip", "all"])
-def test_the_sound_s_linear_path_reaches_the_tokens_it_names(path: str) -> None:
+def test_the_sound_s_linear_path_reaches_the_tokens_it_names(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clip_sampler, "augment_mels", lambda mels, random: mels)
     torch.manual_seed(0)
     config = dataclasses.replace(
         CONFIG, present_clip_prior=dataclasses.replace(CONFIG.present_clip_prior, sound_path=path)

@@ -76,8 +76,8 @@ def augment_mels(mels: Tensor, random: torch.Generator) -> Tensor:
     """Make other voices, microphones and rooms of utterances' log-mels ``[b, m, j]`` (natural log power): same size.
 
     Formants and pitch shifted by up to 18 %, a smooth random equaliser of up to about 10 dB, coloured noise down to
-    about 6 dB below the speech's loud level; each in a part of the samples. A change of the level alone would be
-    undone by the normalisation.
+    about 6 dB below the speech's loud level, a band of up to a sixth of the bins silenced (SpecAugment, Park et al.
+    2019); each in a part of the samples. A change of the level alone would be undone by the normalisation.
     """
     batch, number, _ = mels.shape
     device = mels.device
@@ -97,7 +97,11 @@ def augment_mels(mels: Tensor, random: torch.Generator) -> Tensor:
     level = torch.quantile(torch.logsumexp(mels, dim=1), 0.95, dim=-1, keepdim=True) - math.log(number)
     colour = level + uniform(-8.0, -1.5) + uniform(-2.0, 1.0) * torch.linspace(0, 1, number, device=device)
     noise = colour[:, :, None] + 0.5 * torch.randn(mels.shape, generator=random, device=device)
-    return torch.where(some(0.7)[:, :, None] > 0, torch.logaddexp(mels, noise), mels)
+    mels = torch.where(some(0.7)[:, :, None] > 0, torch.logaddexp(mels, noise), mels)
+    width, start = uniform(0, number / 6), uniform(-number / 6, number)
+    place = torch.arange(number, device=device) - start
+    masked = (place >= 0) & (place < width) & (some(0.6) > 0)
+    return torch.where(masked[:, :, None], mels.amin(dim=(1, 2), keepdim=True), mels)
 
 
 def lip_readout(tokens: Tensor, values: Tensor) -> Tensor:
