@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..mcdm_core.defaults import sampling_defaults
 from .schema import Model, Reference
 
 LAST_FRAME, ALL_FRAMES = "last frame", "all frames"
@@ -46,9 +47,14 @@ def guidance(name: str = "guidance", default: float = 1.0) -> Any:
         default=default,
         min=1.0,
         max=10.0,
-        step=0.1,
+        step=0.05,
         tooltip="How strongly the voice and face steer the result. 1 = off (twice as fast); base likes 2.5 to 3.5.",
     )
+
+
+def motion_guidance(name: str = "motion_guidance") -> Any:
+    """Guidance of the motion by the voice."""
+    return guidance(name, sampling_defaults("tiny").motion_guidance)
 
 
 def temperature() -> Any:

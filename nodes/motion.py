@@ -44,7 +44,7 @@ class MCDMPredictMotion(io.ComfyNode):
                 io.Video.Input("driver", optional=True, tooltip="A video whose head movement is taken over."),
                 io.Image.Input("driver_images", optional=True, tooltip="The driver as frames instead."),
                 inputs.motion_steps("steps"),
-                inputs.guidance(default=1.3),
+                inputs.motion_guidance("guidance"),
                 inputs.temperature(),
                 inputs.seed(),
             ],

@@ -114,7 +114,7 @@ class MCDMSampleVideo(io.ComfyNode):
                 inputs.steps(),
                 inputs.guidance(),
                 inputs.motion_steps(),
-                inputs.guidance("motion_guidance", 1.3),
+                inputs.motion_guidance(),
                 inputs.temperature(),
                 inputs.seed(),
                 io.String.Input(

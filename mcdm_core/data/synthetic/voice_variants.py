@@ -18,7 +18,7 @@ _FORMANTS = 9
 
 
 def random_variant(male: bool, rng: np.random.Generator) -> str:
-    """The text of a variant: what the installed ones set, in the ranges they have.
+    """The text of a variant: what the installed ones set, in the ranges most of them have.
 
     Args:
         male: whether the pitch and the formants are those of a man.
@@ -27,9 +27,9 @@ def random_variant(male: bool, rng: np.random.Generator) -> str:
     lines = [f"pitch {low:.0f} {low * rng.uniform(1.2, 1.7):.0f}"]
     if rng.random() < 0.3:
         lines.append(f"klatt {rng.integers(1, 7)}")
-    tract = rng.uniform(0.76, 1.06) if male else rng.uniform(0.92, 1.24)
+    tract = rng.uniform(0.84, 1.08) if male else rng.uniform(1.0, 1.22)
     for number in range(_FORMANTS):
-        frequency = 100 * tract * rng.normal(1.0, 0.08)
+        frequency = 100 * tract * rng.normal(1.0, 0.05)
         lines.append(f"formant {number} {frequency:.0f} {rng.uniform(60, 125):.0f} {rng.uniform(60, 170):.0f}")
     lines.append(f"flutter {rng.integers(0, 9)}")
     lines.append(f"roughness {rng.integers(0, 5)}")
