@@ -28,7 +28,7 @@ from ..models.motion_codec import MotionCodec
 from ..models.present_clip_prior import PresentClipPrior
 from .clip_sampler import ClipBank, ClipSampler, MotionClip
 from .codec_data import augment
-from .loop import LoopSettings, save_state, train
+from .loop import LoopSettings, train
 from .motion_clips import iterate_clips
 from .prior_losses import auxiliary_value_loss, diffusion_loss, lip_readout, readout_loss
 from .prior_validation import validate_prior
@@ -168,7 +168,9 @@ def fit_linear_paths(
     """Add to the prior's linear paths what its estimate at full noise still misses, by ridge regression.
 
     The path from the sound (to the lips, or all), and where the prior has it the one from the last known frame to every
-    frame of the clip, on augmented stretches of all groups. Takes seconds and shortens training by much.
+    frame of the clip, on augmented stretches of all groups. Takes seconds and shortens training by much. For before
+    it: what a trained prior still misses is mostly chance, and a fit to that costs more than it gains (cosine to the
+    true tokens 0.903 without it, 0.902 after; real lips r 0.65 and 0.62).
     """
     prior = modules.present_clip_prior
     sampler = ClipSampler(config, groups, seed)
@@ -242,7 +244,4 @@ def train_prior(
         validate_every=validate_every, save_every=max(1, validate_every // 4), ema_decay=0.997,
         metadata={"mcdm_config": to_json(config)}, resume=resume,
     )  # fmt: skip
-    result = train(modules, objective, settings, validate)
-    fit_linear_paths(modules, config, bank)
-    save_state(output, modules.state_dict(), {"mcdm_config": to_json(config)})
-    return result.validation
+    return train(modules, objective, settings, validate).validation
