@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from .models.landmarks import LID_PAIRS, VALUE_NAMES
+from .models.landmarks import BLINK_VALUES, LID_PAIRS
 
 WINDOW = 4.0
 """There is one blink in every window of so many seconds, at a random moment of it."""
@@ -57,10 +57,9 @@ def add_blinks(
 
     Lids the model has closed already are not closed twice: only what is missing is added.
     """
-    columns = [VALUE_NAMES.index("blink_left"), VALUE_NAMES.index("blink_right")]
     wanted = blink_curve(seed, first_frame, len(landmarks), fps).to(landmarks)
-    present = values[:, columns].mean(1).clamp(0, 1)
+    present = values[:, BLINK_VALUES].mean(1).clamp(0, 1)
     missing = ((wanted - present) / (1 - present).clamp_min(1e-3)).clamp(0, 1)
     values = values.clone()
-    values[:, columns] = torch.maximum(values[:, columns], wanted[:, None])
+    values[:, BLINK_VALUES] = torch.maximum(values[:, BLINK_VALUES], wanted[:, None])
     return close_lids(landmarks, missing), values

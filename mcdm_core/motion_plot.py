@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from .errors import MCDMError
-from .models.landmarks import VALUE_NAMES, eye_centres
+from .models.landmarks import BLINK_VALUES, VALUE_NAMES, eye_centres
 from .motion import Motion
 
 BACKGROUND, GRID, WAVE = (24, 24, 28), (60, 60, 66), (70, 90, 110)
@@ -37,11 +37,10 @@ def motion_curves(motion: Motion) -> dict[str, np.ndarray]:
     across = eyes[:, 1] - eyes[:, 0]
     nose = landmarks[:, 48] - eyes.mean(1)
     yaw = (nose * across).sum(-1) / across.square().sum(-1).clamp_min(1e-6)
-    left, right = VALUE_NAMES.index("blink_left"), VALUE_NAMES.index("blink_right")
     return {
         "lip opening": values[:, VALUE_NAMES.index("lip_opening")].numpy(),
         "head yaw": yaw.numpy(),
-        "blink": values[:, [left, right]].mean(1).numpy(),
+        "blink": values[:, BLINK_VALUES].mean(1).numpy(),
     }
 
 

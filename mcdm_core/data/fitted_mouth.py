@@ -19,9 +19,9 @@ from ..models.landmarks import LIP_VALUES, VALUE_NAMES
 from .phone_alignment import PhoneAligner
 from .real_video import FPS
 from .shards import ClipDataset
-from .synthetic.motion import loudness
+from .synthetic.motion import loudness, viseme_spans
 from .synthetic.speech import Phoneme
-from .synthetic.visemes import VISEMES, visemes_of
+from .synthetic.visemes import VISEMES
 
 logger = logging.getLogger(__name__)
 
@@ -80,12 +80,9 @@ class FittedMouth:
         each = _RATE // FPS
         steps = frames * each + 1
         said = np.zeros(steps, int)
-        for phoneme in phonemes:
-            names = visemes_of(phoneme.symbol)
-            bounds = np.linspace(phoneme.start, phoneme.end, len(names) + 1)
-            first = np.floor(bounds * _RATE + 1e-6).astype(int).clip(0)  # the step it begins in is its own
-            for number, name in enumerate(names):
-                said[first[number] : first[number + 1]] = VISEMES.index(name)
+        for name, start, end in viseme_spans(phonemes):
+            first, last = (max(0, int(np.floor(t * _RATE + 1e-6))) for t in (start, end))
+            said[first:last] = VISEMES.index(name)  # the step it begins in is its own
         viseme = np.eye(len(VISEMES))[said]
         level = loudness(sound.astype(np.float32) / 32768, steps, _RATE)[:, None]
         known = np.concatenate([viseme, level, viseme * level], axis=1)

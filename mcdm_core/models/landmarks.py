@@ -110,6 +110,8 @@ FULL_OPENING = 0.3
 """What :func:`lip_opening` measures, about, where the value ``lip_opening`` is 1."""
 LIP_VALUES: tuple[int, ...] = (0, 1, 2, 3)
 """Indices of the values that speech moves; the other twelve belong to the expression."""
+BLINK_VALUES = slice(VALUE_NAMES.index("blink_left"), VALUE_NAMES.index("blink_right") + 1)
+"""The two values of the lids, one after the other."""
 VALUE_MIRROR: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15)
 VALUE_MIRROR_SIGN: tuple[float, ...] = (1.0,) * 12 + (-1.0,) + (1.0,) * 3
 """``values[VALUE_MIRROR] * VALUE_MIRROR_SIGN`` are the values of the flipped picture."""

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from ..config import TINY, MCDMConfig
 from ..evaluation.lip_sync import mean_correlation
 from ..models.audio_encoder import LogMelEncoder, build_audio_encoder, frame_centres, gather_windows, log_mel
+from ..models.landmarks import BLINK_VALUES
 from .clip_sampler import ClipSampler, MotionClip
 from .loop import LoopSettings, train
 from .motion_clips import iterate_clips
-from .prior_losses import BLINKS, auxiliary_value_loss, correlation_loss
+from .prior_losses import auxiliary_value_loss, correlation_loss
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def validate_audio(encoder: LogMelEncoder, clips: Sequence[MotionClip]) -> dict[
     def mean(series: Sequence[Tensor], value: int) -> float:
         return mean_correlation([h[:, value] for h in series], [c.values[:, value] for c in clips])
 
-    lids = [torch.cat([x[:, list(BLINKS)].mean(1) for x in series]) for series in (heard, [c.values for c in clips])]
+    lids = [torch.cat([x[:, BLINK_VALUES].mean(1) for x in series]) for series in (heard, [c.values for c in clips])]
     spread = [float(h[:, 0].std() / c.values[:, 0].std().clamp_min(1e-3)) for h, c in zip(heard, clips, strict=True)]
     return {
         "r": mean(heard, 0), "width_r": mean(heard, 1), "wrong_r": mean(shifted, 0), "range": float(np.mean(spread)),

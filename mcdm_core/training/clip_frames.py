@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..errors import MCDMError
 from ..media.pixels import to_unit
-from ..models.landmarks import VALUE_NAMES, mirror_landmarks
+from ..models.landmarks import BLINK_VALUES, VALUE_NAMES, mirror_landmarks
 
 _SHARDS = "*.safetensors"
 OPEN_MOUTH_SHARE = 0.35
@@ -41,7 +41,7 @@ def draw_reference(
         open_mouth: prefer an open mouth instead, as smiling portraits have: the network learns to put teeth right.
     """
     drawn = random.integers(0, len(values), candidates)
-    blinks = values[drawn][:, [VALUE_NAMES.index("blink_left"), VALUE_NAMES.index("blink_right")]].sum(1)
+    blinks = values[drawn][:, BLINK_VALUES].sum(1)
     opening = values[drawn][:, VALUE_NAMES.index("lip_opening")]
     restless = blinks + (-0.8 if open_mouth else 0.5) * opening
     if pose is not None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..config import TINY, MCDMConfig, to_json
-from ..models.landmarks import NUM_VALUES, VALUE_NAMES
+from ..models.landmarks import BLINK_VALUES, NUM_VALUES, VALUE_NAMES
 from ..models.motion_codec import DISPLACEMENT_SCALE, EXPRESSIONS, MotionCodec
 from .codec_data import CodecFrames, encode_rows, load_codec_frames
 from .codec_losses import TOKEN_NOISE, CodecObjective
@@ -47,8 +47,7 @@ def fill_expression_bank(codec: MotionCodec, values: Tensor, tokens: Tensor, top
     for name in ("lip_opening", "lip_width", "lip_protrusion", "lip_press", "gaze_x", "gaze_y"):
         counted[VALUE_NAMES.index(name)] = 0.1
     # A blink during an expression must not become part of it.
-    for name in ("blink_left", "blink_right"):
-        counted[VALUE_NAMES.index(name)] = 2.0
+    counted[BLINK_VALUES] = 2.0
     for index, name in enumerate(EXPRESSIONS):
         wanted = torch.zeros(NUM_VALUES)
         for key, strength in PROTOTYPES.get(name, {}).items():

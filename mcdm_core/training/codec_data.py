@@ -12,11 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..media.pixels import to_bytes, to_unit
-from ..models.landmarks import VALUE_NAMES
 from ..models.motion_codec import MotionCodec, mouth_and_face_crops
 from .motion_clips import iterate_clips
 
-BLINKS = tuple(VALUE_NAMES.index(name) for name in ("blink_left", "blink_right"))
 CLOSING = 0.3
 """Mean of the two blink values from which lids count as closing."""
 

@@ -26,6 +26,7 @@ from torch import Tensor
 from ..config import MCDMConfig
 from ..media.pixels import to_unit
 from ..models.landmarks import (
+    BLINK_VALUES,
     LIDS,
     LIPS,
     VALUE_NAMES,
@@ -36,7 +37,7 @@ from ..models.landmarks import (
     mirror_values,
 )
 from ..models.motion_codec import MotionCodec
-from .codec_data import BLINKS, CLOSING, CodecFrames, augment
+from .codec_data import CLOSING, CodecFrames, augment
 
 TOKEN_NOISE = 0.15
 STEADINESS = 1.0
@@ -148,7 +149,7 @@ class CodecObjective:
         self.noise = 1.0
         self.spread = data.values.std(0).clamp_min(0.05)
         spans = torch.tensor(data.spans)
-        closing = data.values[:, list(BLINKS)].mean(1).cpu() > CLOSING
+        closing = data.values[:, BLINK_VALUES].mean(1).cpu() > CLOSING
         blinks = [first + closing[first:last].nonzero()[:, 0] for first, last in data.spans]
         counts = torch.tensor([len(b) for b in blinks])
         self.first, self.length = spans[:, 0].to(self.device), (spans[:, 1] - spans[:, 0]).to(self.device)

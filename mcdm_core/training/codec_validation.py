@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from ..evaluation.lip_sync import correlation, mean_correlation
-from ..models.landmarks import LIP_VALUES, lid_opening, lip_opening
+from ..models.landmarks import BLINK_VALUES, LIP_VALUES, lid_opening, lip_opening
 from ..models.motion_codec import MotionCodec
-from .codec_data import BLINKS, CLOSING, CodecFrames, encode_rows
+from .codec_data import CLOSING, CodecFrames, encode_rows
 from .codec_losses import swap_inside
 from .ridge import ridge_solution
 
@@ -56,7 +56,7 @@ def validate_codec(codec: MotionCodec, data: CodecFrames) -> dict[str, float]:
     points, values = [d[0].cpu() for d in decoded], [d[1].cpu() for d in decoded]
     true_points = [data.landmarks[first:last].cpu() for first, last in data.spans]
     true_values = [data.values[first:last].cpu() for first, last in data.spans]
-    blinking = [k for k, v in enumerate(true_values) if (v[:, list(BLINKS)].mean(1) > CLOSING).any()]
+    blinking = [k for k, v in enumerate(true_values) if (v[:, BLINK_VALUES].mean(1) > CLOSING).any()]
     lids = [(lid_opening(points[k]), lid_opening(true_points[k])) for k in blinking]
     errors = [(p - t).norm(dim=-1).mean().item() * 128 for p, t in zip(points, true_points, strict=True)]
     result = {
@@ -65,7 +65,8 @@ def validate_codec(codec: MotionCodec, data: CodecFrames) -> dict[str, float]:
         "lid_landmark_r": mean_correlation([m for m, _ in lids], [t for _, t in lids]),
         "lid_range": float(np.mean([float(m.std() / t.std().clamp_min(1e-4)) for m, t in lids])) if lids else 0.0,
         "blink_value_r": mean_correlation(
-            [values[k][:, BLINKS[0]] for k in blinking], [true_values[k][:, BLINKS[0]] for k in blinking]
+            [values[k][:, BLINK_VALUES.start] for k in blinking],
+            [true_values[k][:, BLINK_VALUES.start] for k in blinking],
         ),
         "landmark_error_px": float(np.mean(errors)),
     }

@@ -8,13 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..models.landmarks import VALUE_NAMES, constant
+from ..models.landmarks import BLINK_VALUES, constant
 from ..models.present_clip_prior import PresentClipPrior
 from .ridge import ridge_solution
 
 LIP_WEIGHTS = (4.0, 3.0, 2.0, 2.0)
 """Weights of opening, width, protrusion and press in the losses of the lips' values."""
-BLINKS = (VALUE_NAMES.index("blink_left"), VALUE_NAMES.index("blink_right"))
 _BLINK_WEIGHT, _OTHER_WEIGHT = 4.0, 0.1
 
 
@@ -133,16 +132,16 @@ def auxiliary_value_loss(predicted: Tensor, values: Tensor, inside: Tensor | Non
     """Error of the values ``[..., 16]`` read from the audio tokens.
 
     Smooth L1 of the lips' four, the opening fourfold, and a little of the others, so that the tokens tell of brows and
-    smiles what can be heard; the blinks' error squared. People blink in most pauses, but not in all: of what is often
-    and not always so the squared error learns the mean, an absolute one would learn that eyes stay open.
+    smiles what can be heard; and the blinks' error squared. People blink in most pauses, but not in all: of what is so
+    often, not always, the squared error learns the mean, an absolute one would learn that eyes stay open.
 
     ``inside [...]`` is True where there is a frame; None means everywhere.
     """
     others = values.shape[-1] - len(LIP_WEIGHTS)
     weight = constant(LIP_WEIGHTS + (_OTHER_WEIGHT,) * others, values.device)
     error = (F.smooth_l1_loss(predicted, values, beta=0.1, reduction="none") * weight).sum(-1) / 4
-    lids = slice(BLINKS[0], BLINKS[1] + 1)
-    error = error + _BLINK_WEIGHT / 4 * (predicted[..., lids] - values[..., lids]).square().sum(-1)
+    blinks = (predicted - values)[..., BLINK_VALUES].square().sum(-1)
+    error = error + _BLINK_WEIGHT / 4 * blinks
     return error.mean() if inside is None else (error * inside).sum() / inside.sum().clamp_min(1)
 
 

@@ -12,10 +12,10 @@ from ..config import MCDMConfig
 from ..defaults import sampling_defaults
 from ..evaluation.lip_sync import mean_correlation
 from ..media.pixels import to_unit
+from ..models.landmarks import BLINK_VALUES
 from ..models.motion_codec import MotionCodec, MotionTokens
 from .audio_pretraining import encode_sound
 from .clip_sampler import MotionClip
-from .prior_losses import BLINKS
 
 
 def stream_cosines(tokens: Tensor, truth: Tensor, config: MCDMConfig) -> dict[str, float]:
@@ -102,5 +102,5 @@ def validate_prior(
         "clip_cosine": clip["all"],
         **{f"{name}_clip": clip[name] for name in names},
         "lip_std": float((values[..., 0].std(1) / real.std(1).clamp_min(1e-3)).mean()),
-        "blinks": float((values[..., BLINKS].mean(-1) > 0.5).float().mean()),
+        "blinks": float((values[..., BLINK_VALUES].mean(-1) > 0.5).float().mean()),
     }

@@ -26,9 +26,9 @@ from ..data.phone_alignment import PhoneAligner
 from ..data.synthetic.head_asset import HeadAsset, load_head_asset
 from ..data.synthetic.identity import random_identity
 from ..data.synthetic.labels import values_of_actions
-from ..data.synthetic.motion import loudness
+from ..data.synthetic.motion import loudness, viseme_spans
 from ..data.synthetic.rig import Rig, RigParts
-from ..data.synthetic.visemes import DOMINANCE, FIXED, VISEMES, viseme_matrix, visemes_of
+from ..data.synthetic.visemes import DOMINANCE, FIXED, VISEMES, viseme_matrix
 from ..evaluation.lip_sync import mean_correlation
 from ..models.landmarks import LIP_VALUES
 
@@ -57,16 +57,12 @@ class Spoken:
 
 def spoken(clip: FilmedSpeech, fps: int = 25) -> Spoken:
     """What the fit needs of a filmed clip."""
-    kinds, spans = [], []
-    for phoneme in clip.phonemes:
-        names = visemes_of(phoneme.symbol)
-        bounds = np.linspace(phoneme.start, phoneme.end, len(names) + 1)
-        kinds += [VISEMES.index(name) for name in names]
-        spans += list(zip(bounds, bounds[1:], strict=False))
+    spans = viseme_spans(clip.phonemes)
     steps = round(len(clip.lips) / fps * RATE) + 1
     energy = loudness(clip.sound.astype(np.float32) / 32768, steps, RATE)
     return Spoken(
-        torch.tensor(kinds), torch.tensor(np.array(spans), dtype=torch.float32),
+        torch.tensor([VISEMES.index(name) for name, _, _ in spans]),
+        torch.tensor([[start, end] for _, start, end in spans]),
         torch.from_numpy(energy).float(), torch.from_numpy(np.asarray(clip.lips)).float(),
     )  # fmt: skip
 

@@ -116,6 +116,16 @@ def pauses_between(phonemes: list[Phoneme], duration: float, shortest: float = 0
     return found
 
 
+def viseme_spans(phonemes: Sequence[Phoneme]) -> list[tuple[str, float, float]]:
+    """(viseme, start, end) in seconds of what is said; a phoneme of two visemes is shared out in halves."""
+    spans: list[tuple[str, float, float]] = []
+    for phoneme in phonemes:
+        names = visemes_of(phoneme.symbol)
+        width = (phoneme.end - phoneme.start) / len(names)
+        spans += [(name, phoneme.start + i * width, phoneme.start + (i + 1) * width) for i, name in enumerate(names)]
+    return spans
+
+
 def loudness(audio: np.ndarray, steps: int, rate: int) -> np.ndarray:
     """Smoothed loudness ``[steps]`` of ``audio [s]`` at 16 kHz, ``rate`` steps a second: about 1 in loud vowels."""
     window = int(0.03 * SAMPLE_RATE)
@@ -151,11 +161,7 @@ def _lip_track(
     """Actions ``[steps, 52]`` of the visemes and how far a bilabial closes the lips ``[steps]``."""
     times = np.arange(steps) / _RATE
     matrix = viseme_matrix(asset)
-    segments: list[tuple[str, float, float]] = []
-    for phoneme in phonemes:
-        names = visemes_of(phoneme.symbol)
-        width = (phoneme.end - phoneme.start) / len(names)
-        segments += [(name, phoneme.start + i * width, phoneme.start + (i + 1) * width) for i, name in enumerate(names)]
+    segments = viseme_spans(phonemes)
     total, weight = np.zeros((steps, matrix.shape[1])), np.full(steps, 1e-4)
     for name, start, end in segments:
         middle, half = (start + end) / 2, (end - start) / 2
