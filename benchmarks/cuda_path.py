@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from mcdm_core.config import BASE
+from mcdm_core.diffusion.schedule import NoiseSchedule
 from mcdm_core.media.portrait import load_portrait
 from mcdm_core.models.archived_clip_prior import ArchivedClipPrior
 from mcdm_core.models.unet import DenoisingUNet
 from mcdm_core.models.vae import build_autoencoder
 from mcdm_core.pipeline import MCDMPipeline
 from mcdm_core.samples import default_portrait
-from mcdm_core.schedule import NoiseSchedule
 
 RATE = 16_000
 MEBIBYTE = 2**20

@@ -15,7 +15,7 @@ def __getattr__(name: str) -> object:
 
         return getattr(pipeline, name)
     if name == "MotionMemory":
-        from .memory import MotionMemory
+        from .pipeline.memory import MotionMemory
 
         return MotionMemory
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -32,7 +32,7 @@ CONFIG_KEY = "mcdm_config"
 
 STAGE_KEY = "stage"
 LAST_STAGE = 3
-"""Training stage of a finished UNet (section 3.5); one of stage 1 runs without layer 4 (see pipeline.py)."""
+"""Training stage of a finished UNet (section 3.5); one of stage 1 runs without layer 4 (see pipeline/pipeline.py)."""
 _ALIASES = {"face": "face_network", "codec": "motion_codec"}
 _PART_FILES = ("face", "codec", *COMPONENTS[:-1], "prior", "unet_stage1", "unet_stage3", "unet")
 """Names of part files in the order they are read; later ones win."""

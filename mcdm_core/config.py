@@ -134,7 +134,7 @@ class DiffusionConfig:
     """Noise schedule and prediction target of the image denoiser (section 4.1; C: cosine).
 
     ``prior_variance_terms``, if given, make the variance of the warped reference's error differ from place to place
-    (``schedule.py:NoiseSchedule.variance_of``); ``temperature`` scales the noise that sampling starts from.
+    (``diffusion/schedule.py:NoiseSchedule.variance_of``); ``temperature`` scales the noise that sampling starts from.
     """
 
     num_train_timesteps: int = 1000

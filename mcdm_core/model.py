@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from .config import MCDMConfig
 from .errors import WeightsError
+from .face.face_network import FaceNetwork
 from .models.archived_clip_prior import ArchivedClipPrior
 from .models.audio_encoder import build_audio_encoder
-from .models.face_network import FaceNetwork
 from .models.image_encoder import build_image_encoder
 from .models.motion_codec import MotionCodec
 from .models.present_clip_prior import PresentClipPrior

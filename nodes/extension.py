@@ -8,13 +8,13 @@ from typing import Any
 from comfy_api.latest import ComfyExtension, io
 
 from ..mcdm_core.samples import list_samples
-from . import model_patcher, packages
+from .comfy import model_patcher, packages
+from .comfy.stop_requests import STOP_REQUESTS
 from .loaders import MCDMLoadModel, MCDMSamples
 from .memory import MCDMLoadMemory, MCDMMemoryFromVideo, MCDMSaveMemory, MCDMStartMemory
 from .motion import MCDMEditMotion, MCDMPlotMotion, MCDMPredictMotion
 from .reference import MCDMEmbedAudio, MCDMEncodeReference
 from .sampling import MCDMSampleClip, MCDMSampleVideo
-from .stop_requests import STOP_REQUESTS
 from .video import MCDMAssembleVideo, MCDMUpscaleVideo
 
 logger = logging.getLogger(__name__)

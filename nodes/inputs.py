@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..mcdm_core.defaults import sampling_defaults
+from ..mcdm_core.pipeline.defaults import sampling_defaults
 from .schema import Model, Reference
 
 LAST_FRAME, ALL_FRAMES = "last frame", "all frames"

@@ -9,8 +9,8 @@ from comfy_api.latest import InputImpl, io
 
 from ..mcdm_core.samples import FOLDER as SAMPLES
 from ..mcdm_core.samples import list_samples
-from . import media_bridge, model_patcher
-from .packages import import_packages
+from .comfy import media_bridge, model_patcher
+from .comfy.packages import import_packages
 from .schema import Model, schema
 
 
@@ -65,7 +65,7 @@ class MCDMLoadModel(io.ComfyNode):
         audio_encoder: Any = None,
     ) -> io.NodeOutput:
         import_packages()
-        from .pipeline_loading import load_pipeline
+        from .comfy.pipeline_loading import load_pipeline
 
         path = model_patcher.weight_path(model_name)
         pipeline = load_pipeline(path, dtype, attention, vae=vae, clip_vision=clip_vision, audio_encoder=audio_encoder)

@@ -8,8 +8,9 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..mcdm_core.errors import MediaError, MemoryMismatchError
-from . import inputs, media_bridge
-from .interruption import StoppableTorch
+from . import inputs
+from .comfy import media_bridge
+from .comfy.interruption import StoppableTorch
 from .schema import Memory, schema
 
 FOLDER = "mcdm_memory"
@@ -93,7 +94,7 @@ def crops_of(pipeline: Any, reference: Any, frames: Any) -> Any:
     """
     import torch
 
-    from ..mcdm_core.media.portrait import resample_crop
+    from ..mcdm_core.face.crops import resample_crop
 
     size = pipeline.config.image_size
     if tuple(frames.shape[-2:]) == (size, size):
@@ -177,7 +178,7 @@ class MCDMLoadMemory(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, file: str) -> io.NodeOutput:
-        from ..mcdm_core.memory import MotionMemory
+        from ..mcdm_core.pipeline.memory import MotionMemory
 
         path = (memory_folder() / file).resolve()
         if not path.is_relative_to(memory_folder().resolve()):

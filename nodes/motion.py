@@ -8,12 +8,13 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..mcdm_core.errors import MCDMError
-from . import inputs, media_bridge
-from .interruption import StoppableTorch
+from . import inputs
+from .comfy import media_bridge
+from .comfy.interruption import StoppableTorch
+from .comfy.progress import StepProgress
+from .comfy.working_memory import working_bytes
 from .memory import crops_of
-from .progress import StepProgress
 from .schema import EmbeddedAudio, Memory, Motion, schema
-from .working_memory import working_bytes
 
 STREAMS = {
     "head": ("head",),
@@ -94,7 +95,7 @@ def _driver_landmarks(
     """Landmarks [frames, 68, 2] of a driver, repeated there and back if it is too short; None without a driver."""
     if driver is None and driver_images is None:
         return None
-    from ..mcdm_core.driver import onto_reference, there_and_back
+    from ..mcdm_core.pipeline.driver import onto_reference, there_and_back
 
     pictures = media_bridge.iterate_video(driver) if driver is not None else _batches(driver_images)
     parts: list[torch.Tensor] = []
@@ -124,7 +125,7 @@ def _fixed_crops(
 ) -> tuple[torch.Tensor, tuple[float, ...]]:
     """Square crops around the face of the first frame ever seen, and its box."""
     from ..mcdm_core.errors import FaceNotFoundError
-    from ..mcdm_core.media.portrait import crop_face
+    from ..mcdm_core.face.crops import crop_face
 
     if box is None:
         boxes = pipeline.detect_faces(frames[0])
@@ -214,7 +215,7 @@ class MCDMEditMotion(io.ComfyNode):
         strength: float,
         other: Any = None,
     ) -> io.NodeOutput:
-        from ..mcdm_core import motion_editing as editing
+        from ..mcdm_core.motion import editing
 
         codec = model.ready().model.motion_codec
         rest = reference.motion_tokens.map(lambda stream: stream[0])
@@ -257,7 +258,7 @@ class MCDMPlotMotion(io.ComfyNode):
 
     @classmethod
     def execute(cls, motion: Any, width: int, height: int, audio: Any = None) -> io.NodeOutput:
-        from ..mcdm_core.motion_plot import plot_motion
+        from ..mcdm_core.motion.plot import plot_motion
 
         waveform = None
         if audio is not None:

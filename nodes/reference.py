@@ -6,8 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from . import inputs, media_bridge
-from .interruption import StoppableTorch
+from . import inputs
+from .comfy import media_bridge
+from .comfy.interruption import StoppableTorch
 from .schema import EmbeddedAudio, Reference, schema
 from .values import EmbeddedSound
 

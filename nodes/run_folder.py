@@ -108,7 +108,7 @@ class RunFolder:
 
     def motion(self) -> Any:
         """The motion of all finished clips, joined."""
-        from ..mcdm_core.motion import Motion
+        from ..mcdm_core.motion.motion import Motion
 
         return Motion.cat([Motion.load(self.motion_path(clip.index)) for clip in self.clips])
 
@@ -184,7 +184,7 @@ def join_clips(
     import av
 
     from ..mcdm_core.media.sound_track import SoundTrack
-    from .media_bridge import exact_rate
+    from .comfy.media_bridge import exact_rate
 
     rate = exact_rate(fps)
     frames = 0

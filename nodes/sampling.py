@@ -8,18 +8,19 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..mcdm_core.errors import MCDMError
-from . import inputs, media_bridge
+from . import inputs
+from .comfy import media_bridge
+from .comfy.interruption import check_interrupt
+from .comfy.player_events import WholeVideoPlayer
+from .comfy.progress import StepProgress, send_event
+from .comfy.stop_requests import STOP_REQUESTS
+from .comfy.temporary_files import temporary_video, video_result
+from .comfy.working_memory import working_bytes
 from .curves import player_curves
-from .interruption import check_interrupt
 from .loaders import video_from_file
-from .player_events import WholeVideoPlayer
-from .progress import StepProgress, send_event
 from .run_folder import RunFolder, run_key
 from .schema import EmbeddedAudio, Memory, Motion, schema
-from .stop_requests import STOP_REQUESTS
-from .temporary_files import temporary_video, video_result
 from .video_job import VideoJob
-from .working_memory import working_bytes
 
 
 class MCDMSampleClip(io.ComfyNode):

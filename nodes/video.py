@@ -10,14 +10,15 @@ from comfy_api.latest import io
 
 from ..mcdm_core.errors import MediaError, OutOfMemoryError
 from ..mcdm_core.media.audio import Audio
-from . import inputs, media_bridge
+from . import inputs
+from .comfy import media_bridge
+from .comfy.interruption import StoppableTorch, check_interrupt, interruptible, stoppable
+from .comfy.player_events import WholeVideoPlayer
+from .comfy.progress import StepProgress
+from .comfy.temporary_files import temporary_video, video_result
 from .curves import player_curves
-from .interruption import StoppableTorch, check_interrupt, interruptible, stoppable
 from .loaders import video_from_file
-from .player_events import WholeVideoPlayer
-from .progress import StepProgress
 from .schema import Motion, schema
-from .temporary_files import temporary_video, video_result
 
 CHUNK = 16
 FULL, CROP = "full picture", "face crop"
@@ -87,7 +88,7 @@ class MCDMAssembleVideo(io.ComfyNode):
         motion: Any = None,
         audio: Any = None,
     ) -> io.NodeOutput:
-        from .temporary_video import TemporaryVideoWriter
+        from .comfy.temporary_video import TemporaryVideoWriter
 
         batches = [batch for batch in (images, images_2, images_3, images_4) if batch is not None]
         if video is None and not batches:
@@ -139,7 +140,7 @@ def _finished(pipeline: Any, reference: Any, crops: torch.Tensor, motion: Any, p
 
 def read_motion(pipeline: Any, reference: Any, crops: torch.Tensor) -> Any:
     """The motion of crops [f, 3, s, s] in [0, 1] as the face network and the codec read it."""
-    from ..mcdm_core.motion import Motion as CoreMotion
+    from ..mcdm_core.motion.motion import Motion as CoreMotion
 
     size = pipeline.config.face_network.input_size
     signed = torch.nn.functional.interpolate(crops, size=(size, size), mode="bilinear", antialias=True) * 2 - 1
@@ -219,7 +220,7 @@ class MCDMUpscaleVideo(io.ComfyNode):
     def execute(
         cls, video: Any, scale: float, frames_at_once: int, tile: int, upscale_model: Any = None
     ) -> io.NodeOutput:
-        from .temporary_video import TemporaryVideoWriter
+        from .comfy.temporary_video import TemporaryVideoWriter
 
         fps = media_bridge.video_rate(video)
         width, height = video.get_dimensions()

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import media_bridge
+from .comfy import media_bridge
+from .comfy.interruption import check_interrupt
+from .comfy.progress import StepProgress, send_event
+from .comfy.stop_requests import STOP_REQUESTS
+from .comfy.temporary_files import place_of
 from .curves import player_curves
-from .interruption import check_interrupt
-from .progress import StepProgress, send_event
 from .run_folder import RunFolder
-from .stop_requests import STOP_REQUESTS
-from .temporary_files import place_of
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class VideoJob:
 
     def sample(self, memory: Any, motion: Any, settings: dict[str, Any]) -> bool:
         """Make the clips that are not there yet; returns whether the user ended the run early."""
-        from ..mcdm_core.memory import MotionMemory
+        from ..mcdm_core.pipeline.memory import MotionMemory
 
         taken = len(self.run.clips)
         if taken:

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..defaults import sampling_defaults
 from ..errors import FaceNotFoundError, FaceTooSmallError, MCDMError, MediaError, OutOfMemoryError
+from ..pipeline.defaults import sampling_defaults
 from ..samples import default_portrait, default_voice
 from . import arguments
 from .interruption import hold_interrupts
@@ -105,8 +105,8 @@ def run(options: argparse.Namespace) -> int:
 def _prepare_and_generate(options: argparse.Namespace) -> int:
     from ..media.audio import load_audio
     from ..media.portrait import limit_size, load_portrait
-    from ..memory import MotionMemory
     from ..pipeline import MCDMPipeline
+    from ..pipeline.memory import MotionMemory
 
     audio = load_audio(options.audio or default_voice())
     portrait = load_portrait(options.portrait or default_portrait())
@@ -136,9 +136,9 @@ def _generate(
 ) -> int:
     from tqdm import tqdm
 
-    from ..driver import driver_landmarks
     from ..media.video_reader import VideoReader
     from ..media.video_writer import VideoWriter
+    from ..pipeline.driver import driver_landmarks
 
     embedding = pipe.embed_audio(
         audio.waveform, audio.sample_rate, fps=options.fps, allow_silent=options.allow_silent

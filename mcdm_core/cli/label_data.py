@@ -43,8 +43,8 @@ def run(options: argparse.Namespace) -> int:
     """Label both splits; returns the exit status."""
     import torch
 
-    from ..data.real_stills import list_stills, write_still_shards
-    from ..data.real_video import list_clips, write_real_shards
+    from ..data.real.stills import list_stills, write_still_shards
+    from ..data.real.video import list_clips, write_real_shards
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -84,7 +84,7 @@ def _face_network(weights: Path | None) -> Any:
     """
     from ..checkpoint import load_checkpoint, load_directory
     from ..errors import WeightsError
-    from ..models.face_network import FaceNetwork
+    from ..face.face_network import FaceNetwork
     from ..pipeline import preset_weights
 
     path = preset_weights("tiny") if weights is None else weights

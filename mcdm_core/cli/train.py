@@ -20,7 +20,7 @@ _ON_GPU: dict[str, dict[str, Any]] = {
     "audio": {"batch": 256, "validate_every": 2000},
     "prior": {"batch": 128, "weight_decay": 1e-2, "validate_every": 2000},
 }
-"""What stages do otherwise on a GPU, which has room for larger batches; the UNet has recipes (``training/unet.py``)."""
+"""What stages do otherwise on a GPU, which has room for larger batches; the UNet has recipes (``unet/train.py``)."""
 DEFAULT_MINUTES = {"vae": 30, "face": 15, "codec": 20, "audio": 10, "prior": 40, "unet1": 60, "unet3": 30}
 _SPEECH_SEED = 777
 
@@ -111,7 +111,7 @@ def _check_data(folders: list[Path], speech: Sequence[Path] = ()) -> None:
 
 def _folders(options: argparse.Namespace, split: str, speech: bool = False) -> list[Path]:
     """Folders of a split that hold shards; ``speech`` leaves out those made of stills."""
-    from ..data.real_stills import SOURCE
+    from ..data.real.stills import SOURCE
     from ..data.shards import ClipDataset
 
     found = [folder / split for folder in options.data if any((folder / split).glob("*.safetensors"))]
@@ -148,7 +148,7 @@ def _needed(options: argparse.Namespace, name: str, stage: str) -> Path:
 
 
 def _vae(options: argparse.Namespace, minutes: float) -> None:
-    from ..training.vae import train_vae
+    from ..training.vae.train import train_vae
 
     train_vae(
         options.data[0],
@@ -166,9 +166,9 @@ def _face(options: argparse.Namespace, minutes: float) -> None:
     from safetensors.torch import load_file
 
     from ..config import TINY
-    from ..models.face_network import FaceNetwork
-    from ..training.face_boxes import gather_faces, train_face_boxes
-    from ..training.face_network import load_frames, train_face_network
+    from ..face.face_network import FaceNetwork
+    from ..training.face.boxes import gather_faces, train_face_boxes
+    from ..training.face.train import load_frames, train_face_network
 
     # Labels of real frames come from an earlier network: their pose and values are not to be learnt from.
     real = None
@@ -195,7 +195,7 @@ def _face(options: argparse.Namespace, minutes: float) -> None:
 
 
 def _codec(options: argparse.Namespace, minutes: float) -> None:
-    from ..training.codec import train_codec
+    from ..training.codec.train import train_codec
 
     output = options.output / "motion_codec.safetensors"
     train_codec(
@@ -205,7 +205,7 @@ def _codec(options: argparse.Namespace, minutes: float) -> None:
 
 def _audio(options: argparse.Namespace, minutes: float) -> None:
     from ..config import TINY
-    from ..training.audio_pretraining import pretrain_audio, spoken_clips
+    from ..training.audio.train import pretrain_audio, spoken_clips
 
     # Recordings have no pictures: only this stage can read them.
     train = [*_folders(options, "train", True), *(folder / "train" for folder in options.speech)]
@@ -228,7 +228,7 @@ def _audio(options: argparse.Namespace, minutes: float) -> None:
 
 def _prior(options: argparse.Namespace, minutes: float) -> None:
     from ..config import TINY
-    from ..training.prior import load_codec, load_motion_clips, train_prior
+    from ..training.prior.train import load_codec, load_motion_clips, train_prior
 
     codec = load_codec(_needed(options, "motion_codec", "codec"), TINY).to(options.device)
     held = {f.parent.name: load_motion_clips(f, codec, TINY, 32) for f in _folders(options, "val", True)}
@@ -241,7 +241,7 @@ def _prior(options: argparse.Namespace, minutes: float) -> None:
 
 
 def _unet1(options: argparse.Namespace, minutes: float) -> None:
-    from ..training.unet import GPU_STAGE_1, STAGE_1, train_stage1
+    from ..training.unet.train import GPU_STAGE_1, STAGE_1, train_stage1
 
     train_stage1(
         _folders(options, "train"),
@@ -256,7 +256,7 @@ def _unet1(options: argparse.Namespace, minutes: float) -> None:
 
 
 def _unet3(options: argparse.Namespace, minutes: float) -> None:
-    from ..training.unet import GPU_STAGE_3, STAGE_3, train_stage3
+    from ..training.unet.train import GPU_STAGE_3, STAGE_3, train_stage3
 
     recipe = GPU_STAGE_3 if _on_gpu(options) else STAGE_3
     train_stage3(

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import MediaError
+from ..face.landmarks import NUM_LANDMARKS, NUM_VALUES
 from ..files import write_tensors
-from ..models.landmarks import NUM_LANDMARKS, NUM_VALUES
 
 SAMPLE_RATE = 16_000
 

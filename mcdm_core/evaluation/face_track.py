@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..media.portrait import CropTransform, resample_crop
-from ..models.face_network import FaceNetwork
-from ..models.landmarks import lip_opening
+from ..face.crops import CropTransform, resample_crop
+from ..face.face_network import FaceNetwork
+from ..face.landmarks import lip_opening
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..models.landmarks import FACE, LIPS
-from ..models.reference_warp import tps_flow, warp
+from ..face.landmarks import FACE, LIPS
+from ..face.reference_warp import tps_flow, warp
 
 
 @dataclass(frozen=True)

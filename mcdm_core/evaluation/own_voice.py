@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..face.crops import resample_crop
+from ..face.landmarks import lip_opening
 from ..media.audio import load_audio
-from ..media.portrait import resample_crop
 from ..media.video_reader import VideoReader
-from ..models.landmarks import lip_opening
 from ..pipeline import MCDMPipeline
 from .face_track import track_face
 from .lip_sync import correlation

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import MCDMConfig
-from .landmarks import RIGID, constant
+from ..face.landmarks import RIGID, constant
 
 MAP_SIZE = 16
 """Side of the drawn maps in cells. Gaussians of one cell keep positions readable far below a cell."""

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import MCDMConfig
+from ..face.landmarks import FACE, LIDS, LIP_VALUES, LIPS, NECK, eye_centres
 from .landmark_guider import LandmarkGuider
-from .landmarks import FACE, LIDS, LIP_VALUES, LIPS, NECK, eye_centres
 from .token_transformer import TransformerLayer
 
 MOUTH_SIZE = 48

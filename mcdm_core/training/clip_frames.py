@@ -19,8 +19,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import MCDMError
+from ..face.landmarks import BLINK_VALUES, VALUE_NAMES, mirror_landmarks
 from ..media.pixels import to_unit
-from ..models.landmarks import BLINK_VALUES, VALUE_NAMES, mirror_landmarks
 
 _SHARDS = "*.safetensors"
 OPEN_MOUTH_SHARE = 0.35

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..config import MCDMConfig
 from ..media.pixels import to_unit
 from ..models.audio_encoder import normalize_level
-from .prior_losses import augment_mels, interpolate
+from .prior.losses import augment_mels, interpolate
 
 
 @dataclass

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
 
-from ..data.real_stills import read_still
+from ..data.real.stills import read_still
 
 LONGEST_SIDE = 256
 """Photographs are shrunk to this: the models' crops have 128 px."""

@@ -3,7 +3,8 @@
     python -m mcdm_core.training.viseme_fit --mouth-of DIR --transcripts DIR
 
 ``DIR`` and its transcripts are those of ``label-speech --mouth-of``. Prints, as JSON, numbers for
-``data/synthetic/visemes.py`` and ``motion.py``, and how well a mouth that uses them follows clips that were held out.
+``data/synthetic/people/visemes.py`` and ``data/synthetic/motion.py``, and how well a mouth that uses them follows
+clips that were held out.
 The lip track is that of ``motion.py`` written with tensors, for one face: its values are linear in the actions.
 """
 
@@ -21,16 +22,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.fitted_mouth import FilmedSpeech, read_filmed_speech
-from ..data.phone_alignment import PhoneAligner
-from ..data.synthetic.head_asset import HeadAsset, load_head_asset
-from ..data.synthetic.identity import random_identity
+from ..data.real.fitted_mouth import FilmedSpeech, read_filmed_speech
+from ..data.real.phone_alignment import PhoneAligner
+from ..data.synthetic.graphics.rig import Rig, RigParts
 from ..data.synthetic.labels import values_of_actions
 from ..data.synthetic.motion import loudness, viseme_spans
-from ..data.synthetic.rig import Rig, RigParts
-from ..data.synthetic.visemes import DOMINANCE, FIXED, VISEMES, viseme_matrix
+from ..data.synthetic.people.head_asset import HeadAsset, load_head_asset
+from ..data.synthetic.people.identity import random_identity
+from ..data.synthetic.people.visemes import DOMINANCE, FIXED, VISEMES, viseme_matrix
 from ..evaluation.lip_sync import mean_correlation
-from ..models.landmarks import LIP_VALUES
+from ..face.landmarks import LIP_VALUES
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from convert import widget_names  # noqa: E402
 
-SNAPSHOT = ROOT / "tests" / "data" / "object_info.json"
+SNAPSHOT = ROOT / "tests" / "nodes" / "object_info.json"
 COLUMN, ROW_GAP = 380, 60
 SIZES = {
     "MCDMSampleVideo": (340, 620),

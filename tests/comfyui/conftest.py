@@ -102,7 +102,7 @@ def trained() -> bool:
 @pytest.fixture(scope="session")
 def object_info() -> dict[str, Any]:
     """The committed node definitions."""
-    return json.loads((ROOT / "tests" / "data" / "object_info.json").read_text(encoding="utf-8"))
+    return json.loads((ROOT / "tests" / "nodes" / "object_info.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def one_clip(loaded: Any) -> torch.Tensor:
 
 def dtypes() -> dict[str, Any]:
     """How far each number format's frames are from float32's, and what share of the weights ComfyUI can offload."""
-    load, wrap = node("pipeline_loading").load_pipeline, node("model_patcher").LoadedModel
+    load, wrap = node("comfy.pipeline_loading").load_pipeline, node("comfy.model_patcher").LoadedModel
     exact, found = None, {}
     for name in ("float32", "bfloat16", "float16", "auto"):
         loaded = wrap(load(shipped(), name, "model's own"), name)
@@ -83,8 +83,8 @@ def dtypes() -> dict[str, Any]:
 
 def partial() -> dict[str, Any]:
     """Frames of a model that ComfyUI has loaded only in part, then unloaded, then loaded whole."""
-    wrap = node("model_patcher").LoadedModel
-    loaded = wrap(node("pipeline_loading").load_pipeline(shipped(), "float32", "model's own"), "tiny")
+    wrap = node("comfy.model_patcher").LoadedModel
+    loaded = wrap(node("comfy.pipeline_loading").load_pipeline(shipped(), "float32", "model's own"), "tiny")
     whole = one_clip(loaded)
     patcher = loaded.patcher
     comfy.model_management.unload_all_models()
@@ -120,7 +120,7 @@ def dynamic() -> dict[str, Any]:
         import comfy.memory_management
     except ModuleNotFoundError:
         return {"dynamic": False}
-    wrap, load = node("model_patcher").LoadedModel, node("pipeline_loading").load_pipeline
+    wrap, load = node("comfy.model_patcher").LoadedModel, node("comfy.pipeline_loading").load_pipeline
     plain = one_clip(wrap(load(shipped(), "float32", "model's own"), "tiny"))
     comfy.memory_management.aimdo_enabled = True
     pipeline = load(shipped(), "float32", "model's own")
@@ -130,7 +130,7 @@ def dynamic() -> dict[str, Any]:
 
 def sockets() -> dict[str, Any]:
     """ComfyUI's own encoders, with small random weights, against the library's with the same weights."""
-    borrow, config = node("base_components"), core("config").BASE
+    borrow, config = node("comfy.base_components"), core("config").BASE
     torch.manual_seed(0)
     picture = torch.rand(1, 3, 64, 64) * 2 - 1
     with torch.inference_mode():
@@ -203,7 +203,7 @@ def lent() -> dict[str, Any]:
     names = ("vae", "image_encoder", "audio_encoder")
     states = model.MCDMModel(config).states()
     loans = {"vae": Loan(config.vae.latent_channels), "clip_vision": Loan(), "audio_encoder": Loan()}
-    load, save = node("pipeline_loading").load_pipeline, core("checkpoint").save_checkpoint
+    load, save = node("comfy.pipeline_loading").load_pipeline, core("checkpoint").save_checkpoint
     built: list[str] = []
     for build in ("build_autoencoder", "build_image_encoder", "build_audio_encoder"):
         setattr(model, build, lambda *_, name=build: built.append(name))

@@ -1,4 +1,4 @@
-"""Writes ``tests/data/object_info.json``: this pack's node definitions, and the core's that the templates use.
+"""Writes ``tests/nodes/object_info.json``: this pack's node definitions, and the core's that the templates use.
 
 Usage: ``COMFYUI_PATH=... python tests/comfyui/snapshot_schemas.py`` with the oldest supported ComfyUI. What depends on
 the machine (lists of files) is left out.
@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from server import ComfyServer  # noqa: E402
 
-TARGET = Path(__file__).resolve().parents[1] / "data" / "object_info.json"
+TARGET = Path(__file__).resolve().parents[1] / "nodes" / "object_info.json"
 CORE = ("SaveVideo", "CreateVideo", "ImageScaleBy", "AudioConcat")
 KEEP = (
     "input",

@@ -7,18 +7,18 @@ import logging
 
 import numpy as np
 
-from .expressions import EXPRESSIONS
-from .fresh_process import EngineStoppedError
-from .head_asset import HeadAsset
-from .identity import Identity, random_identity
+from .graphics.renderer import Renderer
+from .graphics.rig import Rig, RigParts
+from .graphics.scene import Camera, random_background, random_camera, random_light
 from .labels import facial_values, lip_geometry, resting_lips, values_of_actions
-from .moods import Mood, next_mood, sound_in_mood, voice_in_mood
 from .motion import Motion, random_expression, random_motion
-from .renderer import Renderer
-from .rig import Rig, RigParts
-from .scene import Camera, random_background, random_camera, random_light
-from .speech import SAMPLE_RATE, Phoneme, Voice, colour, random_voice, speak
-from .text import SPLITS, random_language, random_sentence, spoken_form, voice_of
+from .people.expressions import EXPRESSIONS
+from .people.head_asset import HeadAsset
+from .people.identity import Identity, random_identity
+from .speech.fresh_process import EngineStoppedError
+from .speech.moods import Mood, next_mood, sound_in_mood, voice_in_mood
+from .speech.speech import SAMPLE_RATE, Phoneme, Voice, colour, random_voice, speak
+from .speech.text import SPLITS, random_language, random_sentence, spoken_form, voice_of
 
 FPS = 25
 CLIP_FRAMES = 75

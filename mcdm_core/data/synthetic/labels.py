@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...models.landmarks import EYE_CORNERS, FULL_OPENING, INNER_LIP_PAIRS, LIP_CORNERS, NUM_VALUES, VALUE_NAMES
-from .head_asset import HeadAsset
-from .rig import Rig
+from ...face.landmarks import EYE_CORNERS, FULL_OPENING, INNER_LIP_PAIRS, LIP_CORNERS, NUM_VALUES, VALUE_NAMES
+from .graphics.rig import Rig
+from .people.head_asset import HeadAsset
 
 # Geometric measures at full strength, in eye distances of the template: both mouthStretch at 1.
 _FULL_WIDENING = 0.12
@@ -42,7 +42,7 @@ def resting_lips(rig: Rig) -> np.ndarray:
 
 
 def facial_values(asset: HeadAsset, actions: np.ndarray, geometry: np.ndarray, rest: np.ndarray) -> np.ndarray:
-    """The 16 values of models/landmarks.py.
+    """The 16 values of face/landmarks.py.
 
     Args:
         actions: ``[t, 52]``.

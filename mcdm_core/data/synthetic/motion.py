@@ -1,7 +1,8 @@
 """Facial actions and head movement of a spoken clip, lips and expression apart.
 
 Lips follow the phonemes through visemes with dominance functions; the head follows the prosody (energy and pitch);
-expressions are the sentences' moods and swell with the voice, eyes and brows go with pauses and stress (``eyes.py``).
+expressions are the sentences' moods and swell with the voice, eyes and brows go with pauses and stress
+(``people/eyes.py``).
 Everything is computed at 200 Hz and read at the middle of each frame.
 """
 
@@ -13,13 +14,13 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from .expressions import SMILE, expression_track, random_face
-from .eyes import add_blinks, add_brows, add_gaze, set_gaze
-from .head_asset import HeadAsset
-from .moods import Mood
-from .speech import SAMPLE_RATE, Phoneme
-from .tracks import slow_noise
-from .visemes import DOMINANCE, FIXED, VISEMES, viseme_matrix, visemes_of
+from .people.expressions import SMILE, expression_track, random_face
+from .people.eyes import add_blinks, add_brows, add_gaze, set_gaze
+from .people.head_asset import HeadAsset
+from .people.tracks import slow_noise
+from .people.visemes import DOMINANCE, FIXED, VISEMES, viseme_matrix, visemes_of
+from .speech.moods import Mood
+from .speech.speech import SAMPLE_RATE, Phoneme
 
 _RATE = 200
 _RISE, _FALL = 0.150, 0.071
@@ -33,7 +34,7 @@ _FIDGETY = 0.1
 @dataclasses.dataclass(frozen=True)
 class Motion:
     """``lips`` and ``expression``: actions ``[t, 52]`` that add up; ``head``: ``[t, 6]`` yaw, pitch, roll in radians
-    (signs as in models/landmarks.py) and a shift in the mesh's units; ``closure``: ``[t]`` in [0, 1], how firmly the
+    (signs as in face/landmarks.py) and a shift in the mesh's units; ``closure``: ``[t]`` in [0, 1], how firmly the
     lips are pressed together; ``expression_weights``: ``[t, 8]``, how much of each named expression is shown."""
 
     lips: np.ndarray

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from .clip import CLIP_FRAMES, FPS, Clip, ClipMaker
-from .head_asset import load_head_asset
-from .text import SPLITS
+from .people.head_asset import load_head_asset
+from .speech.text import SPLITS
 
 _LOGGER = logging.getLogger(__name__)
 

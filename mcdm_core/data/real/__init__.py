@@ -1,0 +1,1 @@
+"""Shards of real videos, stills and recordings."""

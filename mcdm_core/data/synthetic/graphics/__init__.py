@@ -1,0 +1,1 @@
+"""Pictures of synthetic people: rig, rasteriser, materials, shading."""

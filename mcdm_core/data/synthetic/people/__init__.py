@@ -1,0 +1,1 @@
+"""Synthetic people: head, identity, expressions, eyes, visemes."""

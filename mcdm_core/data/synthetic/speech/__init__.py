@@ -1,0 +1,1 @@
+"""Synthetic speech: sentences, voices, moods."""

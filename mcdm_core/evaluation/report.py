@@ -1,0 +1,73 @@
+"""What every part of a weight file reaches on clips it was not trained on: the model card's tables.
+
+    python -m mcdm_core.evaluation.report --shards DIR [--weights FILE] [--limit N]
+
+``DIR`` holds shards of ``render-data`` or ``label-data`` (their ``val`` or ``test`` folder). Prints JSON: the
+autoencoder in dB, what the audio encoder hears, what the motion codec keeps, the present-clip prior's motion against
+the true one, and the denoiser against the warped reference alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..diffusion.schedule import NoiseSchedule
+from ..model import MCDMModel
+from ..pipeline import MCDMPipeline
+from ..training.audio.train import validate_audio
+from ..training.clip_frames import ClipFrames
+from ..training.codec.data import load_codec_frames
+from ..training.codec.validation import validate_codec
+from ..training.prior.train import load_motion_clips
+from ..training.prior.validation import validate_prior
+from ..training.unet.data import LatentClips
+from ..training.unet.validation import validate_denoiser
+from ..training.vae.train import psnr
+
+
+@torch.no_grad()
+def part_scores(model: MCDMModel, folder: Path, limit: int = 32, stage: int = 3) -> dict[str, dict[str, float]]:
+    """Scores by part: ``vae``, ``audio_encoder``, ``motion_codec``, ``present_clip_prior``, ``unet``.
+
+    Args:
+        folder: of shards with sound; limit: clips read (the denoiser is tried on six).
+        stage: the UNet's training stage.
+    """
+    config, codec = model.config, model.motion_codec
+    clips = load_motion_clips(folder, codec, config, limit)
+    frames = ClipFrames([folder], 2 * config.clip_frames, seed=0, limit=limit)
+    data = LatentClips(frames, model.vae, config, codec)
+    rows = np.linspace(0, frames.rows - 1, min(frames.rows, 200)).round().astype(np.int64)
+    pictures = frames.pictures(rows)
+    decibels = torch.cat([psnr(model.vae(part).clamp(-1, 1), part) for part in pictures.split(32)])
+    return {
+        "vae": {"psnr": float(decibels.mean())},
+        "audio_encoder": validate_audio(model.audio_encoder, clips),
+        "motion_codec": validate_codec(codec, load_codec_frames([folder], limit=limit)),
+        "present_clip_prior": validate_prior(model, codec, clips),
+        "unet": validate_denoiser(
+            model, data, NoiseSchedule(config), bypass_temporal=stage == 1, motion=stage == 3, steps=(4, 2, 1)
+        ),
+    }
+
+
+def main() -> None:
+    """Print the scores as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shards", type=Path, required=True, help="folder of shards that were not trained on")
+    parser.add_argument("--weights", type=Path, help="weight file (default: the shipped one)")
+    parser.add_argument("--limit", type=int, default=32, help="clips to read (default: 32)")
+    arguments = parser.parse_args()
+    weights = arguments.weights
+    pipe = MCDMPipeline.from_file(weights) if weights else MCDMPipeline.from_preset("tiny")
+    scores = part_scores(pipe.model, arguments.shards, arguments.limit, pipe.stage)
+    print(json.dumps({part: {k: round(v, 4) for k, v in s.items()} for part, s in scores.items()}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Facial motion: storing, editing, plotting, blinks, corrections of pose."""

@@ -1,0 +1,70 @@
+"""From a clip's face crops to frames at the portrait's resolution (``face/compositing.py`` has the steps)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..face.compositing import (
+    SURROUNDINGS,
+    feather_mask,
+    full_resolution_crop,
+    head_mask,
+    move_surroundings,
+    paste_back,
+    transfer_detail,
+)
+from ..face.crops import grown
+from ..face.reference_warp import warp_reference
+from .records import Reference
+
+
+def enlarged_frames(reference: Reference, frames: Tensor, *, paste: bool) -> Iterator[Tensor]:
+    """Crops [f, 3, s, s] merely enlarged, one by one: [1, 3, h, w] in [0, 1]; ``paste`` lays them over the portrait."""
+    side = round(reference.transform.side)
+    for frame in frames:
+        large = F.interpolate(frame[None], size=(side, side), mode="bicubic", antialias=True).clamp(0, 1)
+        yield paste_back(large, reference.image, reference.transform) if paste else large
+
+
+@torch.no_grad()
+def detailed_frames(
+    vae: nn.Module, kind: str, reference: Reference, frames: Tensor, landmarks: Tensor, *, paste: bool
+) -> Iterator[Tensor]:
+    """Crops with the portrait's own fine detail, one by one: [1, 3, h, w] in [0, 1].
+
+    Args:
+        vae: the model's autoencoder; kind: of the warp (``unet.warp``).
+        frames: generated crops [f, 3, s, s] in [0, 1] on the CPU; landmarks: theirs [f, 68, 2], on the
+            model's device.
+        paste: lay them over the portrait, with the head's surroundings moved; else the crops alone.
+    """
+    transform, still = reference.transform, reference.landmarks.cpu()
+    side = round(transform.side)
+    outer = grown(transform, SURROUNDINGS)
+    surroundings = full_resolution_crop(reference.image, outer)
+    margin = (round(outer.side) - side) // 2
+    inner = (..., slice(margin, margin + side), slice(margin, margin + side))
+    mask = feather_mask(side)
+    warped = warp_reconstructed(vae, kind, reference, landmarks)
+    landmarks = landmarks.cpu()
+    for index in range(len(frames)):
+        now = slice(index, index + 1)
+        here = landmarks[now]
+        moved = move_surroundings(surroundings, here, still, outer.side / transform.side, kind)
+        shown = mask * head_mask(here, still, side)
+        moved[inner] = transfer_detail(moved[inner], frames[now], warped[now], shown)
+        # The flow ends inside the square; the mask only hides rounding at its edge.
+        edge = feather_mask(moved.shape[-1], 0.02)
+        yield paste_back(moved, reference.image, outer, edge) if paste else moved[inner]
+
+
+def warp_reconstructed(vae: nn.Module, kind: str, reference: Reference, landmarks: Tensor) -> Tensor:
+    """The warped reference crop through the autoencoder: [f, 3, s, s] in [0, 1] on the CPU; landmarks [f, 68, 2]."""
+    device, count = landmarks.device, len(landmarks)
+    crop = (reference.crop * 2 - 1)[None].to(device).expand(count, -1, -1, -1)
+    warped = warp_reference(crop, landmarks, reference.landmarks[None].to(device).expand(count, -1, -1), kind)
+    return vae.decode(vae.encode(warped)).clamp(-1, 1).float().cpu() / 2 + 0.5

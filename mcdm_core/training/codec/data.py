@@ -1,0 +1,110 @@
+"""What the motion codec trains on: crops of the clips' frames in memory, the exact pairs, and augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...media.pixels import to_bytes, to_unit
+from ...models.motion_codec import MotionCodec, mouth_and_face_crops
+from ..motion_clips import iterate_clips
+
+CLOSING = 0.3
+"""Mean of the two blink values from which lids count as closing."""
+
+
+@dataclass
+class CodecFrames:
+    """Crops ``mouth [n, 3, 48, 48]`` and ``face [n, 3, 64, 64]`` in uint8, and their labels, in memory.
+
+    ``spans`` are the (first, after last) rows of each clip; ``pairs [p, 4]`` are the rows of the exact quadruples in
+    the order (lips a, expression a), (lips a, expression b), (lips b, expression a), (lips b, expression b).
+    """
+
+    mouth: Tensor
+    face: Tensor
+    landmarks: Tensor
+    values: Tensor
+    spans: list[tuple[int, int]]
+    pairs: Tensor
+
+
+def _crops(frames: np.ndarray, landmarks: Tensor) -> tuple[Tensor, Tensor]:
+    pictures = torch.from_numpy(np.ascontiguousarray(frames)).to(landmarks.device).movedim(-1, -3)
+    crops = mouth_and_face_crops(to_unit(pictures), landmarks)
+    return tuple(to_bytes(c) for c in crops)
+
+
+def load_codec_frames(
+    folders: Sequence[Path], stride: int = 3, limit: int | None = None, device: torch.device | str = "cpu"
+) -> CodecFrames:
+    """Read shards and keep every ``stride``-th frame's crops and all pairs on ``device``; ``limit`` clips a folder."""
+    mouths, faces, points, values, spans, pairs = [], [], [], [], [], []
+    rows = 0
+
+    def add(frames: np.ndarray, landmarks: Tensor, value: Tensor) -> tuple[int, int]:
+        nonlocal rows
+        mouth, face = _crops(frames, landmarks)
+        mouths.append(mouth), faces.append(face), points.append(landmarks), values.append(value)
+        rows += len(frames)
+        return rows - len(frames), rows
+
+    for folder in folders:
+        for number, clip in enumerate(iterate_clips(folder)):
+            if limit is not None and number >= limit:
+                break
+            offset = number % stride
+            landmarks = torch.from_numpy(clip["landmarks"][offset::stride]).float().to(device)
+            value = torch.from_numpy(clip["values"][offset::stride]).float().to(device)
+            spans.append(add(clip["frames"][offset::stride], landmarks, value))
+            if "pairs" in clip:
+                number_of_pairs = len(clip["pairs"])
+                landmarks = torch.from_numpy(clip["pair_landmarks"]).float().flatten(0, 1).to(device)
+                value = torch.from_numpy(clip["pair_values"]).float().flatten(0, 1).to(device)
+                first, last = add(clip["pairs"].reshape(-1, *clip["pairs"].shape[2:]), landmarks, value)
+                # Shards hold them with the lips changing first; here the lips are the outer index.
+                pairs.append(torch.arange(first, last).view(number_of_pairs, 2, 2).transpose(1, 2).flatten(1))
+    if not spans:
+        raise FileNotFoundError(f"no clips in {', '.join(map(str, folders))}: make the data first")
+    return CodecFrames(
+        torch.cat(mouths), torch.cat(faces), torch.cat(points), torch.cat(values), spans,
+        (torch.cat(pairs) if pairs else torch.zeros(0, 4, dtype=torch.long)).to(device),
+    )  # fmt: skip
+
+
+def augment(crops: Tensor, generator: torch.Generator) -> Tensor:
+    """Shift, scale, tilt, recolour, blur and noise crops ``[n, 3, s, s]`` in [-1, 1], each on its own."""
+    number, device = len(crops), crops.device
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return torch.rand(number, *shape, generator=generator, device=device) * (high - low) + low
+
+    angle, scale, shift = uniform(-0.08, 0.08), uniform(0.93, 1.08), uniform(-0.07, 0.07, 2)
+    along, across = scale * angle.cos(), scale * angle.sin()
+    theta = torch.stack([along, -across, shift[:, 0], across, along, shift[:, 1]], dim=-1).view(number, 2, 3)
+    grid = F.affine_grid(theta, list(crops.shape), align_corners=False)
+    x = F.grid_sample(crops, grid, padding_mode="border", align_corners=False)
+    gray = x.mean(1, keepdim=True)
+    x = torch.where(uniform(0, 1, 1, 1, 1) < 0.2, gray, x)
+    x = x * uniform(0.6, 1.3, 1, 1, 1) * uniform(0.85, 1.15, 3, 1, 1) + uniform(-0.25, 0.25, 1, 1, 1)
+    blurred = F.interpolate(F.avg_pool2d(x, 2), size=x.shape[-2:], mode="bilinear", align_corners=False)
+    x = torch.lerp(x, blurred, uniform(-0.5, 1.0, 1, 1, 1))
+    noise = torch.randn(x.shape, generator=generator, device=device)
+    return (x + noise * uniform(0.0, 0.08, 1, 1, 1)).clamp(-1.2, 1.2)
+
+
+@torch.no_grad()
+def encode_rows(codec: MotionCodec, data: CodecFrames, rows: Tensor, chunk: int | None = None) -> Tensor:
+    """Raw tokens ``[n, nq, dm]`` of rows of the crops in memory, without augmentation."""
+    # Small batches stay in a CPU's caches, a GPU wants large ones.
+    chunk = chunk or (256 if data.mouth.device.type == "cpu" else 2048)
+    parts = [
+        codec.encode_crops(to_unit(data.mouth[r]), to_unit(data.face[r]), data.landmarks[r]) for r in rows.split(chunk)
+    ]
+    return torch.cat(parts)

@@ -1,0 +1,106 @@
+"""Validation of the present-clip prior on held-out clips: lips against sound, motion tokens against the true ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...config import MCDMConfig
+from ...evaluation.lip_sync import mean_correlation
+from ...face.landmarks import BLINK_VALUES
+from ...media.pixels import to_unit
+from ...models.motion_codec import MotionCodec, MotionTokens
+from ...pipeline.defaults import sampling_defaults
+from ..audio.train import encode_sound
+from ..clip_sampler import MotionClip
+
+
+def stream_cosines(tokens: Tensor, truth: Tensor, config: MCDMConfig) -> dict[str, float]:
+    """Mean cosine similarity of tokens ``[..., nq, dm]``: of ``all``, ``head``, ``lip`` and ``expression`` tokens."""
+    codec = config.motion_codec
+    cosine = torch.cosine_similarity(tokens, truth, dim=-1)
+    parts = cosine.split([codec.head_tokens, codec.lip_tokens, codec.expression_tokens], dim=-1)
+    streams = {name: float(part.mean()) for name, part in zip(("head", "lip", "expression"), parts, strict=True)}
+    return {"all": float(cosine.mean()), **streams}
+
+
+def after_true_past(prior: nn.Module, sound: Tensor, image: Tensor, truth: Tensor, **sampling: Any) -> Tensor:
+    """Every clip predicted after the true frames before it, as the model is trained: ``[b, N, nq, dm]``.
+
+    The first clip has the first frame, repeated, before it, as at a video's start.
+
+    Args:
+        sound: ``[b, N, k, da]``; image: ``[b, ki, di]``; truth: true tokens ``[b, N, nq, dm]``.
+        sampling: of ``PresentClipPrior.predict``.
+    """
+    size, past = prior.config.clip_frames, prior.config.present_clip_prior.context_frames
+    parts = []
+    for first in range(0, truth.shape[1], size):
+        before = slice(max(0, first - past), first) if first else slice(0, 1)
+        heard = sound[:, before] if first else None
+        parts.append(prior.predict(sound[:, first : first + size], image, truth[:, before], heard, **sampling))
+    return torch.cat(parts, 1)
+
+
+@torch.no_grad()
+def validate_prior(
+    modules: nn.Module, codec: MotionCodec, clips: Sequence[MotionClip], steps: int | None = None,
+    temperature: float | None = None, guidance: float | None = None, seed: int = 0,
+) -> dict[str, float]:  # fmt: skip
+    """Predict held-out clips from their first frame and sound, as long as the shortest of them.
+
+    Steps, temperature and guidance are those in use (the preset's defaults) unless given.
+
+    Returns:
+        ``lip_r``: mean correlation within a clip of decoded and true lip opening; ``lip_r_wrong``: the same with
+        another clip's sound; ``audio_r``: of the audio encoder's auxiliary head; ``cosine``, and by stream
+        ``head_cosine`` etc.: cosine similarity of predicted and true tokens; ``still_cosine``: the same of the first
+        frame held still, ``head_still`` etc. by stream; ``clip_cosine``, ``head_clip`` etc.: of clips that are each
+        predicted after their true past (:func:`after_true_past`); ``lip_std``: deviation of the opening over the true
+        one; ``blinks``: part of the frames with closed lids.
+    """
+    length = min(len(c.tokens) for c in clips)
+    device, config = codec.token_mean.device, codec.config
+    truth = torch.stack([c.tokens[:length] for c in clips]).to(device)
+    sound = torch.stack([encode_sound(modules.audio_encoder, c, length) for c in clips])
+    image = modules.image_encoder(to_unit(torch.stack([c.references[0] for c in clips]).to(device)))
+    landmarks = torch.stack([c.landmarks[0] for c in clips]).to(device)
+    usual, prior = sampling_defaults(config.preset), modules.present_clip_prior
+    sampling: dict[str, Any] = {
+        "steps": steps or usual.motion_steps,
+        "temperature": usual.temperature if temperature is None else temperature,
+        "guidance": usual.motion_guidance if guidance is None else guidance,
+    }
+
+    def predicted(audio: Tensor) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        tokens = prior.predict(audio, image, truth[:, :1], generator=generator, **sampling)
+        still = MotionTokens.split(truth[:, 0], config)
+        return tokens, codec.decode(MotionTokens.split(tokens, config), still, landmarks).values.cpu()
+
+    tokens, values = predicted(sound)
+    _, wrong = predicted(sound.roll(1, 0))
+    real = torch.stack([c.values[:length, 0] for c in clips])
+    heard = modules.audio_encoder.predict_values(sound)[..., 0].cpu()
+    generator = torch.Generator().manual_seed(seed)
+    after = after_true_past(prior, sound, image, truth, generator=generator, **sampling)
+    found = stream_cosines(tokens, truth, config)
+    held = stream_cosines(truth[:, :1].expand_as(truth), truth, config)
+    clip = stream_cosines(after, truth, config)
+    names = ("head", "lip", "expression")
+    return {
+        "lip_r": mean_correlation(list(values[..., 0]), list(real)),
+        "lip_r_wrong": mean_correlation(list(wrong[..., 0]), list(real)),
+        "audio_r": mean_correlation(list(heard), list(real)),
+        "cosine": found["all"],
+        **{f"{name}_cosine": found[name] for name in names},
+        "still_cosine": held["all"],
+        **{f"{name}_still": held[name] for name in names},
+        "clip_cosine": clip["all"],
+        **{f"{name}_clip": clip[name] for name in names},
+        "lip_std": float((values[..., 0].std(1) / real.std(1).clamp_min(1e-3)).mean()),
+        "blinks": float((values[..., BLINK_VALUES].mean(-1) > 0.5).float().mean()),
+    }

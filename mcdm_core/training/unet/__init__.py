@@ -1,0 +1,1 @@
+"""Training of the denoising UNet with the archived-clip prior."""

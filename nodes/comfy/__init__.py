@@ -1,0 +1,1 @@
+"""All that knows ComfyUI from the inside: model management, interruption, media, events, files."""

@@ -1,0 +1,253 @@
+"""Conversions between ComfyUI's IMAGE, MASK, AUDIO and VIDEO and the core's tensors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from typing import Any
+
+import torch
+
+from ...mcdm_core.errors import AudioError, MediaError, reason
+from ...mcdm_core.media.audio import Audio
+from .interruption import check_interrupt
+
+PEAKS_PER_FRAME = 4
+
+
+def image_to_frames(image: torch.Tensor, name: str = "image") -> torch.Tensor:
+    """IMAGE [b, h, w, 1, 3 or 4] to frames [b, 3, h, w] in [0, 1]; transparency is laid over mid-grey.
+
+    Raises:
+        MediaError: for another shape.
+    """
+    if image.ndim == 3:
+        image = image[None]
+    if image.ndim != 4 or image.shape[-1] not in (1, 3, 4):
+        raise MediaError(
+            f"The input '{name}' has shape {list(image.shape)}; expected an IMAGE [batch, height, width, 3]. "
+            "Connect the IMAGE output of Load Image."
+        )
+    frames = image.movedim(-1, 1).float().cpu()
+    if frames.shape[1] == 4:
+        frames = frames[:, :3] * frames[:, 3:] + 0.5 * (1 - frames[:, 3:])
+    if frames.shape[1] == 1:
+        frames = frames.expand(-1, 3, -1, -1)
+    return frames.clamp(0, 1).contiguous()
+
+
+def frames_to_image(frames: torch.Tensor) -> torch.Tensor:
+    """Frames [f, 3, h, w] to IMAGE [f, h, w, 3] on ComfyUI's intermediate device."""
+    import comfy.model_management
+
+    return frames.movedim(1, -1).float().contiguous().to(comfy.model_management.intermediate_device())
+
+
+def mask_to_box(mask: torch.Tensor) -> tuple[float, float, float, float]:
+    """The bounding box (left, top, right, bottom) in pixels of what a MASK [b, h, w] or [h, w] marks.
+
+    Raises:
+        MediaError: if nothing is marked.
+    """
+    marked = (mask[0] if mask.ndim == 3 else mask) > 0.5
+    if not bool(marked.any()):
+        raise MediaError(
+            "The input 'mask' marks nothing. Paint over the face in the mask editor, or disconnect the mask to have "
+            "the face found."
+        )
+    rows, columns = torch.where(marked.any(1))[0], torch.where(marked.any(0))[0]
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+def audio_to_core(audio: dict[str, Any] | None, name: str = "audio") -> Audio:
+    """AUDIO to the core's ``Audio`` [c, t]; the first of a batch.
+
+    Raises:
+        AudioError: for None (a silent video's sound), an empty or a malformed one.
+    """
+    if audio is None:
+        raise AudioError(
+            f"The input '{name}' is empty: the video it comes from has no sound. Connect a recording of speech."
+        )
+    waveform = audio["waveform"]
+    if waveform.ndim == 3:
+        waveform = waveform[0]
+    if waveform.ndim == 1:
+        waveform = waveform[None]
+    if waveform.ndim != 2 or waveform.shape[-1] == 0:
+        raise AudioError(
+            f"The input '{name}' holds no sound (waveform of shape {list(audio['waveform'].shape)}). "
+            "Connect a recording of speech."
+        )
+    return Audio(waveform.detach().float().cpu(), int(audio["sample_rate"]))
+
+
+def audio_from_core(audio: Audio) -> dict[str, Any]:
+    """The core's ``Audio`` to ComfyUI's AUDIO."""
+    return {"waveform": audio.waveform[None].contiguous(), "sample_rate": audio.sample_rate}
+
+
+def cut_audio(audio: Audio, start: float, duration: float) -> Audio:
+    """The stretch of ``duration`` seconds (0: to the end) from ``start``.
+
+    Raises:
+        AudioError: if the stretch begins after the sound's end.
+    """
+    first = round(start * audio.sample_rate)
+    if first >= audio.waveform.shape[-1]:
+        raise AudioError(
+            f"The start, {start:g} s, lies after the end of the audio ({audio.duration:.2f} s). Choose an earlier one."
+        )
+    last = audio.waveform.shape[-1] if duration <= 0 else first + max(1, round(duration * audio.sample_rate))
+    return Audio(audio.waveform[:, first:last].contiguous(), audio.sample_rate)
+
+
+def audio_of_frames(audio: Audio, first_frame: int, frames: int, fps: float) -> Audio:
+    """The sound of video frames [first_frame, first_frame + frames), padded with silence at the end."""
+    begin = round(first_frame / fps * audio.sample_rate)
+    end = round((first_frame + frames) / fps * audio.sample_rate)
+    piece = audio.waveform[:, begin:end]
+    return Audio(torch.nn.functional.pad(piece, (0, end - begin - piece.shape[1])).contiguous(), audio.sample_rate)
+
+
+def waveform_peaks(audio: Audio, frames: int, fps: float, per_frame: int = PEAKS_PER_FRAME) -> list[float]:
+    """Loudest sample of each of ``frames * per_frame`` stretches, 0..1, for drawing the waveform."""
+    count = frames * per_frame
+    samples = max(1, round(frames / fps * audio.sample_rate))
+    mono = audio.waveform.abs().amax(0)[:samples]
+    mono = torch.nn.functional.pad(mono, (0, samples - mono.numel()))
+    peaks = torch.nn.functional.adaptive_max_pool1d(mono[None, None], count)[0, 0]
+    return [round(float(value), 4) for value in peaks.clamp(0, 1)]
+
+
+def video_rate(video: Any) -> float:
+    """Frames a second of a VIDEO, without decoding it where it is a file.
+
+    Raises:
+        MediaError: if it holds no picture stream or is damaged.
+    """
+    held = components_of(video)
+    if held is not None:
+        return float(held.frame_rate)
+    with _opened(video) as container:
+        stream = _picture_stream(container)
+        rate = stream.average_rate or stream.guessed_rate
+    return float(rate) if rate else 25.0
+
+
+def iterate_video(video: Any, chunk: int = 16) -> Iterator[torch.Tensor]:
+    """Frames [<=chunk, 3, h, w] in [0, 1] of a VIDEO, one chunk in memory at a time.
+
+    Raises:
+        MediaError: if it holds no picture stream or cannot be decoded.
+    """
+    held = components_of(video)
+    if held is not None:
+        for begin in range(0, held.images.shape[0], chunk):
+            yield image_to_frames(held.images[begin : begin + chunk], "video")
+        return
+    start, duration = _trim_window(video)
+    pending: list[torch.Tensor] = []
+    with _opened(video) as container:
+        for frame in container.decode(_picture_stream(container)):
+            check_interrupt()
+            if frame.time is not None and frame.time < start - 1e-4:
+                continue
+            if duration and frame.time is not None and frame.time >= start + duration - 1e-4:
+                break
+            pending.append(torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1).float() / 255)
+            if len(pending) == chunk:
+                yield torch.stack(pending)
+                pending = []
+    if pending:
+        yield torch.stack(pending)
+
+
+def video_audio(video: Any) -> Audio | None:
+    """The sound of a VIDEO, or None if it has none; the pictures are not decoded.
+
+    Raises:
+        MediaError: if it cannot be decoded.
+    """
+    import av
+    import numpy as np
+
+    held = components_of(video)
+    if held is not None:
+        return audio_to_core(held.audio) if held.audio else None
+    start, duration = _trim_window(video)
+    pieces: list[np.ndarray] = []
+    with _opened(video) as container:
+        if not container.streams.audio:
+            return None
+        stream = container.streams.audio[0]
+        layout = "stereo" if stream.channels > 1 else "mono"
+        resampler = av.AudioResampler(format="fltp", layout=layout, rate=stream.rate)
+        rate = stream.rate
+        for frame in container.decode(stream):
+            check_interrupt()
+            pieces.extend(out.to_ndarray() for out in resampler.resample(frame))
+        pieces.extend(out.to_ndarray() for out in resampler.resample(None))
+    if not pieces:
+        return None
+    sound = Audio(torch.from_numpy(np.concatenate(pieces, axis=1)), rate)
+    return cut_audio(sound, start, duration) if start or duration else sound
+
+
+def last_frames(video: Any, count: int) -> torch.Tensor:
+    """The last ``count`` frames [<=count, 3, h, w] of a VIDEO."""
+    kept: list[torch.Tensor] = []
+    for chunk in iterate_video(video):
+        kept = [*kept, *chunk][-count:]
+    if not kept:
+        raise MediaError("The input 'video' has no frames. Connect another video.")
+    return torch.stack(kept)
+
+
+def all_frames(video: Any) -> torch.Tensor:
+    """All frames [f, 3, h, w] of a VIDEO, in memory."""
+    return torch.cat(list(iterate_video(video)))
+
+
+def exact_rate(fps: float) -> Fraction:
+    """A frame rate as the fraction that containers store."""
+    return Fraction(fps).limit_denominator(1001)
+
+
+def components_of(video: Any) -> Any:
+    """What a VIDEO made of frames (Create Video) holds in memory; None for one that lies in a file.
+
+    Asked for its stream, ComfyUI would encode such a video each time, and could not if a side is odd.
+    """
+    api = sys.modules.get("comfy_api.latest")
+    if api is None or not isinstance(video, api.InputImpl.VideoFromComponents):
+        return None
+    return video.get_components()
+
+
+@contextmanager
+def _opened(video: Any) -> Iterator[Any]:
+    """A VIDEO's container; what FFmpeg cannot read becomes an error with advice."""
+    import av
+
+    try:
+        with av.open(video.get_stream_source()) as container:
+            yield container
+    except (av.error.FFmpegError, OSError) as error:
+        raise MediaError(
+            f"The input 'video' cannot be decoded ({reason(error)}). Save it as mp4 and load it again."
+        ) from error
+
+
+def _picture_stream(container: Any) -> Any:
+    if not container.streams.video:
+        raise MediaError("The input 'video' holds no picture stream. Connect a video.")
+    return container.streams.video[0]
+
+
+def _trim_window(video: Any) -> tuple[float, float]:
+    """Start and duration (0: to the end) that newer ComfyUI's trimming asks for."""
+    window = getattr(video, "get_active_trim_window", None)
+    return window() if window is not None else (0.0, 0.0)

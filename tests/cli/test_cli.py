@@ -1,0 +1,248 @@
+"""The command line: a video from a random model, interruption, continuation, measurement, messages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from mcdm_core.__main__ import build_parser, main
+from mcdm_core.checkpoint import save_checkpoint
+from mcdm_core.media.video_reader import VideoReader, read_video
+
+
+@pytest.fixture
+def inputs(pipe, portrait, voice, tmp_path) -> list[str]:
+    """Arguments of ``generate`` for the random model."""
+    import wave
+
+    save_checkpoint(tmp_path / "model.safetensors", pipe.model.states(), pipe.config)
+    Image.fromarray((portrait * 255).byte().permute(1, 2, 0).numpy()).save(tmp_path / "portrait.png")
+    with wave.open(str(tmp_path / "voice.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes((voice.clamp(-1, 1) * 32767).short().numpy().tobytes())
+    return [
+        "generate", "--portrait", str(tmp_path / "portrait.png"), "--audio", str(tmp_path / "voice.wav"),
+        "--weights", str(tmp_path / "model.safetensors"), "--box", "40", "50", "120", "130",
+        "--steps", "1", "--motion-steps", "1", "--output", str(tmp_path / "out" / "a.mp4"),
+    ]  # fmt: skip
+
+
+def test_generate_writes_the_whole_sound(inputs, tmp_path, capsys) -> None:
+    assert main([*inputs, "--memory-out", str(tmp_path / "m.safetensors")]) == 0
+    frames, fps = read_video(tmp_path / "out" / "a.mp4")
+    assert frames.shape == (14, 3, 180, 160) and fps == 25
+    assert "14 of 14 frames" in capsys.readouterr().out
+    again = [*inputs[:-1], str(tmp_path / "b.mp4"), "--memory-in", str(tmp_path / "m.safetensors")]
+    assert main(again) == 0 and (tmp_path / "b.mp4").exists()
+
+
+def test_an_interruption_keeps_what_is_done(inputs, tmp_path, monkeypatch, capsys) -> None:
+    from mcdm_core.pipeline import MCDMPipeline
+
+    original = MCDMPipeline.generate
+
+    def stop_after_two(self, *args, **kwargs):
+        for clip in original(self, *args, **kwargs):
+            if clip.index == 2:
+                raise KeyboardInterrupt
+            yield clip
+
+    monkeypatch.setattr(MCDMPipeline, "generate", stop_after_two)
+    assert main(inputs) == 130
+    assert len(list(VideoReader(tmp_path / "out" / "a.mp4"))) == 8
+    assert "8 of 14" in capsys.readouterr().err
+
+
+def test_ctrl_c_in_the_middle_of_a_clip_keeps_it_whole_and_the_memory_in_step(inputs, tmp_path, monkeypatch) -> None:
+    """A real signal, sent while the second clip is written."""
+    import os
+    import signal
+
+    from mcdm_core.media.video_writer import VideoWriter
+    from mcdm_core.pipeline.memory import MotionMemory
+
+    original = VideoWriter.write
+
+    def write(self, frames):
+        original(self, frames)
+        if self.frames_written == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(VideoWriter, "write", write)
+    before = signal.getsignal(signal.SIGINT)
+    assert main([*inputs, "--memory-out", str(tmp_path / "m.safetensors")]) == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    assert len(list(VideoReader(tmp_path / "out" / "a.mp4"))) == 8
+    assert MotionMemory.load(tmp_path / "m.safetensors").frame_index == 8
+
+
+def test_ctrl_c_before_the_first_clip_leaves_no_video_and_says_so(inputs, tmp_path, monkeypatch, capsys) -> None:
+    from mcdm_core.pipeline import MCDMPipeline
+
+    def stop(self, *args, **kwargs):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(MCDMPipeline, "generate", stop)
+    assert main(inputs) == 130
+    assert "no video" in capsys.readouterr().err and not (tmp_path / "out" / "a.mp4").exists()
+
+
+def test_crops_alone_and_large_portraits(inputs, tmp_path) -> None:
+    assert main([*inputs, "--crop", "--detail", "none"]) == 0
+    reader = VideoReader(tmp_path / "out" / "a.mp4")
+    assert reader.width == reader.height == 134  # the crop's 133 pixels, made even
+    assert main([*inputs, "--max-size", "90"]) == 0
+    assert VideoReader(tmp_path / "out" / "a.mp4").height == 90
+
+
+def test_evaluate_measures_a_video(inputs, tmp_path, capsys) -> None:
+    assert main(inputs) == 0
+    capsys.readouterr()
+    arguments = ["evaluate", str(tmp_path / "out" / "a.mp4"), *inputs[1:3], *inputs[5:12]]
+    assert main(arguments) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["frames"] == 14 and -1 <= report["lips_with_loudness"]["correlation"] <= 1
+
+
+def test_unusable_inputs_end_in_one_line(inputs, tmp_path, capsys) -> None:
+    missing = list(inputs)
+    missing[2] = str(tmp_path / "nobody.png")
+    assert main(missing) == 1
+    assert "nobody.png" in capsys.readouterr().err
+    assert main([*inputs[:-2], "--memory-in", str(tmp_path / "none.safetensors")]) == 1
+
+
+def test_a_face_lost_by_shrinking_the_portrait_is_explained(inputs, capsys) -> None:
+    assert main([*inputs, "--max-size", "40"]) == 1
+    assert "--max-size" in capsys.readouterr().err
+
+
+def test_outputs_and_devices_are_checked_before_the_work(inputs, tmp_path, capsys) -> None:
+    for output in (tmp_path, tmp_path / "a.txt"):
+        assert main([*inputs[:-1], str(output)]) == 1
+        assert "NAME.mp4" in capsys.readouterr().err
+    assert main([*inputs, "--memory-out", str(tmp_path)]) == 1
+    assert "--memory-out" in capsys.readouterr().err
+    assert main([*inputs, "--device", "warp-drive"]) == 1
+    assert "warp-drive" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("--steps", "0"), ("--motion-steps", "-1"), ("--fps", "0"), ("--fps", "fast"), ("--max-size", "-5"),
+     ("--temperature", "nan")],
+)  # fmt: skip
+def test_senseless_numbers_are_refused(inputs, wrong, capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*inputs, *wrong])
+    assert stop.value.code == 2 and wrong[0] in capsys.readouterr().err
+
+
+def test_a_driver_moves_the_head(inputs, tmp_path, monkeypatch) -> None:
+    from mcdm_core.pipeline import MCDMPipeline
+
+    assert main(inputs) == 0
+    monkeypatch.setattr(MCDMPipeline, "detect_faces", lambda self, image: [(40.0, 50.0, 120.0, 130.0)])
+    seen = []
+    original = MCDMPipeline.generate
+
+    def note(self, *args, **kwargs):
+        seen.append(kwargs["landmarks"])
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(MCDMPipeline, "generate", note)
+    driver = str(tmp_path / "out" / "a.mp4")
+    assert main([*inputs[:-1], str(tmp_path / "b.mp4"), "--driver", driver]) == 0
+    assert seen[0].shape == (14, 68, 2)
+    assert main([*inputs[:-1], str(tmp_path / "b.mp4"), "--driver", str(tmp_path / "voice.wav")]) == 1
+
+
+def test_info_lists_components(inputs, tmp_path, capsys) -> None:
+    assert main(["info", "--weights", str(tmp_path / "model.safetensors")]) == 0
+    out = capsys.readouterr().out
+    assert "torch" in out and "present_clip_prior" in out
+    assert main(["info", "--weights", str(tmp_path / "none.safetensors")]) == 1
+    assert "none.safetensors" in capsys.readouterr().err
+
+
+def test_every_command_explains_itself(capsys) -> None:
+    for command in ("generate", "info", "evaluate", "render-data", "label-data", "train"):
+        with pytest.raises(SystemExit) as stop:
+            build_parser().parse_args([command, "--help"])
+        assert stop.value.code == 0
+    assert "Ctrl-C" in capsys.readouterr().out
+
+
+def test_samples_are_there() -> None:
+    from mcdm_core.samples import FOLDER, default_portrait, default_voice, list_samples
+
+    names = list_samples()
+    assert default_portrait().is_file() and default_voice().is_file()
+    text = Path(FOLDER / "LICENSES.md").read_text()
+    assert all(name in text for name in names["portraits"] + names["voices"])
+
+
+def test_torch_threads_are_left_alone() -> None:
+    before = torch.get_num_threads()
+    build_parser()
+    assert torch.get_num_threads() == before
+
+
+def test_render_data_makes_three_splits_and_says_what_is_missing(tmp_path, monkeypatch, capsys) -> None:
+    pytest.importorskip("numba", reason="the renderer needs numba")
+    from mcdm_core.data.synthetic import render
+
+    made: list[tuple[str, int, Path]] = []
+
+    def note(output: Path, clips: int, split: str, **_: object) -> None:
+        made.append((split, clips, output))
+
+    monkeypatch.setattr(render, "render", note)
+    assert main(["render-data", str(tmp_path), "--hours", "0.05", "--test-clips", "0"]) == 0
+    assert made == [("val", 40, tmp_path / "val"), ("train", 60, tmp_path / "train")]
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("espeak-ng is missing")
+
+    monkeypatch.setattr(render, "render", fail)
+    assert main(["render-data", str(tmp_path)]) == 1
+    assert "espeak-ng is missing" in capsys.readouterr().err
+
+
+def test_train_says_what_is_missing(tmp_path, capsys) -> None:
+    assert main(["train", "all", "--output", str(tmp_path / "run")]) == 1
+    assert "--data" in capsys.readouterr().err
+    assert main(["train", "bundle", "--output", str(tmp_path / "run")]) == 1
+    assert "no weights" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["train", "vae", "--data", "x", "--output", "y", "--minutes", "0"])
+    arguments = ["--data", str(tmp_path), "--output", str(tmp_path / "run")]
+    assert main(["train", "vae", *arguments]) == 1
+    assert "render-data" in capsys.readouterr().err
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "a.safetensors").touch()
+    assert main(["train", "prior", *arguments]) == 1
+    assert "train codec" in capsys.readouterr().err
+
+
+def test_an_interrupted_training_says_how_it_goes_on(tmp_path, capsys, monkeypatch) -> None:
+    from mcdm_core.cli import train
+
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "a.safetensors").touch()
+
+    def stop(options, minutes):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(train._STAGES, "face", stop)
+    assert main(["train", "face", "--data", str(tmp_path), "--output", str(tmp_path / "run")]) == 130
+    assert "stage face" in capsys.readouterr().err

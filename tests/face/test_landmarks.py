@@ -1,0 +1,47 @@
+"""The landmark groups partition the 68 points and the mirror is a symmetry."""
+
+from __future__ import annotations
+
+import torch
+
+from mcdm_core.face import landmarks as lm
+
+
+def test_groups_partition_the_landmarks() -> None:
+    covered = [i for group in (lm.LIPS, lm.LIDS, lm.FACE, lm.NECK) for i in range(68)[group]]
+    assert covered == list(range(lm.NUM_LANDMARKS))
+
+
+def test_mirror_is_an_involution_inside_groups() -> None:
+    assert [lm.MIRROR[i] for i in lm.MIRROR] == list(range(68))
+    for group in lm.GROUPS.values():
+        indices = set(range(68)[group])
+        assert {lm.MIRROR[i] for i in indices} == indices
+
+
+def test_rigid_is_closed_under_the_mirror_and_avoids_lips_and_lids() -> None:
+    assert {lm.MIRROR[i] for i in lm.RIGID} == set(lm.RIGID)
+    assert min(lm.RIGID) >= 46
+
+
+def test_mirrors_twice_give_the_input() -> None:
+    points, values, pose = torch.rand(3, 68, 2), torch.rand(3, 16), torch.rand(3, 6)
+    torch.testing.assert_close(lm.mirror_landmarks(lm.mirror_landmarks(points)), points)
+    torch.testing.assert_close(lm.mirror_values(lm.mirror_values(values)), values)
+    torch.testing.assert_close(lm.mirror_pose(lm.mirror_pose(pose)), pose)
+
+
+def test_lip_opening_is_the_gap_in_inter_ocular_distances() -> None:
+    points = torch.zeros(68, 2)
+    points[list(range(20, 28)), 0] = 0.3
+    points[list(range(28, 36)), 0] = 0.7
+    points[[17, 18, 19], 1] = 0.1
+    torch.testing.assert_close(lm.lip_opening(points), torch.tensor(0.25))
+    torch.testing.assert_close(lm.lip_opening(points * 3 + 1), torch.tensor(0.25))
+    torch.testing.assert_close(lm.lip_opening(lm.mirror_landmarks(points)), torch.tensor(0.25))
+
+
+def test_sixteen_values_and_six_pose_numbers() -> None:
+    assert len(lm.VALUE_NAMES) == len(set(lm.VALUE_NAMES)) == 16
+    assert sorted(lm.VALUE_MIRROR) == list(range(16))
+    assert len(lm.POSE_NAMES) == len(lm.POSE_MIRROR_SIGN) == 6

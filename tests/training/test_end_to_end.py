@@ -1,0 +1,103 @@
+"""``train all`` from shards to a bundle that speaks; what each stage reads of several folders."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mcdm_core.__main__ import main
+from mcdm_core.cli import train
+from mcdm_core.data.shards import INFO_FIELDS, ShardWriter
+from mcdm_core.errors import MediaError, WeightsError
+
+
+def _write(folder: Path, clips: list[dict], source: str) -> None:
+    with ShardWriter(folder / "part-00000.safetensors") as writer:
+        for index, tensors in enumerate(clips):
+            info = dict.fromkeys(INFO_FIELDS, "")
+            writer.add(tensors, {**info, "source": source, "fps": 25, "seed": 0, "index": index})
+
+
+def _blank(frames: int = 2) -> dict:
+    return {
+        "frames": np.zeros((frames, 8, 8, 3), np.uint8),
+        "landmarks": np.zeros((frames, 68, 2), np.float32),
+        "pose": np.zeros((frames, 6), np.float32),
+        "values": np.zeros((frames, 16), np.float32),
+        "audio": np.zeros(frames * 640, np.int16),
+    }
+
+
+def test_stills_are_kept_from_the_stages_that_need_speech(tmp_path: Path) -> None:
+    for name, source in (("synthetic", "synthetic"), ("real", "real video"), ("stills", "still")):
+        _write(tmp_path / name / "train", [_blank()], source)
+    _write(tmp_path / "synthetic" / "val", [_blank()], "synthetic")
+    arguments = Namespace(data=[tmp_path / n for n in ("synthetic", "real", "stills")], output=tmp_path / "run")
+    assert [f.parent.name for f in train._folders(arguments, "train")] == ["synthetic", "real", "stills"]
+    assert [f.parent.name for f in train._folders(arguments, "train", speech=True)] == ["synthetic", "real"]
+    assert [f.parent.name for f in train._folders(arguments, "val")] == ["synthetic"]
+    train._check_data(arguments.data)
+    with pytest.raises(MediaError, match="empty"):
+        train._check_data([*arguments.data, tmp_path / "empty"])
+    with pytest.raises(MediaError, match="val"):
+        train._check_data(arguments.data[1:])
+    with pytest.raises(MediaError, match="label-speech"):
+        train._check_data(arguments.data, [tmp_path / "empty"])
+    with pytest.raises(WeightsError, match="train vae"):
+        train._needed(arguments, "vae", "vae")
+
+
+def _speaking_clips(count: int, seed: int) -> list[dict]:
+    """Clips of the sample portrait under a slow camera, with noise for sound and loose labels of a moving mouth."""
+    from mcdm_core.cli.label_data import _face_network
+    from mcdm_core.data.real.stills import read_still, still_clip
+    from mcdm_core.data.real.video import face_square, label_frames
+    from mcdm_core.samples import default_portrait
+
+    network, picture = _face_network(None), read_still(default_portrait())
+    square = face_square(network, picture[None])
+    labels = label_frames(network, picture[None], square)
+    still = labels["landmarks"][0], labels["pose"][0], labels["values"][0]
+    random, clips = np.random.default_rng(seed), []
+    for _ in range(count):
+        clip = still_clip(picture, square, *still, 40, random)
+        opening = np.abs(np.sin(np.arange(40) * random.uniform(0.3, 0.9))).astype(np.float32)
+        clip["values"] = clip["values"].copy()
+        clip["values"][:, 0] = opening
+        clip["landmarks"] = clip["landmarks"].copy()
+        clip["landmarks"][:, 16:20, 1] += 0.03 * opening[:, None]
+        loud = np.repeat(opening, 640)
+        clip["audio"] = (random.normal(0, 3000, len(loud)) * loud).clip(-32000, 32000).astype(np.int16)
+        for name, source in (("pairs", "frames"), ("pair_landmarks", "landmarks"), ("pair_values", "values")):
+            clip[name] = clip[source][[0, 7, 14, 21]][None]
+        clips.append(clip)
+    return clips
+
+
+@pytest.mark.slow
+def test_all_stages_from_shards_to_a_speaking_model(tmp_path: Path, capsys) -> None:
+    pytest.importorskip("scipy", reason="the training data need scipy")
+    for folder, count, source in (
+        ("synthetic/train", 4, "synthetic"), ("synthetic/val", 2, "synthetic"), ("real/train", 2, "real video"),
+        ("stills/train", 2, "still"),
+    ):  # fmt: skip
+        _write(tmp_path / folder, _speaking_clips(count, len(folder)), source)
+    folders = [str(tmp_path / name) for name in ("synthetic", "real", "stills")]
+    run = tmp_path / "run"
+    arguments = ["train", "all", "--data", *folders, "--output", str(run), "--minutes", "0.02", "--speech-clips", "0"]
+    threads = torch.get_num_threads()
+    try:
+        assert main([*arguments, "--threads", "1"]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    weights = run / "mcdm_tiny.safetensors"
+    assert weights.is_file() and (run / "audio_pretrained.safetensors").is_file()
+    assert "stage unet3" in (run / "train.log").read_text()
+    video = tmp_path / "a.mp4"
+    generate = ["generate", "--weights", str(weights), "--output", str(video), "--box", "40", "40", "200", "200"]
+    assert main([*generate, "--steps", "1"]) == 0
+    assert video.stat().st_size > 1000
