@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .config import MCDMConfig, from_json, to_json
+from .config import MCDMConfig, differences, from_json, to_json
 from .errors import WeightsError
 from .files import write_tensors
 
@@ -192,9 +193,10 @@ def bundle(ckpt_dir: str | Path, output: str | Path, config: MCDMConfig | None =
 def fingerprint(states: Mapping[str, Mapping[str, Tensor]], config: MCDMConfig) -> str:
     """Short name of a model: a hash of its configuration, shapes and a sample of every tensor's values.
 
-    Values are compared in half precision, so a bundle and the parts it was made from agree.
+    Values are compared in half precision, so a bundle and the parts it was made from agree. Of the configuration only
+    what differs from the defaults counts, so that a field added later renames no model.
     """
-    digest = hashlib.sha256(to_json(config).encode())
+    digest = hashlib.sha256(json.dumps(differences(config), sort_keys=True).encode())
     for component in sorted(states):
         for key in sorted(states[component]):
             tensor = states[component][key].detach()

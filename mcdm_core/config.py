@@ -15,8 +15,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """Image autoencoder. ``base`` uses Stable Diffusion's; these are the fields of ``tiny``'s own."""
+    """Image autoencoder. ``layout``: ``"stable_diffusion"`` (base) or ``"compact"``, this project's own (tiny).
 
+    ``block_channels`` and ``blocks_per_level`` are the compact layout's.
+    """
+
+    layout: str = "stable_diffusion"
     latent_channels: int = 4
     downscale: int = 8
     block_channels: tuple[int, ...] = (32, 64, 128)
@@ -110,8 +114,12 @@ class ArchivedClipPriorConfig:
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Denoising UNet with four attention layers per transformer block (section 3.1, 3.4)."""
+    """Denoising UNet with four attention layers per transformer block (section 3.1, 3.4).
 
+    ``layout``: ``"stable_diffusion"`` (base) or ``"compact"`` (tiny); see the model.
+    """
+
+    layout: str = "stable_diffusion"
     latent_channels: int = 4
     latent_size: int = 64
     block_channels: tuple[int, ...] = (320, 640, 1280, 1280)
@@ -170,7 +178,7 @@ BASE = MCDMConfig()
 TINY = MCDMConfig(
     preset="tiny",
     image_size=128,
-    vae=VAEConfig(latent_channels=12, scaling_factor=1.0),
+    vae=VAEConfig(layout="compact", latent_channels=12, scaling_factor=1.0),
     audio_encoder=AudioEncoderConfig(
         kind="logmel_context", feature_dim=128, window_frames=62, width=128, dilations=(1, 2, 3), spectral_balance=0.5
     ),
@@ -183,6 +191,7 @@ TINY = MCDMConfig(
     ),
     archived_clip_prior=ArchivedClipPriorConfig(patch_size=2, width=128, latent_size=16),
     unet=UNetConfig(
+        layout="compact",
         latent_channels=12,
         latent_size=16,
         block_channels=(96, 128, 192),
@@ -211,13 +220,40 @@ def to_json(config: MCDMConfig) -> str:
     return json.dumps(dataclasses.asdict(config), sort_keys=True)
 
 
+def differences(config: Any) -> dict[str, Any]:
+    """The fields of a configuration that are not at their defaults, sections nested."""
+    found: dict[str, Any] = {}
+    for field_ in dataclasses.fields(config):
+        value = getattr(config, field_.name)
+        if dataclasses.is_dataclass(value):
+            if inner := differences(value):
+                found[field_.name] = inner
+        elif value != field_.default:
+            found[field_.name] = value
+    return found
+
+
 def from_json(text: str) -> MCDMConfig:
-    """Rebuild a configuration from :func:`to_json`'s text.
+    """Rebuild a configuration from :func:`to_json`'s text, also one that an older version wrote.
 
     Raises:
         ValueError: if the text holds a field this version does not know.
     """
-    return _build(MCDMConfig, json.loads(text))
+    return _build(MCDMConfig, _upgraded(json.loads(text)))
+
+
+def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of an older version's file as this version names them.
+
+    Version 0.1 chose the layouts by the preset's name.
+    """
+    layouts = {"unet": ("compact", "tiny"), "vae": ("stable_diffusion", "base")}
+    other = {"compact": "stable_diffusion", "stable_diffusion": "compact"}
+    for part, (layout, preset) in layouts.items():
+        if part in values and "layout" not in values[part]:
+            chosen = layout if values.get("preset", "base") == preset else other[layout]
+            values[part] = {**values[part], "layout": chosen}
+    return values
 
 
 def _build(cls: type, values: dict[str, Any]) -> Any:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 import torch
 
-from mcdm_core.config import BASE, TINY, from_json, to_json
+from mcdm_core.config import BASE, TINY, MCDMConfig, differences, from_json, to_json
+from mcdm_core.errors import MCDMError
 from mcdm_core.models import temporal_attention
 from mcdm_core.models.unet import DenoisingUNet
+from mcdm_core.models.vae import TinyAutoencoder, build_autoencoder
 from mcdm_core.pipeline import MCDMPipeline, preset_weights
 
 
@@ -55,3 +58,27 @@ def test_a_configuration_survives_a_file_and_an_unknown_field_is_named() -> None
     assert from_json(to_json(changed)).fps == 30
     with pytest.raises(ValueError, match="newer"):
         from_json('{"colour": 1}')
+
+
+def test_the_networks_do_not_depend_on_the_preset_s_name() -> None:
+    with torch.device("meta"):
+        renamed = DenoisingUNet(dataclasses.replace(TINY, preset="mine"))
+        assert renamed.state_dict().keys() == DenoisingUNet(TINY).state_dict().keys()
+    assert isinstance(build_autoencoder(dataclasses.replace(TINY, preset="base")), TinyAutoencoder)
+    with pytest.raises(MCDMError, match="vae.layout is 'round'"):
+        build_autoencoder(dataclasses.replace(TINY, vae=dataclasses.replace(TINY.vae, layout="round")))
+
+
+@pytest.mark.parametrize("preset", [TINY, BASE], ids=lambda preset: preset.preset)
+def test_a_file_of_version_0_1_which_had_no_layouts_is_read(preset: MCDMConfig) -> None:
+    old = json.loads(to_json(preset))
+    del old["unet"]["layout"], old["vae"]["layout"]
+    assert from_json(json.dumps(old)) == preset
+
+
+def test_differences_name_what_is_not_at_its_default() -> None:
+    assert differences(BASE) == {}
+    assert differences(dataclasses.replace(BASE, fps=30, vae=dataclasses.replace(BASE.vae, latent_channels=8))) == {
+        "fps": 30,
+        "vae": {"latent_channels": 8},
+    }

@@ -1,9 +1,9 @@
 """Denoising UNet: Stable Diffusion 1.5's shape with MCDM's transformer blocks (section 3.1).
 
-Two layouts of one class. The ``base`` preset has the modules of Stable Diffusion 1.5 under its names (see
-``conversion.py``). The ``tiny`` preset is trained from scratch for two CPU cores: one residual block a level on the way
-up as well, time by scale and shift, no projections around the blocks, and the guide of the warped reference beside the
-noisy latents; motion tokens also enter through the time embedding.
+Two layouts of one class. ``stable_diffusion`` (``base``) has the modules of Stable Diffusion 1.5 under its names (see
+``conversion.py``). ``compact`` (``tiny``) is trained from scratch for two CPU cores: one residual block a level on the
+way up as well, time by scale and shift, no projections around the blocks, and the guide of the warped reference beside
+the noisy latents; motion tokens also enter through the time embedding.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ class DenoisingUNet(nn.Module):
         super().__init__()
         unet = config.unet
         self.config = config
-        self.stock = config.preset != "tiny"
+        if unet.layout not in ("stable_diffusion", "compact"):
+            raise MCDMError(f"unet.layout is {unet.layout!r}; expected 'stable_diffusion' or 'compact'.")
+        self.stock = unet.layout == "stable_diffusion"
         self.frames = config.clip_frames
         self.guide_channels = unet.guide_channels if unet.warped_reference else 0
         self.operations = operations

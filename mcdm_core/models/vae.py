@@ -1,4 +1,4 @@
-"""Image autoencoders: the small one of the ``tiny`` preset and Stable Diffusion's for ``base`` (section 3.1).
+"""Image autoencoders: Stable Diffusion's (``base``) and a compact one (``tiny``; section 3.1).
 
 The paper works in the latent space of Stable Diffusion's autoencoder. The ``tiny`` preset has its own: no layer runs
 at full resolution (a pixel unshuffle comes first, a pixel shuffle last), so a 128 px frame costs milliseconds on a CPU.
@@ -144,7 +144,13 @@ class StableDiffusionAutoencoder(nn.Module):
 
 
 def build_autoencoder(config: MCDMConfig, operations: ModuleType | Any = nn) -> nn.Module:
-    """The autoencoder a configuration asks for: SD 1.5's for ``base``, ours otherwise."""
-    if config.preset == "base":
+    """The autoencoder whose layout the configuration asks for.
+
+    Raises:
+        MCDMError: for an unknown ``vae.layout``.
+    """
+    if config.vae.layout == "stable_diffusion":
         return StableDiffusionAutoencoder(config)
-    return TinyAutoencoder(config, operations)
+    if config.vae.layout == "compact":
+        return TinyAutoencoder(config, operations)
+    raise MCDMError(f"vae.layout is {config.vae.layout!r}; expected 'stable_diffusion' or 'compact'.")

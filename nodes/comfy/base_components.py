@@ -81,6 +81,16 @@ class BorrowedAudioEncoder(_Borrowed):
         return windows.transpose(1, 2)
 
 
+def borrowing_sockets(config: MCDMConfig) -> dict[str, str]:
+    """Component to the socket of Load MCDM Model that can supply it, for components that are stock networks."""
+    stock = {
+        "vae": ("vae", config.vae.layout == "stable_diffusion"),
+        "image_encoder": ("clip_vision", config.image_encoder.kind == "clip"),
+        "audio_encoder": ("audio_encoder", config.audio_encoder.kind == "wav2vec2"),
+    }
+    return {component: socket for component, (socket, takes) in stock.items() if takes}
+
+
 def borrowed_components(
     config: MCDMConfig, vae: Any = None, clip_vision: Any = None, audio_encoder: Any = None
 ) -> dict[str, nn.Module]:
@@ -90,13 +100,12 @@ def borrowed_components(
         WeightsError: for sockets connected to a model that has its own small encoders.
     """
     given = {"vae": vae, "clip_vision": clip_vision, "audio_encoder": audio_encoder}
-    if config.preset != "base":
-        used = [name for name, value in given.items() if value is not None]
-        if used:
-            raise WeightsError(
-                f"The model {config.preset!r} has its own encoders; disconnect {', '.join(used)} (they are for base)."
-            )
-        return {}
+    takes = borrowing_sockets(config)
+    used = [name for name, value in given.items() if value is not None and name not in takes.values()]
+    if used:
+        raise WeightsError(
+            f"The model {config.preset!r} has its own encoders; disconnect {', '.join(used)} (they are for base)."
+        )
     parts: dict[str, nn.Module] = {}
     if vae is not None:
         parts["vae"] = BorrowedVAE(vae, config)

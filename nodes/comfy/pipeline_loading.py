@@ -11,7 +11,7 @@ from ...mcdm_core.checkpoint import COMPONENTS, load_checkpoint
 from ...mcdm_core.errors import WeightsError
 from ...mcdm_core.model import MCDMModel
 from ...mcdm_core.pipeline import MCDMPipeline
-from .base_components import borrowed_components
+from .base_components import borrowed_components, borrowing_sockets
 from .interruption import make_interruptible
 from .model_patcher import choose_dtype
 
@@ -51,8 +51,8 @@ def load_pipeline(
     parts = borrowed_components(config, vae, clip_vision, audio_encoder)
     missing = [name for name in COMPONENTS if name not in states and name not in parts]
     if missing:
-        sockets = {"vae": "vae", "image_encoder": "clip_vision", "audio_encoder": "audio_encoder"}
-        hint = ", ".join(sockets[name] for name in missing if name in sockets and config.preset == "base")
+        sockets = borrowing_sockets(config)
+        hint = ", ".join(sockets[name] for name in missing if name in sockets)
         raise WeightsError(
             f"{path.name} lacks {', '.join(missing)}. "
             + (f"Connect {hint} of Load MCDM Model to ComfyUI's own loaders." if hint else "Get the whole file.")

@@ -198,10 +198,11 @@ def _audio(borrow: Any, config: Any) -> dict[str, Any]:
 
 
 def lent() -> dict[str, Any]:
-    """A model that calls itself base, loaded with its three sockets connected; its own encoders must not be made."""
-    model, config = core("model"), dataclasses.replace(core("config").TINY, preset="base")
+    """A model with stock encoders, loaded with its three sockets connected; its own encoders must not be made."""
+    model, tiny, base = core("model"), core("config").TINY, core("config").BASE
     names = ("vae", "image_encoder", "audio_encoder")
-    states = model.MCDMModel(config).states()
+    states = model.MCDMModel(tiny).states()
+    config = dataclasses.replace(tiny, **{name: getattr(base, name) for name in names})
     loans = {"vae": Loan(config.vae.latent_channels), "clip_vision": Loan(), "audio_encoder": Loan()}
     load, save = node("comfy.pipeline_loading").load_pipeline, core("checkpoint").save_checkpoint
     built: list[str] = []

@@ -196,7 +196,8 @@ def train_stage(
         bfloat16: compute in bfloat16 where the processor can.
     """
     torch.manual_seed(seed)
-    backbone = (stage == 1 and config.preset == "tiny") if recipe.train_backbone is None else recipe.train_backbone
+    from_scratch = stage == 1 and config.unet.layout == "compact"
+    backbone = from_scratch if recipe.train_backbone is None else recipe.train_backbone
     minimum = 2 * config.clip_frames if stage == 3 else recipe.frames
     data = load_data(folders, vae_weights, codec_weights, config, minimum, recipe, device, seed, limit)
     held_out = load_data(
