@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,25 +25,24 @@ class MCDMModel(nn.Module):
 
     Args:
         config: of the whole model.
-        operations: namespace of the layers (ComfyUI passes its own).
         given: ``vae``, ``audio_encoder`` or ``image_encoder`` by name, to be used in place of the configuration's,
             which are then never built.
     """
 
     def __init__(
-        self, config: MCDMConfig, operations: Any = nn, given: Mapping[str, nn.Module] | None = None
+        self, config: MCDMConfig, given: Mapping[str, nn.Module] | None = None
     ) -> None:
         super().__init__()
         self.config = config
         given = given or {}
-        self.vae = given["vae"] if "vae" in given else build_autoencoder(config, operations)
-        self.face_network = FaceNetwork(config, operations)
-        self.motion_codec = MotionCodec(config, operations)
+        self.vae = given["vae"] if "vae" in given else build_autoencoder(config)
+        self.face_network = FaceNetwork(config)
+        self.motion_codec = MotionCodec(config)
         self.audio_encoder = given["audio_encoder"] if "audio_encoder" in given else build_audio_encoder(config)
         self.image_encoder = given["image_encoder"] if "image_encoder" in given else build_image_encoder(config)
-        self.present_clip_prior = PresentClipPrior(config, operations)
-        self.archived_clip_prior = ArchivedClipPrior(config, operations)
-        self.unet = DenoisingUNet(config, operations)
+        self.present_clip_prior = PresentClipPrior(config)
+        self.archived_clip_prior = ArchivedClipPrior(config)
+        self.unet = DenoisingUNet(config)
 
     def states(self) -> dict[str, dict[str, Tensor]]:
         """State dict of every component."""

@@ -18,10 +18,10 @@ TOKENS = CONFIG.motion_codec.head_tokens + CONFIG.motion_codec.lip_tokens + CONF
 DIM = CONFIG.motion_codec.motion_dim
 
 
-def awake_prior(**options: object) -> PresentClipPrior:
+def awake_prior() -> PresentClipPrior:
     """A prior whose zero-initialised layers are random, so that every path shows in the output."""
     torch.manual_seed(0)
-    prior = PresentClipPrior(CONFIG, **options).eval()
+    prior = PresentClipPrior(CONFIG).eval()
     with torch.no_grad():
         for parameter in prior.parameters():
             if not parameter.any():

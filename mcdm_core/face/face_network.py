@@ -11,8 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as functional
@@ -79,8 +78,8 @@ class FaceBox:
         return (self.left + self.right) / 2, (self.top + self.bottom) / 2, side
 
 
-def _unit(inputs: int, outputs: int, stride: int, operations: Any, kernel: int = 3) -> nn.Sequential:
-    convolution = operations.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+def _unit(inputs: int, outputs: int, stride: int, kernel: int = 3) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
 
 
@@ -90,13 +89,13 @@ class BoxNetwork(nn.Module):
     dx and dy lead from the cell's centre to the face's, in units of ``BOX_SIZE``; log-size is ln(width / BOX_SIZE).
     """
 
-    def __init__(self, operations: ModuleType | Any = nn) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            _unit(3, 16, 2, operations, 5), _unit(16, 32, 2, operations), _unit(32, 64, 2, operations)
+            _unit(3, 16, 2, 5), _unit(16, 32, 2), _unit(32, 64, 2)
         )
-        self.body = nn.ModuleList([_unit(64, 64, 1, operations) for _ in range(5)])
-        self.head = operations.Conv2d(64, 4, 1)
+        self.body = nn.ModuleList([_unit(64, 64, 1) for _ in range(5)])
+        self.head = nn.Conv2d(64, 4, 1)
 
     def forward(self, picture: Tensor) -> Tensor:
         """Score and box of every cell."""
@@ -109,28 +108,28 @@ class BoxNetwork(nn.Module):
 class FaceNetwork(nn.Module):
     """Reads face crops (:meth:`forward`) and finds faces (:meth:`detect`)."""
 
-    def __init__(self, config: MCDMConfig, operations: ModuleType | Any = nn) -> None:
+    def __init__(self, config: MCDMConfig) -> None:
         super().__init__()
         face = config.face_network
         a, b, c, d = face.channels
         self.input_size = face.input_size
         points, values = config.motion_codec.num_landmarks, config.motion_codec.num_values
         self.num_values = values
-        self.level_a = nn.Sequential(_unit(3, a, 4, operations, 5), _unit(a, 2 * a, 1, operations))
-        self.level_b = nn.Sequential(_unit(2 * a, c, 2, operations), _unit(c, c, 1, operations))
-        self.level_c = nn.Sequential(_unit(c, d, 2, operations), _unit(d, d, 1, operations))
-        self.level_d = nn.Sequential(_unit(d, d, 2, operations), _unit(d, d, 1, operations))
-        self.up_c = _unit(2 * d, c, 1, operations)
-        self.up_b = _unit(2 * c, 64, 1, operations)
+        self.level_a = nn.Sequential(_unit(3, a, 4, 5), _unit(a, 2 * a, 1))
+        self.level_b = nn.Sequential(_unit(2 * a, c, 2), _unit(c, c, 1))
+        self.level_c = nn.Sequential(_unit(c, d, 2), _unit(d, d, 1))
+        self.level_d = nn.Sequential(_unit(d, d, 2), _unit(d, d, 1))
+        self.up_c = _unit(2 * d, c, 1)
+        self.up_b = _unit(2 * c, 64, 1)
         fused = 64 + 2 * a
-        self.heat = operations.Conv2d(fused, points, 3, padding=1)
-        self.pool = _unit(d, b, 1, operations, 1)
+        self.heat = nn.Conv2d(fused, points, 3, padding=1)
+        self.pool = _unit(d, b, 1, 1)
         self.read = nn.Sequential(
-            operations.Linear(b * 16 + fused * len(_SAMPLED_GROUPS) + 2 * points, 128),
+            nn.Linear(b * 16 + fused * len(_SAMPLED_GROUPS) + 2 * points, 128),
             nn.ReLU(),
-            operations.Linear(128, 6 + values + 1),
+            nn.Linear(128, 6 + values + 1),
         )
-        self.boxes = BoxNetwork(operations)
+        self.boxes = BoxNetwork()
         self.register_buffer("template", torch.zeros(points, 2))
         self.register_buffer("template_scale", torch.ones(()))
 

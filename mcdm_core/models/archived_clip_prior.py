@@ -14,7 +14,6 @@ Keys come from the reference (what stays), values from the archive (what moves).
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +28,7 @@ class ArchivedClipPrior(nn.Module):
     Sizes: c latent channels, s latent side, p patch, m = (s / p)^2 patches, n queries, d width.
     """
 
-    def __init__(self, config: MCDMConfig, operations: Any = torch.nn) -> None:
+    def __init__(self, config: MCDMConfig) -> None:
         super().__init__()
         prior = config.archived_clip_prior
         channels = config.unet.latent_channels
@@ -42,14 +41,14 @@ class ArchivedClipPrior(nn.Module):
         self.latent_size = prior.latent_size
         patches = (prior.latent_size // prior.patch_size) ** 2
         stride = prior.patch_size
-        self.reference_patches = operations.Conv2d(channels, prior.width, stride, stride)
-        self.archive_patches = operations.Conv2d(channels, prior.width, stride, stride)
+        self.reference_patches = nn.Conv2d(channels, prior.width, stride, stride)
+        self.archive_patches = nn.Conv2d(channels, prior.width, stride, stride)
         self.positions = nn.Parameter(torch.randn(patches, prior.width) * 0.02)
         self.queries = nn.Parameter(torch.randn(prior.num_queries, prior.width))
-        self.to_k = operations.Linear(prior.width, prior.width, bias=False)
-        self.to_v = operations.Linear(prior.width, prior.width, bias=False)
-        self.norm_out = operations.LayerNorm(prior.width)
-        self.to_out = operations.Linear(prior.width, prior.width)
+        self.to_k = nn.Linear(prior.width, prior.width, bias=False)
+        self.to_v = nn.Linear(prior.width, prior.width, bias=False)
+        self.norm_out = nn.LayerNorm(prior.width)
+        self.to_out = nn.Linear(prior.width, prior.width)
 
     def _check(self, latents: Tensor, what: str) -> None:
         expected = (self.channels, self.latent_size, self.latent_size)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -124,10 +123,10 @@ class LogMelEncoder(nn.Module):
     training only: it makes the tokens carry the mouth's shape long before the diffusion loss alone would.
     """
 
-    def __init__(self, config: MCDMConfig, operations: ModuleType = nn) -> None:
+    def __init__(self, config: MCDMConfig) -> None:
         super().__init__()
         self.config = audio = config.audio_encoder
-        self.value_head = operations.Linear(
+        self.value_head = nn.Linear(
             audio.tokens_per_frame * audio.feature_dim, config.motion_codec.num_values
         )
 
@@ -191,17 +190,17 @@ class LogMelEncoder(nn.Module):
 class LogMelAudioEncoder(LogMelEncoder):
     """Small convolutional encoder of short log-mel windows (``logmel``)."""
 
-    def __init__(self, config: MCDMConfig, operations: ModuleType = nn) -> None:
-        super().__init__(config, operations)
+    def __init__(self, config: MCDMConfig) -> None:
+        super().__init__(config)
         audio = config.audio_encoder
         width = 128
-        self.conv1 = operations.Conv1d(audio.num_mels, width, 3, padding=1)
-        self.conv2 = operations.Conv1d(width, width, 3, stride=2, padding=1)
-        self.conv3 = operations.Conv1d(width, width, 3, stride=2, padding=1)
-        self.norm = operations.GroupNorm(8, width)
+        self.conv1 = nn.Conv1d(audio.num_mels, width, 3, padding=1)
+        self.conv2 = nn.Conv1d(width, width, 3, stride=2, padding=1)
+        self.conv3 = nn.Conv1d(width, width, 3, stride=2, padding=1)
+        self.norm = nn.GroupNorm(8, width)
         steps = (audio.window_frames + 3) // 4
-        self.project = operations.Linear(width * steps, audio.tokens_per_frame * audio.feature_dim)
-        self.norm_out = operations.LayerNorm(audio.feature_dim)
+        self.project = nn.Linear(width * steps, audio.tokens_per_frame * audio.feature_dim)
+        self.norm_out = nn.LayerNorm(audio.feature_dim)
 
     def forward(self, windows: Tensor) -> Tensor:
         """``[n, mels, w]`` of :meth:`frame_windows` to tokens ``[n, k, d]``."""
@@ -227,12 +226,12 @@ class ChannelNorm(nn.Module):
 class ContextBlock(nn.Module):
     """Residual dilated convolution without padding: ``[b, c, t]`` to ``[b, c, t - 2 dilation]``."""
 
-    def __init__(self, channels: int, dilation: int, operations: ModuleType = nn) -> None:
+    def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
         self.dilation = dilation
         self.norm = ChannelNorm(channels)
-        self.conv = operations.Conv1d(channels, channels, 3, dilation=dilation)
-        self.project = operations.Conv1d(channels, channels, 1)
+        self.conv = nn.Conv1d(channels, channels, 3, dilation=dilation)
+        self.project = nn.Conv1d(channels, channels, 1)
         nn.init.normal_(self.project.weight, std=0.3 / channels**0.5)
         nn.init.zeros_(self.project.bias)
 
@@ -249,23 +248,23 @@ class ContextAudioEncoder(LogMelEncoder):
 
     STRIDE = 4
 
-    def __init__(self, config: MCDMConfig, operations: ModuleType = nn) -> None:
-        super().__init__(config, operations)
+    def __init__(self, config: MCDMConfig) -> None:
+        super().__init__(config)
         audio, width = config.audio_encoder, config.audio_encoder.width
         reach = 14 + 2 * self.STRIDE * sum(audio.dilations)
         if audio.window_frames != reach:
             raise ValueError(
                 f"dilations {audio.dilations} see {reach} mel frames, window_frames is {audio.window_frames}"
             )
-        self.conv1 = operations.Conv1d(audio.num_mels, width, 5)
+        self.conv1 = nn.Conv1d(audio.num_mels, width, 5)
         self.norm1 = ChannelNorm(width)
-        self.conv2 = operations.Conv1d(width, width, 4, stride=2)
+        self.conv2 = nn.Conv1d(width, width, 4, stride=2)
         self.norm2 = ChannelNorm(width)
-        self.conv3 = operations.Conv1d(width, width, 4, stride=2)
-        self.blocks = nn.ModuleList(ContextBlock(width, d, operations) for d in audio.dilations)
+        self.conv3 = nn.Conv1d(width, width, 4, stride=2)
+        self.blocks = nn.ModuleList(ContextBlock(width, d) for d in audio.dilations)
         self.norm3 = ChannelNorm(width)
-        self.project = operations.Conv1d(width, audio.tokens_per_frame * audio.feature_dim, 1)
-        self.norm_out = operations.LayerNorm(audio.feature_dim)
+        self.project = nn.Conv1d(width, audio.tokens_per_frame * audio.feature_dim, 1)
+        self.norm_out = nn.LayerNorm(audio.feature_dim)
 
     def _features(self, mels: Tensor) -> Tensor:
         """``[b, mels, 4 (f - 1) + w]`` to ``[b, f, k, d]``."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import Any
-
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
@@ -19,18 +16,18 @@ _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 class ConvImageEncoder(nn.Module):
     """Small trained CNN: ``[b, 3, h, w]`` in [-1, 1] to 16 tokens (4x4) ``[b, 16, feature_dim]``."""
 
-    def __init__(self, config: MCDMConfig, operations: ModuleType | Any = nn) -> None:
+    def __init__(self, config: MCDMConfig) -> None:
         super().__init__()
         encoder = config.image_encoder
         self.image_size = encoder.image_size
         layers: list[nn.Module] = [nn.PixelUnshuffle(2)]
         inputs = 12
         for width in encoder.channels:
-            layers += [operations.Conv2d(inputs, width, 3, stride=2, padding=1), nn.GroupNorm(8, width), nn.SiLU()]
+            layers += [nn.Conv2d(inputs, width, 3, stride=2, padding=1), nn.GroupNorm(8, width), nn.SiLU()]
             inputs = width
         self.layers = nn.Sequential(*layers)
-        self.out = operations.Linear(inputs, encoder.feature_dim)
-        self.norm = operations.LayerNorm(encoder.feature_dim)
+        self.out = nn.Linear(inputs, encoder.feature_dim)
+        self.norm = nn.LayerNorm(encoder.feature_dim)
 
     def forward(self, image: Tensor) -> Tensor:
         """Tokens of the reference picture."""
@@ -87,8 +84,8 @@ class CLIPImageEncoder(nn.Module):
         return self.tower(pixel_values=normal).last_hidden_state
 
 
-def build_image_encoder(config: MCDMConfig, operations: ModuleType | Any = nn) -> nn.Module:
+def build_image_encoder(config: MCDMConfig) -> nn.Module:
     """The image encoder a configuration asks for by ``image_encoder.kind``."""
     if config.image_encoder.kind == "clip":
         return CLIPImageEncoder(config)
-    return ConvImageEncoder(config, operations)
+    return ConvImageEncoder(config)

@@ -6,8 +6,6 @@ landmarks are drawn, so that what lips, lids and brows do cannot enter the head 
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -44,15 +42,15 @@ class LandmarkGuider(nn.Module):
     stored statistics normalise them.
     """
 
-    def __init__(self, config: MCDMConfig, operations: ModuleType = nn) -> None:
+    def __init__(self, config: MCDMConfig) -> None:
         super().__init__()
         codec = config.motion_codec
         self.head_tokens, self.motion_dim = codec.head_tokens, codec.motion_dim
         first, second, third = codec.width // 3, codec.width // 2, codec.width * 2 // 3
-        self.conv_in = operations.Conv2d(len(list(RIGID)), first, 3, padding=1, stride=2)
-        self.conv_mid = operations.Conv2d(first, second, 3, padding=1, stride=2)
-        self.conv_out = operations.Conv2d(second, third, 3, padding=1, stride=2)
-        self.project = operations.Linear(third * (MAP_SIZE // 8) ** 2, self.head_tokens * self.motion_dim)
+        self.conv_in = nn.Conv2d(len(list(RIGID)), first, 3, padding=1, stride=2)
+        self.conv_mid = nn.Conv2d(first, second, 3, padding=1, stride=2)
+        self.conv_out = nn.Conv2d(second, third, 3, padding=1, stride=2)
+        self.project = nn.Linear(third * (MAP_SIZE // 8) ** 2, self.head_tokens * self.motion_dim)
         # Unit variance over the batch in training, fixed afterwards.
         self.spread = nn.BatchNorm1d(self.head_tokens * self.motion_dim, affine=False)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
 
 import torch
 import torch.nn.functional as F
@@ -135,28 +134,28 @@ class PatchTransformer(nn.Module):
     linear map would.
     """
 
-    def __init__(self, config: MCDMConfig, size: int, num_tokens: int, operations: ModuleType = nn) -> None:
+    def __init__(self, config: MCDMConfig, size: int, num_tokens: int) -> None:
         super().__init__()
         codec = config.motion_codec
         width = codec.width
         self.embed = nn.Sequential(
-            operations.Conv2d(3, width // 4, 3, stride=2, padding=1),
+            nn.Conv2d(3, width // 4, 3, stride=2, padding=1),
             nn.SiLU(),
-            operations.Conv2d(width // 4, width // 2, 3, stride=2, padding=1),
+            nn.Conv2d(width // 4, width // 2, 3, stride=2, padding=1),
             nn.SiLU(),
-            operations.Conv2d(width // 2, width, 3, stride=2, padding=1),
+            nn.Conv2d(width // 2, width, 3, stride=2, padding=1),
         )
         self.positions = nn.Parameter(torch.randn((size // 8) ** 2, width) * 0.02)
         self.queries = nn.Parameter(torch.randn(num_tokens, width) * 0.1)
         # What a query starts from: a plain linear reading of all patches. Queries that start blind to the image stay
         # blind for hundreds of steps, because the decoder then learns to do without them.
-        self.reduce = operations.Linear(width, 8)
-        self.glance = operations.Linear(8 * (size // 8) ** 2, num_tokens * width)
+        self.reduce = nn.Linear(width, 8)
+        self.glance = nn.Linear(8 * (size // 8) ** 2, num_tokens * width)
         self.layers = nn.ModuleList(
-            TransformerLayer(width, codec.num_heads, operations=operations) for _ in range(codec.num_layers)
+            TransformerLayer(width, codec.num_heads) for _ in range(codec.num_layers)
         )
-        self.norm = operations.LayerNorm(width)
-        self.project = operations.Linear(width, codec.motion_dim)
+        self.norm = nn.LayerNorm(width)
+        self.project = nn.Linear(width, codec.motion_dim)
         # Unit variance over the batch: tokens cannot collapse, and noise on them always means the same.
         self.spread = nn.BatchNorm1d(num_tokens * codec.motion_dim, affine=False)
 
@@ -177,24 +176,24 @@ class MotionDecoder(nn.Module):
     REGIONS = (LIPS, LIDS, FACE, NECK)
     REFERENCE_PARTS = 4
 
-    def __init__(self, config: MCDMConfig, operations: ModuleType = nn) -> None:
+    def __init__(self, config: MCDMConfig) -> None:
         super().__init__()
         codec = config.motion_codec
         width = codec.width
         tokens = codec.head_tokens + codec.lip_tokens + codec.expression_tokens
         self.width, self.num_landmarks = width, codec.num_landmarks
-        self.embed = operations.Linear(codec.motion_dim, width)
-        self.landmark_embed = operations.Linear(2 * codec.num_landmarks, self.REFERENCE_PARTS * width)
+        self.embed = nn.Linear(codec.motion_dim, width)
+        self.landmark_embed = nn.Linear(2 * codec.num_landmarks, self.REFERENCE_PARTS * width)
         self.types = nn.Parameter(torch.randn(2 * tokens + self.REFERENCE_PARTS, width) * 0.1)
         self.queries = nn.Parameter(torch.randn(len(self.REGIONS) + 1, width) * 0.5)
         self.layers = nn.ModuleList(
-            TransformerLayer(width, codec.num_heads, operations=operations) for _ in range(codec.num_layers)
+            TransformerLayer(width, codec.num_heads) for _ in range(codec.num_layers)
         )
-        self.norm = operations.LayerNorm(width)
-        self.regions = nn.ModuleList(operations.Linear(width, 2 * (r.stop - r.start)) for r in self.REGIONS)
-        self.values = operations.Linear(width, codec.num_values)
+        self.norm = nn.LayerNorm(width)
+        self.regions = nn.ModuleList(nn.Linear(width, 2 * (r.stop - r.start)) for r in self.REGIONS)
+        self.values = nn.Linear(width, codec.num_values)
         # Most of a face's displacement (the head's) is nearly linear in the change of the tokens.
-        self.direct = operations.Linear(tokens * codec.motion_dim, 2 * codec.num_landmarks, bias=False)
+        self.direct = nn.Linear(tokens * codec.motion_dim, 2 * codec.num_landmarks, bias=False)
         nn.init.zeros_(self.direct.weight)
 
     def forward(self, tokens: Tensor, reference_tokens: Tensor, reference_landmarks: Tensor) -> tuple[Tensor, Tensor]:
@@ -229,18 +228,18 @@ class MotionCodec(nn.Module):
     normalised expression tokens of :data:`EXPRESSIONS`.
     """
 
-    def __init__(self, config: MCDMConfig, operations: ModuleType = nn) -> None:
+    def __init__(self, config: MCDMConfig) -> None:
         super().__init__()
         codec = config.motion_codec
         self.config = config
-        self.lip_encoder = PatchTransformer(config, MOUTH_SIZE, codec.lip_tokens, operations)
-        self.expression_encoder = PatchTransformer(config, FACE_SIZE, codec.expression_tokens, operations)
-        self.guider = LandmarkGuider(config, operations)
-        self.decoder = MotionDecoder(config, operations)
+        self.lip_encoder = PatchTransformer(config, MOUTH_SIZE, codec.lip_tokens)
+        self.expression_encoder = PatchTransformer(config, FACE_SIZE, codec.expression_tokens)
+        self.guider = LandmarkGuider(config)
+        self.decoder = MotionDecoder(config)
         # Linear readings of the values, used as a training loss alone: a short path for the gradient.
-        self.lip_reading = operations.Linear(codec.lip_tokens * codec.motion_dim, len(LIP_VALUES))
+        self.lip_reading = nn.Linear(codec.lip_tokens * codec.motion_dim, len(LIP_VALUES))
         rest = codec.num_values - len(LIP_VALUES)
-        self.expression_reading = operations.Linear(codec.expression_tokens * codec.motion_dim, rest)
+        self.expression_reading = nn.Linear(codec.expression_tokens * codec.motion_dim, rest)
         tokens = codec.head_tokens + codec.lip_tokens + codec.expression_tokens
         self.register_buffer("token_mean", torch.zeros(tokens, codec.motion_dim))
         self.register_buffer("token_std", torch.ones(tokens, codec.motion_dim))

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from types import ModuleType
 
 import torch
 import torch.nn.functional as F
@@ -32,11 +31,11 @@ from .token_transformer import FeedForward, SelfAttention, sinusoidal_embedding
 class MultimodalFiLM(nn.Module):
     """Feature-wise scale and shift of the audio tokens by the reference image: the multimodal tokens."""
 
-    def __init__(self, audio_dim: int, image_dim: int, width: int, operations: ModuleType = nn) -> None:
+    def __init__(self, audio_dim: int, image_dim: int, width: int) -> None:
         super().__init__()
-        self.audio = operations.Linear(audio_dim, width)
-        self.norm = operations.LayerNorm(image_dim)
-        self.modulation = operations.Linear(image_dim, 2 * width)
+        self.audio = nn.Linear(audio_dim, width)
+        self.norm = nn.LayerNorm(image_dim)
+        self.modulation = nn.Linear(image_dim, 2 * width)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
@@ -49,16 +48,16 @@ class MultimodalFiLM(nn.Module):
 class MultimodalBlock(nn.Module):
     """DiT-style transformer block over the tokens of one frame; frames are folded into the batch."""
 
-    def __init__(self, width: int, num_heads: int, ratio: float, operations: ModuleType = nn) -> None:
+    def __init__(self, width: int, num_heads: int, ratio: float) -> None:
         super().__init__()
-        self.attention = SelfAttention(width, num_heads, operations)
-        self.feed_forward = FeedForward(width, ratio, operations)
+        self.attention = SelfAttention(width, num_heads)
+        self.feed_forward = FeedForward(width, ratio)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """``[b, f, n, width]`` to the same; ``mask [n, n]`` True where a token may look."""
+    def forward(self, x: Tensor) -> Tensor:
+        """``[b, f, n, width]`` to the same."""
         batch, frames = x.shape[:2]
         y = x.flatten(0, 1)
-        y = y + self.attention(y, mask=mask)
+        y = y + self.attention(y)
         y = y + self.feed_forward(y)
         return y.unflatten(0, (batch, frames))
 
@@ -66,9 +65,9 @@ class MultimodalBlock(nn.Module):
 class TemporalInteractionBlock(nn.Module):
     """Self-attention along time; tokens are folded into the batch. Its output projection zero, it does nothing."""
 
-    def __init__(self, width: int, num_heads: int, operations: ModuleType = nn) -> None:
+    def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
-        self.attention = SelfAttention(width, num_heads, operations)
+        self.attention = SelfAttention(width, num_heads)
 
     def forward(self, x: Tensor, position: Tensor) -> Tensor:
         """``x [b, f, n, width]``, ``position [f, width]``; returns ``[b, f, n, width]``."""
@@ -79,48 +78,39 @@ class TemporalInteractionBlock(nn.Module):
 
 
 class PresentClipPrior(nn.Module):
-    """Motion diffusion model of one clip.
+    """Motion diffusion model of one clip."""
 
-    Args:
-        config: the whole configuration.
-        operations: namespace of the layers.
-        causal_mask: an option beside the paper: tokens look only at tokens before them in the order multimodal,
-            timestep, head, lip, expression (causes before effects). The same weights serve both.
-    """
-
-    def __init__(self, config: MCDMConfig, operations: ModuleType = nn, causal_mask: bool = False) -> None:
+    def __init__(self, config: MCDMConfig) -> None:
         super().__init__()
         prior, codec = config.present_clip_prior, config.motion_codec
-        self.config, self.causal_mask = config, causal_mask
+        self.config = config
         width = prior.width
         self.width = width
         self.head_tokens, self.lip_tokens = codec.head_tokens, codec.lip_tokens
         self.motion_tokens = codec.head_tokens + codec.lip_tokens + codec.expression_tokens
         audio_tokens = config.audio_encoder.tokens_per_frame
-        self.film = MultimodalFiLM(
-            config.audio_encoder.feature_dim, config.image_encoder.feature_dim, width, operations
-        )
+        self.film = MultimodalFiLM(config.audio_encoder.feature_dim, config.image_encoder.feature_dim, width)
         self.null_audio = nn.Parameter(torch.zeros(audio_tokens, config.audio_encoder.feature_dim))
-        self.time_inner = operations.Linear(width, width)
-        self.time_outer = operations.Linear(width, width)
-        self.embed = operations.Linear(codec.motion_dim, width)
+        self.time_inner = nn.Linear(width, width)
+        self.time_outer = nn.Linear(width, width)
+        self.embed = nn.Linear(codec.motion_dim, width)
         self.token_types = nn.Parameter(torch.randn(audio_tokens + 1 + self.motion_tokens, width) * 0.1)
         self.known = nn.Parameter(torch.zeros(width))
         self.multimodal_blocks = nn.ModuleList(
-            MultimodalBlock(width, prior.num_heads, prior.mlp_ratio, operations) for _ in range(prior.num_layers)
+            MultimodalBlock(width, prior.num_heads, prior.mlp_ratio) for _ in range(prior.num_layers)
         )
         self.temporal_blocks = nn.ModuleList(
-            TemporalInteractionBlock(width, prior.num_heads, operations) for _ in range(prior.num_layers)
+            TemporalInteractionBlock(width, prior.num_heads) for _ in range(prior.num_layers)
         )
-        self.position = operations.Linear(width, width)
-        self.norm = operations.LayerNorm(width)
+        self.position = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
         # A linear path from the sound, to the lips at least, strongest where the noise hides all else (zero until
         # trained).
         sound_width = audio_tokens * config.audio_encoder.feature_dim
         lips = slice(codec.head_tokens, codec.head_tokens + codec.lip_tokens)
         self.heard = {"lip": lips, "all": slice(0, self.motion_tokens)}[prior.sound_path]
         reached = self.heard.stop - self.heard.start
-        self.direct = operations.Linear(sound_width, reached * codec.motion_dim, bias=False)
+        self.direct = nn.Linear(sound_width, reached * codec.motion_dim, bias=False)
         nn.init.zeros_(self.direct.weight)
         # How much of the last known frame is left in each frame of a clip, by feature (zero until trained).
         shape = (config.clip_frames, self.motion_tokens, codec.motion_dim)
@@ -133,11 +123,6 @@ class PresentClipPrior(nn.Module):
                 "bias": nn.Parameter(torch.zeros(self.motion_tokens, codec.motion_dim)),
             }
         )
-
-    def _frame_mask(self, length: int, device: torch.device) -> Tensor | None:
-        if not self.causal_mask:
-            return None
-        return torch.ones(length, length, dtype=torch.bool, device=device).tril()
 
     def forward(
         self,
@@ -197,9 +182,8 @@ class PresentClipPrior(nn.Module):
         # The clip's first frame is position 0, context frames are negative.
         index = torch.arange(-start, frames, device=x.device)
         position = self.position(sinusoidal_embedding(index, self.width).to(x.dtype))
-        mask = self._frame_mask(x.shape[2], x.device)
         for within, across in zip(self.multimodal_blocks, self.temporal_blocks, strict=True):
-            x = across(within(x, mask), position)
+            x = across(within(x), position)
         x = self.norm(x[:, start:, -self.motion_tokens :])
         out = torch.einsum("bfnd,nde->bfne", x, self.output["weight"]) + self.output["bias"]
         signal = self.signal[timestep][:, None, None, None].to(out.dtype)

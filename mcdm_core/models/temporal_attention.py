@@ -10,7 +10,6 @@ F_pc_ref is kept, so only it asks (its queries); the memory gives keys and value
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -108,16 +107,15 @@ class CrossAttention(nn.Module):
         context_dim: int | None = None,
         *,
         zero: bool = False,
-        operations: Any = torch.nn,
     ) -> None:
         super().__init__()
         if dim % heads:
             raise MCDMError(f"Width {dim} cannot be split into {heads} heads; choose a divisor as num_heads.")
         self.heads = heads
-        self.to_q = operations.Linear(dim, dim, bias=False)
-        self.to_k = operations.Linear(context_dim or dim, dim, bias=False)
-        self.to_v = operations.Linear(context_dim or dim, dim, bias=False)
-        self.to_out = nn.ModuleList([operations.Linear(dim, dim)])
+        self.to_q = nn.Linear(dim, dim, bias=False)
+        self.to_k = nn.Linear(context_dim or dim, dim, bias=False)
+        self.to_v = nn.Linear(context_dim or dim, dim, bias=False)
+        self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
         if zero:
             nn.init.zeros_(self.to_out[0].weight)
             nn.init.zeros_(self.to_out[0].bias)
@@ -151,19 +149,19 @@ class TemporalBlock(nn.Module):
     """Attention along time, once or twice, and optionally a feed-forward; key names of AnimateDiff's block."""
 
     def __init__(
-        self, dim: int, heads: int, length: int, *, attentions: int, feed_forward: bool, operations: Any = torch.nn
+        self, dim: int, heads: int, length: int, *, attentions: int, feed_forward: bool
     ) -> None:
         super().__init__()
         self.pos_embed = SinusoidalPositions(dim, length)
-        self.norm1 = operations.LayerNorm(dim)
-        self.attn1 = CrossAttention(dim, heads, operations=operations)
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn1 = CrossAttention(dim, heads)
         self.twice = attentions == 2
         if self.twice:
-            self.norm2 = operations.LayerNorm(dim)
-            self.attn2 = CrossAttention(dim, heads, operations=operations)
+            self.norm2 = nn.LayerNorm(dim)
+            self.attn2 = CrossAttention(dim, heads)
         self.ff: nn.Module | None = None
         if feed_forward:
-            self.norm3 = operations.LayerNorm(dim)
+            self.norm3 = nn.LayerNorm(dim)
             self.ff = FeedForward(dim, activation_fn="geglu")
 
     def forward(self, x: Tensor, memory: Tensor | None, features: Tensor | None) -> Tensor:
@@ -210,23 +208,21 @@ class MemoryEfficientTemporalAttention(nn.Module):
         features: int = 256,
         norm_groups: int = 32,
         motion_module: bool = True,
-        operations: Any = torch.nn,
     ) -> None:
         super().__init__()
         self.alpha = alpha
         self.kind = kind
-        self.norm = operations.GroupNorm(norm_groups, dim, eps=1e-6) if motion_module else None
-        self.proj_in = operations.Linear(dim, dim) if motion_module else None
+        self.norm = nn.GroupNorm(norm_groups, dim, eps=1e-6) if motion_module else None
+        self.proj_in = nn.Linear(dim, dim) if motion_module else None
         block = TemporalBlock(
             dim,
             heads,
             length,
             attentions=2 if motion_module else 1,
             feed_forward=motion_module,
-            operations=operations,
         )
         self.transformer_blocks = nn.ModuleList([block])
-        self.proj_out = operations.Linear(dim, dim)
+        self.proj_out = nn.Linear(dim, dim)
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
         # Not a weight: both kinds of attention share one set of weights, so these are drawn, not stored.

@@ -1,13 +1,8 @@
-"""Pre-norm transformer pieces shared by the motion codec and the present-clip prior.
-
-Every class takes ``operations``, the namespace its layers come from (``torch.nn`` unless a host application brings
-its own), so that a host can manage memory and precision.
-"""
+"""Pre-norm transformer pieces shared by the motion codec and the present-clip prior."""
 
 from __future__ import annotations
 
 import math
-from types import ModuleType
 
 import torch
 import torch.nn.functional as F
@@ -33,20 +28,19 @@ def sinusoidal_embedding(positions: Tensor, width: int) -> Tensor:
 class SelfAttention(nn.Module):
     """Multi-head self-attention with its own layer norm; returns the update, not the sum."""
 
-    def __init__(self, width: int, num_heads: int, operations: ModuleType = nn) -> None:
+    def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
         if width % num_heads:
             raise ValueError(f"width {width} is not a multiple of {num_heads} heads")
         self.num_heads = num_heads
-        self.norm = operations.LayerNorm(width)
-        self.qkv = operations.Linear(width, 3 * width)
-        self.out = operations.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, position: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, position: Tensor | None = None) -> Tensor:
         """Args:
             x: ``[b, n, width]``.
             position: added after the norm, broadcastable to ``x``; None for none.
-            mask: boolean ``[n, n]``, True where a row may look; None lets everyone look everywhere.
 
         Returns:
             ``[b, n, width]``.
@@ -56,19 +50,19 @@ class SelfAttention(nn.Module):
         if position is not None:
             y = y + position
         q, k, v = self.qkv(y).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        attended = F.scaled_dot_product_attention(q, k, v)
         return self.out(attended.transpose(1, 2).reshape(batch, length, width))
 
 
 class FeedForward(nn.Module):
     """Layer norm, linear, GELU, linear; returns the update, not the sum. ``[..., width] -> [..., width]``."""
 
-    def __init__(self, width: int, ratio: float, operations: ModuleType = nn) -> None:
+    def __init__(self, width: int, ratio: float) -> None:
         super().__init__()
         hidden = int(width * ratio)
-        self.norm = operations.LayerNorm(width)
-        self.inner = operations.Linear(width, hidden)
-        self.outer = operations.Linear(hidden, width)
+        self.norm = nn.LayerNorm(width)
+        self.inner = nn.Linear(width, hidden)
+        self.outer = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.outer(F.gelu(self.inner(self.norm(x)), approximate="tanh"))
@@ -77,11 +71,11 @@ class FeedForward(nn.Module):
 class TransformerLayer(nn.Module):
     """Pre-norm self-attention and feed-forward with residuals. ``[b, n, width] -> [b, n, width]``."""
 
-    def __init__(self, width: int, num_heads: int, ratio: float = 4.0, operations: ModuleType = nn) -> None:
+    def __init__(self, width: int, num_heads: int, ratio: float = 4.0) -> None:
         super().__init__()
-        self.attention = SelfAttention(width, num_heads, operations)
-        self.feed_forward = FeedForward(width, ratio, operations)
+        self.attention = SelfAttention(width, num_heads)
+        self.feed_forward = FeedForward(width, ratio)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = x + self.attention(x, mask=mask)
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(x)
         return x + self.feed_forward(x)

@@ -35,19 +35,18 @@ class MCDMTransformerBlock(nn.Module):
         ff_mult: float = 4.0,
         activation: str = "geglu",
         temporal: dict[str, Any] | None = None,
-        operations: Any = nn,
     ) -> None:
         super().__init__()
-        self.norm1 = operations.LayerNorm(dim)
-        self.attn1 = CrossAttention(dim, heads, operations=operations)
-        self.norm2 = operations.LayerNorm(dim) if text_dim else None
-        self.attn2 = CrossAttention(dim, heads, text_dim, operations=operations) if text_dim else None
-        self.archived_norm = operations.LayerNorm(dim)
-        self.archived_attn = CrossAttention(dim, heads, archived_dim, zero=True, operations=operations)
-        self.present_norm = operations.LayerNorm(dim)
-        self.present_attn = CrossAttention(dim, heads, present_dim, zero=True, operations=operations)
-        self.temporal = MemoryEfficientTemporalAttention(dim, heads, operations=operations, **(temporal or {}))
-        self.norm3 = operations.LayerNorm(dim)
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn1 = CrossAttention(dim, heads)
+        self.norm2 = nn.LayerNorm(dim) if text_dim else None
+        self.attn2 = CrossAttention(dim, heads, text_dim) if text_dim else None
+        self.archived_norm = nn.LayerNorm(dim)
+        self.archived_attn = CrossAttention(dim, heads, archived_dim, zero=True)
+        self.present_norm = nn.LayerNorm(dim)
+        self.present_attn = CrossAttention(dim, heads, present_dim, zero=True)
+        self.temporal = MemoryEfficientTemporalAttention(dim, heads, **(temporal or {}))
+        self.norm3 = nn.LayerNorm(dim)
         self.ff = FeedForward(dim, mult=ff_mult, activation_fn=activation)
 
     def forward(

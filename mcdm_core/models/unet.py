@@ -27,12 +27,12 @@ Memory = dict[str, Tensor]
 class SpatialTransformer(nn.Module):
     """A transformer block over a feature map; with ``projections``, inside Stable Diffusion's norm and 1x1 layers."""
 
-    def __init__(self, channels: int, groups: int, projections: bool, block: MCDMTransformerBlock, operations: Any):
+    def __init__(self, channels: int, groups: int, projections: bool, block: MCDMTransformerBlock):
         super().__init__()
-        self.norm = operations.GroupNorm(groups, channels, eps=1e-6) if projections else None
-        self.proj_in = operations.Conv2d(channels, channels, 1) if projections else None
+        self.norm = nn.GroupNorm(groups, channels, eps=1e-6) if projections else None
+        self.proj_in = nn.Conv2d(channels, channels, 1) if projections else None
         self.transformer_blocks = nn.ModuleList([block])
-        self.proj_out = operations.Conv2d(channels, channels, 1) if projections else None
+        self.proj_out = nn.Conv2d(channels, channels, 1) if projections else None
 
     def forward(self, x: Tensor, context: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
         """``x [b f, c, h, w]`` -> the same shape, and the block's new memory ``[b, h w, c]``."""
@@ -66,7 +66,7 @@ class DenoisingUNet(nn.Module):
     ``[b, N, c]`` tensors and belongs to one diffusion timestep.
     """
 
-    def __init__(self, config: MCDMConfig, operations: Any = torch.nn) -> None:
+    def __init__(self, config: MCDMConfig) -> None:
         super().__init__()
         unet = config.unet
         self.config = config
@@ -75,7 +75,6 @@ class DenoisingUNet(nn.Module):
         self.stock = unet.layout == "stable_diffusion"
         self.frames = config.clip_frames
         self.guide_channels = unet.guide_channels if unet.warped_reference else 0
-        self.operations = operations
         widths, count = unet.block_channels, unet.layers_per_block
         if len(unet.attention_levels) != len(widths):
             raise MCDMError(
@@ -93,13 +92,13 @@ class DenoisingUNet(nn.Module):
         if not self.stock:
             codec = config.motion_codec
             tokens = codec.head_tokens + codec.lip_tokens + codec.expression_tokens
-            self.motion_tokens = operations.Linear(motion_dim, self.present_dim)
+            self.motion_tokens = nn.Linear(motion_dim, self.present_dim)
             self.motion_embedding = nn.Sequential(
-                operations.Linear(tokens * motion_dim, embedding), nn.SiLU(), operations.Linear(embedding, embedding)
+                nn.Linear(tokens * motion_dim, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
             )
             nn.init.zeros_(self.motion_embedding[2].weight)
             nn.init.zeros_(self.motion_embedding[2].bias)
-        self.conv_in = operations.Conv2d(unet.latent_channels + self.guide_channels, widths[0], 3, padding=1)
+        self.conv_in = nn.Conv2d(unet.latent_channels + self.guide_channels, widths[0], 3, padding=1)
 
         skips = [widths[0]] if self.stock else []
         levels, previous = [], widths[0]
@@ -124,8 +123,8 @@ class DenoisingUNet(nn.Module):
             attentions = [self._transformer(width) for _ in resnets] if unet.attention_levels[i] else []
             levels.append(UNetLevel(resnets, attentions, down=False, up=i > 0))
         self.up_blocks = nn.ModuleList(levels)
-        self.conv_norm_out = operations.GroupNorm(unet.norm_groups, widths[0], eps=1e-5)
-        self.conv_out = operations.Conv2d(widths[0], unet.latent_channels, 3, padding=1)
+        self.conv_norm_out = nn.GroupNorm(unet.norm_groups, widths[0], eps=1e-5)
+        self.conv_out = nn.Conv2d(widths[0], unet.latent_channels, 3, padding=1)
         if not self.stock:
             nn.init.zeros_(self.conv_out.weight)
             nn.init.zeros_(self.conv_out.bias)
@@ -173,9 +172,8 @@ class DenoisingUNet(nn.Module):
             ff_mult=unet.ff_mult,
             activation="geglu" if self.stock else "gelu",
             temporal=temporal,
-            operations=self.operations,
         )
-        return SpatialTransformer(channels, unet.norm_groups, self.stock, block, self.operations)
+        return SpatialTransformer(channels, unet.norm_groups, self.stock, block)
 
     def set_temporal_attention(self, kind: str) -> None:
         """Choose ``"exact"`` attention or ``"favor"`` for layer 4; the weights stay."""

@@ -6,9 +6,6 @@ at full resolution (a pixel unshuffle comes first, a pixel shuffle last), so a 1
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -19,10 +16,10 @@ from ..errors import MCDMError
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions on a residual; ``[b, c, h, w] -> [b, c, h, w]``."""
 
-    def __init__(self, channels: int, operations: ModuleType | Any = nn) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = operations.Conv2d(channels, channels, 3, padding=1)
-        self.second = operations.Conv2d(channels, channels, 3, padding=1)
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Add what the two convolutions see to ``x``."""
@@ -37,7 +34,7 @@ class TinyAutoencoder(nn.Module):
     buffers ``latent_mean`` and ``latent_std`` are measured once (:meth:`measure_latents`) and stored with the weights.
     """
 
-    def __init__(self, config: MCDMConfig, operations: ModuleType | Any = nn) -> None:
+    def __init__(self, config: MCDMConfig) -> None:
         super().__init__()
         vae = config.vae
         widths, counts, latent = vae.block_channels, vae.blocks_per_level, vae.latent_channels
@@ -47,21 +44,21 @@ class TinyAutoencoder(nn.Module):
                 f"downscale={vae.downscale}; change block_channels or downscale."
             )
         self.downscale = vae.downscale
-        encoder: list[nn.Module] = [nn.PixelUnshuffle(2), operations.Conv2d(12, widths[0], 3, padding=1)]
+        encoder: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(12, widths[0], 3, padding=1)]
         for level, (width, count) in enumerate(zip(widths, counts, strict=True)):
-            encoder += [ResidualBlock(width, operations) for _ in range(count)]
+            encoder += [ResidualBlock(width) for _ in range(count)]
             if level + 1 < len(widths):
-                encoder.append(operations.Conv2d(width, widths[level + 1], 4, stride=2, padding=1))
-        encoder += [nn.SiLU(), operations.Conv2d(widths[-1], latent, 1)]
-        decoder: list[nn.Module] = [operations.Conv2d(latent, widths[-1], 3, padding=1)]
+                encoder.append(nn.Conv2d(width, widths[level + 1], 4, stride=2, padding=1))
+        encoder += [nn.SiLU(), nn.Conv2d(widths[-1], latent, 1)]
+        decoder: list[nn.Module] = [nn.Conv2d(latent, widths[-1], 3, padding=1)]
         for level in reversed(range(len(widths))):
             width = widths[level]
-            decoder += [ResidualBlock(width, operations) for _ in range(counts[level])]
+            decoder += [ResidualBlock(width) for _ in range(counts[level])]
             if level > 0:
                 below = widths[level - 1]
-                decoder += [operations.Conv2d(width, below * 4, 1), nn.PixelShuffle(2)]
-                decoder.append(operations.Conv2d(below, below, 3, padding=1))
-        decoder += [nn.SiLU(), operations.Conv2d(widths[0], 12, 3, padding=1), nn.PixelShuffle(2)]
+                decoder += [nn.Conv2d(width, below * 4, 1), nn.PixelShuffle(2)]
+                decoder.append(nn.Conv2d(below, below, 3, padding=1))
+        decoder += [nn.SiLU(), nn.Conv2d(widths[0], 12, 3, padding=1), nn.PixelShuffle(2)]
         self.encoder = nn.Sequential(*encoder)
         self.decoder = nn.Sequential(*decoder)
         self.register_buffer("latent_mean", torch.zeros(latent))
@@ -143,7 +140,7 @@ class StableDiffusionAutoencoder(nn.Module):
         return self.decode(self.encode(x))
 
 
-def build_autoencoder(config: MCDMConfig, operations: ModuleType | Any = nn) -> nn.Module:
+def build_autoencoder(config: MCDMConfig) -> nn.Module:
     """The autoencoder whose layout the configuration asks for.
 
     Raises:
@@ -152,5 +149,5 @@ def build_autoencoder(config: MCDMConfig, operations: ModuleType | Any = nn) -> 
     if config.vae.layout == "stable_diffusion":
         return StableDiffusionAutoencoder(config)
     if config.vae.layout == "compact":
-        return TinyAutoencoder(config, operations)
+        return TinyAutoencoder(config)
     raise MCDMError(f"vae.layout is {config.vae.layout!r}; expected 'stable_diffusion' or 'compact'.")
