@@ -8,6 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..mcdm_core.errors import MCDMError
+from ..mcdm_core.pipeline.run_folder import RunFolder, run_key
 from . import inputs
 from .comfy import media_bridge
 from .comfy.interruption import check_interrupt
@@ -18,7 +19,6 @@ from .comfy.temporary_files import temporary_video, video_result
 from .comfy.working_memory import working_bytes
 from .curves import player_curves
 from .loaders import video_from_file
-from .run_folder import RunFolder, run_key
 from .schema import EmbeddedAudio, Memory, Motion, schema
 from .video_job import VideoJob
 

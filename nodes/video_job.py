@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..mcdm_core.pipeline.run_folder import RunFolder
 from .comfy import media_bridge
 from .comfy.interruption import check_interrupt
 from .comfy.progress import StepProgress, send_event
 from .comfy.stop_requests import STOP_REQUESTS
 from .comfy.temporary_files import place_of
 from .curves import player_curves
-from .run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 from typing import Any
 
 import torch
@@ -209,11 +208,6 @@ def last_frames(video: Any, count: int) -> torch.Tensor:
 def all_frames(video: Any) -> torch.Tensor:
     """All frames [f, 3, h, w] of a VIDEO, in memory."""
     return torch.cat(list(iterate_video(video)))
-
-
-def exact_rate(fps: float) -> Fraction:
-    """A frame rate as the fraction that containers store."""
-    return Fraction(fps).limit_denominator(1001)
 
 
 def components_of(video: Any) -> Any:

@@ -15,11 +15,16 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..mcdm_core.media.audio import Audio
+from ..media.audio import Audio
+from ..media.joining import join_clips
+from ..media.video_writer import VideoWriter
+
+if TYPE_CHECKING:
+    from ..motion.motion import Motion
 
 logger = logging.getLogger(__name__)
 
@@ -106,9 +111,9 @@ class RunFolder:
         """Where the motion of clip ``index`` lies."""
         return self.path / f"motion_{index:05d}.safetensors"
 
-    def motion(self) -> Any:
+    def motion(self) -> Motion:
         """The motion of all finished clips, joined."""
-        from ..mcdm_core.motion.motion import Motion
+        from ..motion.motion import Motion
 
         return Motion.cat([Motion.load(self.motion_path(clip.index)) for clip in self.clips])
 
@@ -137,8 +142,6 @@ class RunFolder:
             audio: this clip's own stretch of the sound.
             memory: after this clip; motion: of this clip. Both have ``save(path)``.
         """
-        from ..mcdm_core.media.video_writer import VideoWriter
-
         index = len(self.clips)
         target = self.clip_path(index)
         part = target.with_suffix(".part.mp4")
@@ -172,58 +175,3 @@ class RunFolder:
         join_clips([self.path / clip.filename for clip in self.clips], part, fps, audio, between)
         os.replace(part, target)
         return target
-
-
-def join_clips(
-    paths: list[Path], target: Path, fps: float, audio: Audio | None, between: Callable[[], None] | None = None
-) -> None:
-    """Copy the pictures of h264 mp4 files of one size one after the other, and encode the sound once over them all.
-
-    Encoding the sound a clip at a time would leave a gap of the encoder's delay at every seam.
-    """
-    import av
-
-    from ..mcdm_core.media.sound_track import SoundTrack
-    from .comfy.media_bridge import exact_rate
-
-    rate = exact_rate(fps)
-    frames = 0
-    with av.open(str(target), "w", format="mp4", options={"movflags": "use_metadata_tags+faststart"}) as out:
-        picture: Any = None
-        sound: SoundTrack | None = None
-        for path in paths:
-            if between is not None:
-                between()
-            with av.open(str(path)) as source:
-                stream = source.streams.video[0]
-                if picture is None:
-                    out.metadata.update(source.metadata)
-                    picture = out.add_stream_from_template(stream)
-                    if audio is not None:
-                        sound = SoundTrack(out, audio)
-                count = 0
-                offset = round(frames / rate / stream.time_base)
-                first: int | None = None
-                for packet in source.demux(stream):
-                    if packet.dts is None or packet.pts is None:
-                        continue
-                    if first is None:
-                        first = _first_timestamp(path)
-                    packet.pts += offset - first
-                    packet.dts += offset - first
-                    packet.stream = picture
-                    out.mux(packet)
-                    count += 1
-                frames += count
-                if sound is not None:
-                    sound.write_until(frames / rate)
-        if sound is not None:
-            sound.finish(frames / rate)
-
-
-def _first_timestamp(path: Path) -> int:
-    """Presentation time of a clip's first frame in units of its stream; later packets may be shown earlier."""
-    import av
-
-    with av.open(str(path)) as source:
-        return min(packet.pts for packet in source.demux(source.streams.video[0]) if packet.pts is not None)
