@@ -132,7 +132,7 @@ def video_rate(video: Any) -> float:
         return float(held.frame_rate)
     with _opened(video) as container:
         stream = _picture_stream(container)
-        rate = stream.average_rate or stream.guessed_rate
+        rate = stream.guessed_rate or stream.average_rate
     return float(rate) if rate else 25.0
 
 

@@ -63,6 +63,44 @@ def test_joined_clips_keep_every_frame_in_order_and_time(tmp_path: Path) -> None
     assert all(abs(level - (20 + 4 * index)) < 2.5 for index, level in enumerate(levels))
 
 
+@pytest.mark.parametrize("fps", [25.0, 24.0, 29.97, 12.5])
+@pytest.mark.parametrize("sizes", [[1], [2], [16, 1], [16, 2], [16, 16, 3], [16, 16, 16, 2], [1, 16, 5]], ids=str)
+def test_joined_clips_have_one_constant_rate(tmp_path: Path, sizes: list[int], fps: float) -> None:
+    import av
+
+    torch.manual_seed(0)
+    moving = torch.nn.functional.interpolate(torch.rand(1, 1, 16, 16 + sum(sizes)), scale_factor=4)[0].expand(3, -1, -1)
+    run = run_folder.RunFolder(tmp_path / "run")
+    for size in sizes:  # a picture that moves, so that the encoder uses B-frames
+        offsets = [4 * number for number in range(run.frames, run.frames + size)]
+        frames = torch.stack([moving[:, :, at : at + 64] for at in offsets])
+        run.add(frames, fps, None, {}, Saved(""), Saved(""))
+    joined = run.join(fps, None)
+    rate = Fraction(fps).limit_denominator(1001)
+    with av.open(str(joined)) as container:
+        stream = container.streams.video[0]
+        assert stream.average_rate == stream.guessed_rate == rate
+        assert abs(stream.duration * stream.time_base - sum(sizes) / rate) < Fraction(1, 1000)
+        frames = list(container.decode(stream))
+    assert [round(frame.time * rate) for frame in frames] == list(range(sum(sizes)))
+    for number, frame in enumerate(frames):
+        shown = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1) / 255
+        assert (shown - moving[:, :, 4 * number : 4 * number + 64]).abs().mean() < 0.05, f"frame {number} is another"
+
+
+def test_joined_lengths_of_up_to_three_clips_are_exact(tmp_path: Path) -> None:
+    import av
+
+    for length in range(1, 49):
+        sizes = [16] * (length // 16) + [length % 16] * (length % 16 > 0)
+        joined = filled(tmp_path / str(length), sizes, tone(length / 25)).join(25, tone(length / 25))
+        with av.open(str(joined)) as container:
+            stream = container.streams.video[0]
+            assert (stream.average_rate, stream.frames) == (25, length)
+            assert stream.duration * stream.time_base == Fraction(length, 25)
+        assert media_bridge.video_rate(Video(joined)) == 25.0
+
+
 def test_joined_sound_is_as_long_as_the_picture_and_has_no_gap_at_seams(tmp_path: Path) -> None:
     import av
     import numpy as np
