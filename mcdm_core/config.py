@@ -33,7 +33,6 @@ class FaceNetworkConfig:
     """Landmarks, head pose, lip and expression values of a face crop; box in a full picture."""
 
     input_size: int = 128
-    heatmap_size: int = 32
     channels: tuple[int, ...] = (24, 48, 96, 128)
 
 
@@ -134,7 +133,6 @@ class UNetConfig:
     favor_features: int = 256
     warped_reference: bool = False
     guide_channels: int = 0
-    warp: str = "pinned"
 
 
 @dataclass(frozen=True)
@@ -203,7 +201,6 @@ TINY = MCDMConfig(
         ff_mult=3.0,
         warped_reference=True,
         guide_channels=26,
-        warp="framed",
     ),
     diffusion=DiffusionConfig(
         prediction_type="prior_residual",
@@ -242,11 +239,23 @@ def from_json(text: str) -> MCDMConfig:
     return _build(MCDMConfig, _upgraded(json.loads(text)))
 
 
+_REMOVED = {"unet": ("warp",), "face_network": ("heatmap_size",)}
+"""Fields of version 0.1 that nothing reads any more."""
+
+
 def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
     """The values of an older version's file as this version names them.
 
-    Version 0.1 chose the layouts by the preset's name.
+    Version 0.1 chose the layouts by the preset's name, and had a second kind of warp.
+
+    Raises:
+        ValueError: if the file needs what this version no longer has.
     """
+    if values.get("unet", {}).get("warped_reference") and values["unet"].get("warp", "framed") != "framed":
+        raise ValueError("these weights need the warp 'pinned' of version 0.1, which is gone: use that version.")
+    for part, gone in _REMOVED.items():
+        if part in values:
+            values[part] = {name: value for name, value in values[part].items() if name not in gone}
     layouts = {"unet": ("compact", "tiny"), "vae": ("stable_diffusion", "base")}
     other = {"compact": "stable_diffusion", "stable_diffusion": "compact"}
     for part, (layout, preset) in layouts.items():

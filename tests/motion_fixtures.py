@@ -7,6 +7,7 @@ import dataclasses
 import torch
 
 from mcdm_core.config import TINY, MCDMConfig, PresentClipPriorConfig
+from mcdm_core.face.landmarks import INNER_LIP_PAIRS
 from mcdm_core.models.present_clip_prior import PresentClipPrior
 
 CONFIG: MCDMConfig = dataclasses.replace(
@@ -39,15 +40,19 @@ def conditions(batch: int = 1, frames: int = 4) -> dict[str, torch.Tensor]:
 
 
 def face_landmarks(batch: int = 1) -> torch.Tensor:
-    """Landmarks ``[batch, 68, 2]`` with the eyes, lips and outline roughly where a face has them."""
+    """Landmarks ``[batch, 68, 2]`` with eyes, brows, lips and outline roughly where a face has them."""
     generator = torch.Generator().manual_seed(2)
     points = 0.5 + 0.05 * torch.randn(68, 2, generator=generator)
     angle = torch.arange(20) / 20 * 2 * torch.pi
     points[:20] = torch.stack([0.5 - 0.12 * angle.cos(), 0.7 + 0.05 * angle.sin()], -1)
+    for upper, lower in INNER_LIP_PAIRS:
+        points[[upper, lower], 1] = torch.tensor([0.69, 0.71])
     for start, sign in ((20, -1.0), (28, 1.0)):
         points[start : start + 8, 0] = 0.5 + sign * torch.linspace(0.2, 0.08, 8)
         points[start : start + 8, 1] = 0.42
         points[start + 4, 0] = 0.5 + sign * 0.07
+    points[36:46] = torch.stack([torch.linspace(0.3, 0.7, 10), torch.full((10,), 0.35)], -1)
+    points[54] = torch.tensor([0.5, 0.9])
     points[[61, 62]] = torch.tensor([[0.25, 0.3], [0.75, 0.3]])
     points[63] = torch.tensor([0.5, 0.2])
     return points.expand(batch, -1, -1).clone()

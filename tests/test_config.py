@@ -73,7 +73,16 @@ def test_the_networks_do_not_depend_on_the_preset_s_name() -> None:
 def test_a_file_of_version_0_1_which_had_no_layouts_is_read(preset: MCDMConfig) -> None:
     old = json.loads(to_json(preset))
     del old["unet"]["layout"], old["vae"]["layout"]
+    old["face_network"]["heatmap_size"] = 32
+    old["unet"]["warp"] = "framed" if preset.unet.warped_reference else "pinned"
     assert from_json(json.dumps(old)) == preset
+
+
+def test_a_file_that_needs_what_is_gone_is_refused() -> None:
+    old = json.loads(to_json(TINY))
+    old["unet"]["warp"] = "pinned"
+    with pytest.raises(ValueError, match="pinned"):
+        from_json(json.dumps(old))
 
 
 def test_differences_name_what_is_not_at_its_default() -> None:

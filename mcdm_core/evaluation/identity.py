@@ -15,6 +15,9 @@ from torch import Tensor
 from ..face.landmarks import FACE, LIPS
 from ..face.reference_warp import tps_flow, warp
 
+_POINTS = slice(0, FACE.stop)
+"""Points that undo the motion: a plain spline through the face. With the neck it would be the model's own warp."""
+
 
 @dataclass(frozen=True)
 class IdentityReport:
@@ -76,7 +79,7 @@ def compare_identity(
     """
     size, count = portrait.shape[-1], len(frames)
     still = reference_landmarks[None].expand(count, -1, -1)
-    aligned = warp(frames, tps_flow(still, landmarks))
+    aligned = warp(frames, tps_flow(still[:, _POINTS], landmarks[:, _POINTS]))
     target = portrait[None].expand(count, -1, -1, -1)
     mask = rigid_face_mask(reference_landmarks, size)
     weight = mask.sum()

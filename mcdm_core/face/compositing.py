@@ -66,18 +66,15 @@ def head_mask(
 
 
 def move_surroundings(
-    large: Tensor, landmarks: Tensor, reference_landmarks: Tensor, scale: float = SURROUNDINGS, kind: str = "pinned"
+    large: Tensor, landmarks: Tensor, reference_landmarks: Tensor, scale: float = SURROUNDINGS
 ) -> Tensor:
     """Warp a large picture of the head and its surroundings by a motion of the face crop inside it.
 
-    A ``pinned`` spline is solved in the larger square, pinned at its border: hair and neck follow the head and come to
-    rest outside of the crop, where nothing shows a seam. A ``framed`` one is at rest there already, and is the very
-    flow that the network saw.
+    The flow is the very one that the network saw; it comes to rest outside of the crop, where nothing shows a seam.
 
     Args:
         large: [3, S, S]; the face crop is its concentric part of side S / ``scale``.
         landmarks: [f, 68, 2] in units of the face crop; reference_landmarks: [68, 2].
-        kind: of the warp (``unet.warp``).
 
     Returns:
         [f, 3, S, S].
@@ -91,18 +88,13 @@ def move_surroundings(
         return (points - 0.5) / scale + 0.5
 
     still = reference_landmarks[None].expand(count, -1, -1)
-    if kind == "pinned":
-        flow = tps_flow(outward(landmarks), outward(still), 48)
-    else:
-        flow = tps_flow(landmarks, still, 48, kind, scale) / scale
+    flow = tps_flow(landmarks, still, 48, scale) / scale
     # The spline is zero at a few points of the border only; between them it is faded out.
     flow = flow * feather_mask(flow.shape[-1], 0.15)
     copies = large[None].expand(count, -1, -1, -1)
     moved = warp(copies, flow.to(large)).reshape(count, 3, size, size)
-    if kind == "framed":
-        signed = fill_mouth(moved * 2 - 1, copies * 2 - 1, outward(landmarks), outward(still), 0.003 / scale)
-        moved = (signed / 2 + 0.5).clamp(0, 1)
-    return moved
+    signed = fill_mouth(moved * 2 - 1, copies * 2 - 1, outward(landmarks), outward(still), 0.003 / scale)
+    return (signed / 2 + 0.5).clamp(0, 1)
 
 
 def transfer_detail(moved: Tensor, frames: Tensor, warped: Tensor, mask: Tensor) -> Tensor:

@@ -37,7 +37,6 @@ _DOT = 0.02
 """Standard deviation of a drawn landmark in crop widths."""
 _STIFFNESS = 1e-3
 """Smoothing of the spline: lips that close in the target must not fold the flow."""
-_BORDER = tuple((x, y) for x in (0.0, 1 / 3, 2 / 3, 1.0) for y in (0.0, 0.5, 1.0))
 _OUTLINE = slice(52, 68)
 _FACE_STIFFNESS = 1e-2
 """Cheeks, jaw, temples and neck may give way: where a turned head hides them, exact points would fold the picture."""
@@ -47,12 +46,8 @@ _FRAME = tuple(
     for y in (-0.25, 0.125, 0.5, 0.875, 1.25)
     if x in (-0.25, 1.25) or y in (-0.25, 1.25)
 )
-WARPS = ("pinned", "framed")
-"""Kinds of warp (``unet.warp``). ``pinned``: twelve points at rest on the crop's border and inside it, every landmark
-equally exact. ``framed``: sixteen points at rest on a frame a quarter of the crop outside of it, so that hair and
-neck near the border may move, a softer face, lids and lips that never quite close (:func:`part_edges`), skin above the
-lids that stays when they close (:func:`creases`), and teeth that do not stretch (``mouth_fill.py``); on held-out clips
-0.6 dB closer to the true frames than ``pinned``, 2 dB at the eyes of frames with closed lids."""
+"""Points at rest, a quarter of the crop outside of it: hair and neck near the border may move. On held-out clips 0.6 dB
+closer to the true frames than with points at rest on the border itself."""
 _LEAST_LID_GAP, _LEAST_LIP_GAP = 0.25, 0.15
 _CREASE_HEIGHT = 0.45
 """Height of the lids' creases above the open upper lids, in widths of the eye."""
@@ -64,44 +59,43 @@ def tps_flow(
     target_landmarks: Tensor,
     reference_landmarks: Tensor,
     size: int = FLOW_SIZE,
-    kind: str = "pinned",
     extent: float = 1.0,
 ) -> Tensor:
-    """Thin-plate spline that carries target landmarks to the reference's; border points stay where they are.
+    """Thin-plate spline that carries target landmarks to the reference's; a frame around the crop stays where it is.
+
+    Of a whole face (68 landmarks) lids and lips never quite close (:func:`part_edges`), the skin above the lids stays
+    when they close (:func:`creases`), and the outline gives way.
 
     Args:
         target_landmarks: ``[b, k, 2]`` in [0, 1].
         reference_landmarks: ``[b, k, 2]``, of the same points.
         size: the flow is evaluated at the centres of ``size x size`` cells.
-        kind: see :data:`WARPS`.
         extent: side of the concentric square those cells cover, in crop widths.
 
     Returns:
         ``[b, 2, size, size]`` displacement (x, y) in crop widths, float32.
 
     Raises:
-        MCDMError: if the two differ in shape, or the kind is unknown.
+        MCDMError: if the two differ in shape.
     """
-    if kind not in WARPS:
-        raise MCDMError(f"The warp {kind!r} is unknown; choose one of {', '.join(WARPS)}.")
     if target_landmarks.shape != reference_landmarks.shape:
         raise MCDMError(
             f"Landmarks of target {tuple(target_landmarks.shape)} and reference {tuple(reference_landmarks.shape)} "
             "differ in shape; give both as [b, k, 2]."
         )
     target, reference = target_landmarks.float(), reference_landmarks.float()
-    if kind == "framed" and target.shape[1] == NUM_LANDMARKS:
+    if target.shape[1] == NUM_LANDMARKS:
         target = part_edges(target, reference)
         crease, reference_crease = creases(target, reference)
         target, reference = torch.cat([target, crease], 1), torch.cat([reference, reference_crease], 1)
     batch, device = target.shape[0], target.device
-    border = torch.tensor(_FRAME if kind == "framed" else _BORDER, device=device).expand(batch, -1, -1)
-    source = torch.cat([target, border], 1)
-    displacement = torch.cat([reference, border], 1) - source
+    frame = torch.tensor(_FRAME, device=device).expand(batch, -1, -1)
+    source = torch.cat([target, frame], 1)
+    displacement = torch.cat([reference, frame], 1) - source
     number = source.shape[1]
     affine = torch.cat([torch.ones(batch, number, 1, device=device), source], -1)
     system = torch.zeros(batch, number + 3, number + 3, device=device)
-    system[:, :number, :number] = _kernel(source, source) + _stiffness(number, target_landmarks.shape[1], kind, device)
+    system[:, :number, :number] = _kernel(source, source) + _stiffness(number, target_landmarks.shape[1], device)
     system[:, :number, number:] = affine
     system[:, number:, :number] = affine.transpose(1, 2)
     weights = torch.linalg.solve(system, functional.pad(displacement, (0, 0, 0, 3)))
@@ -197,10 +191,9 @@ def warp(image: Tensor, flow: Tensor) -> Tensor:
     return warped.to(image.dtype)
 
 
-def warp_reference(image: Tensor, target: Tensor, reference: Tensor, kind: str = "pinned") -> Tensor:
+def warp_reference(image: Tensor, target: Tensor, reference: Tensor) -> Tensor:
     """Pictures ``[b, 3, h, w]`` in [-1, 1] of ``reference`` landmarks warped to the ``target`` ones, ``[b, 68, 2]``."""
-    warped = warp(image, tps_flow(target, reference, kind=kind))
-    return fill_mouth(warped, image, target, reference) if kind == "framed" else warped
+    return fill_mouth(warp(image, tps_flow(target, reference)), image, target, reference)
 
 
 def draw_landmarks(landmarks: Tensor, size: int = FLOW_SIZE) -> Tensor:
@@ -227,7 +220,6 @@ def warp_guide(
     reference: Tensor,
     reference_landmarks: Tensor,
     target_landmarks: Tensor,
-    kind: str = "pinned",
 ) -> tuple[Tensor, Tensor]:
     """The UNet's guide for a clip.
 
@@ -236,7 +228,6 @@ def warp_guide(
         reference: ``[b, 3, h, w]`` in [-1, 1].
         reference_landmarks: ``[b, 68, 2]`` in [0, 1].
         target_landmarks: ``[b, f, 68, 2]``.
-        kind: of the warp, see :data:`WARPS`.
 
     Returns:
         The guide ``[b, f, c + 14, s, s]`` (26 channels for 12 latent ones: warped latents, flow times ``FLOW_SCALE``,
@@ -246,11 +237,9 @@ def warp_guide(
     batch, frames = target_landmarks.shape[:2]
     target = target_landmarks.flatten(0, 1)
     source = reference_landmarks.repeat_interleave(frames, 0)
-    flow = tps_flow(target, source, kind=kind)
+    flow = tps_flow(target, source)
     portraits = reference.repeat_interleave(frames, 0)
-    warped = warp(portraits, flow)
-    if kind == "framed":
-        warped = fill_mouth(warped, portraits, target, source)
+    warped = fill_mouth(warp(portraits, flow), portraits, target, source)
     latents = encode(warped.contiguous(memory_format=torch.channels_last))
     size = latents.shape[-1]
     small_flow = functional.adaptive_avg_pool2d(flow, size) * FLOW_SCALE
@@ -265,10 +254,10 @@ def _kernel(a: Tensor, b: Tensor) -> Tensor:
     return square * torch.log(square + 1e-6)
 
 
-def _stiffness(number: int, landmarks: int, kind: str, device: torch.device) -> Tensor:
+def _stiffness(number: int, landmarks: int, device: torch.device) -> Tensor:
     """Diagonal matrix of the smoothing of each of ``number`` points, of which the first ``landmarks`` are landmarks."""
     smoothing = torch.full((number,), _STIFFNESS, device=device)
-    if kind == "framed" and landmarks == NUM_LANDMARKS:
+    if landmarks == NUM_LANDMARKS:
         smoothing[_OUTLINE] = _FACE_STIFFNESS
     return torch.diag(smoothing)
 

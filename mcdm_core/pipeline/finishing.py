@@ -32,12 +32,12 @@ def enlarged_frames(reference: Reference, frames: Tensor, *, paste: bool) -> Ite
 
 @torch.no_grad()
 def detailed_frames(
-    vae: nn.Module, kind: str, reference: Reference, frames: Tensor, landmarks: Tensor, *, paste: bool
+    vae: nn.Module, reference: Reference, frames: Tensor, landmarks: Tensor, *, paste: bool
 ) -> Iterator[Tensor]:
     """Crops with the portrait's own fine detail, one by one: [1, 3, h, w] in [0, 1].
 
     Args:
-        vae: the model's autoencoder; kind: of the warp (``unet.warp``).
+        vae: the model's autoencoder.
         frames: generated crops [f, 3, s, s] in [0, 1] on the CPU; landmarks: theirs [f, 68, 2], on the
             model's device.
         paste: lay them over the portrait, with the head's surroundings moved; else the crops alone.
@@ -49,12 +49,12 @@ def detailed_frames(
     margin = (round(outer.side) - side) // 2
     inner = (..., slice(margin, margin + side), slice(margin, margin + side))
     mask = feather_mask(side)
-    warped = warp_reconstructed(vae, kind, reference, landmarks)
+    warped = warp_reconstructed(vae, reference, landmarks)
     landmarks = landmarks.cpu()
     for index in range(len(frames)):
         now = slice(index, index + 1)
         here = landmarks[now]
-        moved = move_surroundings(surroundings, here, still, outer.side / transform.side, kind)
+        moved = move_surroundings(surroundings, here, still, outer.side / transform.side)
         shown = mask * head_mask(here, still, side)
         moved[inner] = transfer_detail(moved[inner], frames[now], warped[now], shown)
         # The flow ends inside the square; the mask only hides rounding at its edge.
@@ -62,9 +62,9 @@ def detailed_frames(
         yield paste_back(moved, reference.image, outer, edge) if paste else moved[inner]
 
 
-def warp_reconstructed(vae: nn.Module, kind: str, reference: Reference, landmarks: Tensor) -> Tensor:
+def warp_reconstructed(vae: nn.Module, reference: Reference, landmarks: Tensor) -> Tensor:
     """The warped reference crop through the autoencoder: [f, 3, s, s] in [0, 1] on the CPU; landmarks [f, 68, 2]."""
     device, count = landmarks.device, len(landmarks)
     crop = (reference.crop * 2 - 1)[None].to(device).expand(count, -1, -1, -1)
-    warped = warp_reference(crop, landmarks, reference.landmarks[None].to(device).expand(count, -1, -1), kind)
+    warped = warp_reference(crop, landmarks, reference.landmarks[None].to(device).expand(count, -1, -1))
     return vae.decode(vae.encode(warped)).clamp(-1, 1).float().cpu() / 2 + 0.5

@@ -193,8 +193,7 @@ class MCDMPipeline(MotionPrediction):
     def _guide(self, reference: Reference, landmarks: Tensor) -> Tensor:
         """The UNet's guide [1, f, g, h, w] from landmarks [f, 68, 2] (face/reference_warp.py)."""
         signed = (reference.crop * 2 - 1)[None].to(self.device)
-        kind, still = self.config.unet.warp, reference.landmarks[None]
-        guide, _ = warp_guide(self.model.vae.encode, signed, still, landmarks[None], kind)
+        guide, _ = warp_guide(self.model.vae.encode, signed, reference.landmarks[None], landmarks[None])
         return guide
 
     # The whole -----------------------------------------------------------------------------------------------------
@@ -268,9 +267,7 @@ class MCDMPipeline(MotionPrediction):
         if detail == "none":
             return enlarged_frames(reference, clip.frames, paste=paste)
         landmarks = self._landmarks(reference, clip.motion)
-        return detailed_frames(
-            self.model.vae, self.config.unet.warp, reference, clip.frames, landmarks.to(self.device), paste=paste
-        )
+        return detailed_frames(self.model.vae, reference, clip.frames, landmarks.to(self.device), paste=paste)
 
 
 def _nearest(memory: dict[str, dict[str, Tensor]], key: str) -> dict[str, Any]:

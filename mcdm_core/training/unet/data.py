@@ -136,7 +136,7 @@ class LatentClips:
     @torch.no_grad()
     def _guide(self, rows: Rows, references: Rows) -> Tensor:
         pictures, still = self.frames.pictures(references), self.frames.points(references)
-        return warp_guide(self.vae.encode, pictures, still, self.frames.points(rows), self.config.unet.warp)[0].float()
+        return warp_guide(self.vae.encode, pictures, still, self.frames.points(rows))[0].float()
 
     def _own_guide(self, rows: Rows) -> Tensor:
         clips = np.searchsorted(self.frames.first, rows, side="right") - 1

@@ -122,7 +122,7 @@ def validate_denoiser(
         true, points = data.frames.pictures(rows), data.frames.points(rows)
         still = data.frames.points(reference).expand_as(points)
         portrait = data.frames.pictures(reference).expand(len(rows), -1, -1, -1)
-        warped = warp_reference(portrait, points, still, data.config.unet.warp)
+        warped = warp_reference(portrait, points, still)
         videos = {"warp": warped}
         for number in steps:
             latents = generate_frames(
