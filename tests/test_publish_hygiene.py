@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,18 @@ def test_core_knows_nothing_of_comfyui() -> None:
                 names.append(node.module or "")
             for name in names:
                 assert name.split(".")[0] not in {"comfy", "comfy_api", "folder_paths", "server", "nodes"}, path
+
+
+def test_errors_of_the_core_name_no_option_of_the_command_line() -> None:
+    """They are shown by nodes too; the command line's own files may name its options."""
+    for path in (ROOT / "mcdm_core").rglob("*.py"):
+        if {"cli", "training", "data", "evaluation"} & set(path.relative_to(ROOT).parts):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Raise):
+                texts = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
+                options = [text for text in texts if isinstance(text, str) and re.search(r"(?<!\w)--[a-z]", text)]
+                assert not options, path
 
 
 def test_nodes_import_the_core_relatively() -> None:

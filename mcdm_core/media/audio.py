@@ -132,7 +132,7 @@ def _check_silence(mono: torch.Tensor, sample_rate: int, allow_silent: bool) -> 
     if mono.abs().max() < SILENCE_PEAK:
         message = (
             "The audio is silent throughout (peak under -80 dB), so there is nothing to speak. Check that the right "
-            "track and channel were recorded, or pass allow_silent=True (--allow-silent) for a resting face."
+            "track and channel were recorded, or set allow_silent for a resting face."
         )
         if not allow_silent:
             raise AudioError(message)

@@ -79,7 +79,7 @@ class MCDMPipeline(MotionPrediction):
         if not path.is_file():
             raise WeightsError(
                 f"The weights of the preset {preset!r} are not installed ({path.name} in {path.parent}). "
-                "Get the file, or give your own with from_file (--weights)."
+                "Get the file, or load your own weights."
             )
         return cls.from_file(path, device)
 

@@ -68,13 +68,13 @@ class Preparation:
         if not boxes:
             raise FaceNotFoundError(
                 f"No face was found in the portrait of {width}x{height} pixels. Use a picture with one face seen "
-                "from the front, or give the face's box (left, top, right, bottom; --box) yourself."
+                "from the front, or give the face's box (left, top, right, bottom, in pixels) yourself."
             )
         if len(boxes) > 1:
             places = [" ".join(f"{side:.0f}" for side in box) for box in boxes]
             logger.warning(
                 "%d faces were found; the largest is used (left, top, right, bottom: %s). To choose another, give its "
-                "box (--box): %s.", len(boxes), places[0], ", ".join(places[1:]),
+                "box: %s.", len(boxes), places[0], ", ".join(places[1:]),
             )  # fmt: skip
         left, top, right, bottom = boxes[0]
         if right - left < MIN_FACE_PIXELS:
