@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from . import __version__
 from .cli import evaluate, generate, info, label_data, label_speech, render_data, train
+from .cli.interruption import exit_status, stop_on_signals
 from .errors import MCDMError
 
 
@@ -26,17 +27,18 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status (0 good, 1 unusable input, 130 interrupted)."""
+    """Run one command; returns the exit status (0 good, 1 unusable input, 130 Ctrl-C, 143 SIGTERM)."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     arguments = build_parser().parse_args(argv)
     try:
-        return arguments.run(arguments)
+        with stop_on_signals():
+            return arguments.run(arguments)
     except MCDMError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("interrupted", file=sys.stderr)
-        return 130
+        return exit_status(stop)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,104 @@
-"""Writing of safetensors files so that a stop in the middle never leaves half a file."""
+"""Writing of files so that a stop in the middle loses nothing: neither the file that was there nor half of a new one.
+
+What is being written has another name, ``NAME.part.SUFFIX`` beside its place, and takes the place when it is complete
+and on the disk.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from torch import Tensor
 
 from .errors import MediaError, reason
 
+LONGEST_NAME = 255
+"""Bytes of a file's name, on every usual file system."""
+_PROBE_BYTES = 1 << 20
+
+
+def part_path(path: str | Path) -> Path:
+    """The name under which a file is written before it is complete: ``a.mp4`` as ``a.part.mp4``.
+
+    >>> part_path("films/a.mp4").name
+    'a.part.mp4'
+    """
+    path = Path(path)
+    name = f"{path.stem}.part{path.suffix}"
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        name = f"{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.part{path.suffix}"
+    return path.with_name(name)
+
+
+def replace_finished(part: Path, path: Path) -> None:
+    """Move a complete file into its place, once it is on the disk; an older one there is replaced at once.
+
+    Raises:
+        OSError: if it cannot be moved.
+    """
+    _sync(part)
+    os.replace(part, path)
+    if os.name == "posix":  # Windows opens no folders
+        with contextlib.suppress(OSError):
+            _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_destination(path: str | Path, suffixes: Iterable[str], inputs: Iterable[str | Path | None] = ()) -> None:
+    """Refuse a place where nothing can be written before any work is done for it. Makes its folder.
+
+    Args:
+        path: of the file to write.
+        suffixes: that it may have; the first is proposed.
+        inputs: files that must stay as they are.
+
+    Raises:
+        MediaError: if the name is unfit, the file is an input, or the folder is read-only or full.
+    """
+    path, suffixes = Path(path), list(suffixes)
+    try:
+        if path.suffix.lower() not in suffixes or path.is_dir():
+            raise MediaError(f"{path} is no name for a {suffixes[0][1:]} file. Give NAME{suffixes[0]}.")
+        for other in inputs:
+            if other is not None and _same_file(path, Path(other)):
+                raise MediaError(f"{path} is an input as well and would be overwritten. Choose another name.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".mcdm_") as probe:
+            probe.write(bytes(_PROBE_BYTES))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except (OSError, ValueError) as error:
+        if isinstance(error, MediaError):
+            raise
+        shown = path if len(str(path)) < 300 else f"{str(path)[:60]}..."
+        raise MediaError(f"{shown} cannot be written ({reason(error)}). Check the folder and free space.") from error
+
+
+def _same_file(path: Path, other: Path) -> bool:
+    if path.exists() and other.exists():
+        return path.samefile(other)
+    return path.resolve() == other.resolve()
+
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write tensors and strings to a safetensors file, under another name first, then renamed.
+    """Write tensors and strings to a safetensors file, whole or not at all.
 
     Args:
         path: the file; its folder is made, an older one replaced at once.
         tensors: by name; they may lie on any device but must not share memory.
+        metadata: with one entry at most, equal contents give equal bytes.
 
     Raises:
         MediaError: if the file cannot be written.
@@ -26,12 +107,12 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
     from safetensors.torch import save_file
 
     path = Path(path)
-    part = path.with_name(path.name + ".part")
+    part = part_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         save_file(ready, str(part), metadata=dict(metadata or {}))
-        os.replace(part, path)
+        replace_finished(part, path)
     except (OSError, SafetensorError) as error:
         raise MediaError(f"{path} cannot be written ({reason(error)}). Check the folder and free space.") from error
     finally:

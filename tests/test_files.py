@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from mcdm_core.errors import MCDMError, MediaError
-from mcdm_core.files import write_tensors
+from mcdm_core.files import check_destination, part_path, write_tensors
 
 
 def test_a_file_is_written_with_its_folder_and_replaced(tmp_path) -> None:
@@ -51,3 +51,23 @@ def test_messages_name_a_path_once_and_no_error_number(tmp_path) -> None:
         assert "Errno" not in message and message.count("damaged.bin") <= 2, message
         if read is not load_portrait:  # Pillow's own reason is about the file's name
             assert message.count("damaged.bin") == 1, message
+
+
+def test_a_name_too_long_for_its_part_is_still_written(tmp_path) -> None:
+    path = tmp_path / ("n" * 240 + ".safetensors")[-255:]
+    write_tensors(path, {"x": torch.ones(1)})
+    assert path.is_file() and len(part_path(path).name) <= 255
+
+
+def test_places_where_nothing_can_be_written_are_named_beforehand(tmp_path) -> None:
+    (tmp_path / "in.mp4").touch()
+    (tmp_path / "link.mp4").hardlink_to(tmp_path / "in.mp4")
+    check_destination(tmp_path / "new" / "a.MP4", [".mp4"], [None, tmp_path / "in.mp4"])
+    assert (tmp_path / "new").is_dir() and not list((tmp_path / "new").iterdir())
+    for name, words in {"a": "NAME.mp4", "in.mp4": "input", "link.mp4": "input", "n" * 300 + ".mp4": "written",
+                        "in.mp4/a.mp4": "written", "a\0.mp4": "written"}.items():  # fmt: skip
+        with pytest.raises(MediaError, match=words) as caught:
+            check_destination(tmp_path / name, [".mp4"], [tmp_path / "in.mp4"])
+        assert "Errno" not in str(caught.value)
+    with pytest.raises(MediaError, match="written"):
+        check_destination("/proc/nowhere/a.mp4", [".mp4"])

@@ -8,11 +8,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import FaceNotFoundError, FaceTooSmallError, MCDMError, MediaError, OutOfMemoryError
+from ..errors import FaceNotFoundError, FaceTooSmallError, MCDMError, OutOfMemoryError
+from ..files import check_destination, part_path
 from ..pipeline.defaults import sampling_defaults
 from ..samples import default_portrait, default_voice
 from . import arguments
-from .interruption import hold_interrupts
+from .interruption import exit_status, hold_interrupts
 
 if TYPE_CHECKING:
     from ..media.audio import Audio
@@ -26,7 +27,7 @@ def add_parser(commands: Any) -> None:
         "generate",
         help="make a talking-face video",
         description="Make a talking-face video. Without arguments, the pack's sample portrait and voice are used. "
-        "Ctrl-C leaves a playable file of what is done.",
+        "Ctrl-C leaves a playable file of what is done, NAME.part.mp4.",
     )
     parser.add_argument("--portrait", type=Path, help="picture with a face (default: the sample person)")
     parser.add_argument("--audio", type=Path, help="any file with sound FFmpeg reads (default: the sample voice)")
@@ -66,18 +67,19 @@ def add_parser(commands: Any) -> None:
 
 
 def _check_places(options: argparse.Namespace) -> None:
-    """Refuse what would only fail after the models were loaded: the output's name and the device.
+    """Refuse what would only fail after the models were loaded: the outputs' places and the device.
 
     Raises:
-        MediaError, MCDMError: if the output is no name of an mp4, the memory's is a folder, or the device is not there.
+        MediaError, MCDMError: if an output cannot be written or is an input as well, or the device is not there.
     """
     import torch
 
-    output = options.output
-    if output.is_dir() or output.suffix.lower() not in (".mp4", ".m4v", ".mov"):
-        raise MediaError(f"The video is written as mp4; {output} is no name for that. Give --output NAME.mp4.")
-    if options.memory_out is not None and options.memory_out.is_dir():
-        raise MediaError(f"{options.memory_out} is a folder. Give --memory-out NAME.safetensors.")
+    inputs = [
+        options.portrait or default_portrait(), options.audio or default_voice(), options.driver, options.weights
+    ]  # fmt: skip
+    check_destination(options.output, (".mp4", ".m4v", ".mov"), [*inputs, options.memory_in])
+    if options.memory_out is not None:
+        check_destination(options.memory_out, (".safetensors",), inputs)
     try:
         torch.zeros(1, device=options.device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -150,6 +152,8 @@ def _generate(
         driver = VideoReader(options.driver)
         landmarks = driver_landmarks(pipe, reference, driver, total, driver.fps, embedding.fps)
     height, width = pipe.output_size(reference, paste=not options.crop)
+    if options.output.exists():
+        print(f"{options.output} is there already; it is replaced when the new video is finished", file=sys.stderr)
     started, done, status = time.monotonic(), 0, 0
     with (
         VideoWriter(options.output, width, height, embedding.fps, audio) as writer,
@@ -178,15 +182,17 @@ def _generate(
                     bar.update(len(clip.frames))
                     if options.memory_out:
                         clip.memory.save(options.memory_out)
-        except KeyboardInterrupt:
-            status = 130
+        except KeyboardInterrupt as stop:
+            status = exit_status(stop)
+            writer.close(finished=False)
     if not done:
         print("interrupted before the first clip was finished: there is no video", file=sys.stderr)
         return status
     seconds = time.monotonic() - started
     state = "interrupted: " if status else ""
     print(
-        f"{state}{done} of {total} frames, {width}x{height} at {embedding.fps:g} fps, to {options.output}; "
+        f"{state}{done} of {total} frames, {width}x{height} at {embedding.fps:g} fps, "
+        f"to {part_path(options.output) if status else options.output}; "
         f"{done / max(seconds, 1e-9):.1f} frames a second, peak memory {peak_memory(pipe.device.type)}",
         file=sys.stderr if status else sys.stdout,
     )

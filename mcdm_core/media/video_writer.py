@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 import torch
 
 from ..errors import FrameRateError, MediaError, reason
+from ..files import part_path, replace_finished
 from .audio import Audio
+from .opening import ffmpeg_name
 from .sound_track import SoundTrack
 
 logger = logging.getLogger(__name__)
@@ -28,13 +31,14 @@ def exact_rate(fps: float) -> Fraction:
 class VideoWriter:
     """Writes frames as they come; the sound follows the picture and ends with it.
 
-    The file is a fragmented mp4 while it grows (what is on disk plays even after a crash) and an ordinary one after
-    :meth:`close` where FFmpeg is 7.1 or newer. Use it as a context manager: an exception,
-    Ctrl-C included, closes the file.
+    While it grows the video has another name (``part``, see ``files.py``) and is a fragmented mp4: what is on disk
+    plays even after a crash. :meth:`close` makes it an ordinary mp4 (where FFmpeg is 7.1 or newer) and moves it to
+    ``path``; only then an older file there is replaced. Use it as a context manager: after an exception, Ctrl-C
+    included, ``part`` stays, closed and playable.
     Container metadata say that the video is synthetic.
 
     Args:
-        path: of the mp4 file; its folder is made.
+        path: of the mp4 file to make; its folder is made.
         width, height: of the frames; an odd size is padded by one repeated column or row, as yuv420p asks.
         fps: frames per second.
         audio: the sound from the first frame on, or None.
@@ -52,6 +56,7 @@ class VideoWriter:
         if width < 2 or height < 2:
             raise MediaError(f"A video of {width}x{height} pixels cannot be written; at least 2x2 are needed.")
         self.path = Path(path)
+        self.part = part_path(self.path)
         self.width, self.height = width, height
         self.fps = exact_rate(fps)
         self.frames_written = 0
@@ -68,11 +73,10 @@ class VideoWriter:
             flags += "+hybrid_fragmented"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            container = av.open(str(self.path), "w", format="mp4", container_options={"movflags": flags})
+            options = {"movflags": flags, "flush_packets": "1"}
+            container = av.open(ffmpeg_name(self.part), "w", format="mp4", container_options=options)
         except (OSError, av.error.FFmpegError) as error:
-            raise MediaError(
-                f"{self.path} cannot be written ({reason(error)}). Check the folder and free space."
-            ) from error
+            raise self._unwritable(error) from error
         container.metadata["comment"] = SYNTHETIC_NOTE
         container.metadata["description"] = SYNTHETIC_NOTE
         return container
@@ -101,7 +105,7 @@ class VideoWriter:
         """Append frames [f, 3, h, w] in [0, 1] (or one, [3, h, w]) and the sound that belongs to them.
 
         Raises:
-            MediaError: after :meth:`close`, or for another size than the writer's.
+            MediaError: after :meth:`close`, for another size than the writer's, or if the disk is full.
         """
         import av
 
@@ -115,6 +119,14 @@ class VideoWriter:
                 f"expected [f, 3, {self.height}, {self.width}]."
             )
         frames = torch.nn.functional.pad(frames, (0, self.width % 2, 0, self.height % 2), mode="replicate")
+        try:
+            self._encode(frames)
+        except (OSError, av.error.FFmpegError) as error:
+            raise self._unwritable(error) from error
+
+    def _encode(self, frames: torch.Tensor) -> None:
+        import av
+
         for frame in frames:
             pixels = frame.mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
             picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
@@ -126,22 +138,42 @@ class VideoWriter:
             if self._sound is not None:
                 self._sound.write_until(self.frames_written / self.fps)
 
-    def close(self) -> None:
-        """Finish the file; the sound ends with the last frame. Closing twice does nothing."""
+    def close(self, *, finished: bool = True) -> None:
+        """Finish the file; the sound ends with the last frame. Closing twice does nothing.
+
+        Args:
+            finished: move it to ``path``; else it stays under the name ``part``.
+
+        Raises:
+            MediaError: if the rest cannot be written; what is on the disk plays.
+        """
+        import av
+
         if self._closed:
             return
         self._closed = True
         try:
-            if self.frames_written:
-                if self._sound is not None:
-                    self._sound.finish(self.frames_written / self.fps)
-                for packet in self._video.encode(None):
-                    self._container.mux(packet)
-        finally:
-            self._container.close()
-        if not self.frames_written:
-            self.path.unlink(missing_ok=True)
-            logger.warning("No frame was written, so %s was not made.", self.path.name)
+            try:
+                if self.frames_written:
+                    self._flush()
+            finally:
+                self._container.close()
+            if not self.frames_written:
+                self.part.unlink(missing_ok=True)
+                logger.warning("No frame was written, so %s was not made.", self.path.name)
+            elif finished:
+                replace_finished(self.part, self.path)
+        except (OSError, av.error.FFmpegError) as error:
+            raise self._unwritable(error) from error
+
+    def _flush(self) -> None:
+        if self._sound is not None:
+            self._sound.finish(self.frames_written / self.fps)
+        for packet in self._video.encode(None):
+            self._container.mux(packet)
+
+    def _unwritable(self, error: Exception) -> MediaError:
+        return MediaError(f"{self.path} cannot be written ({reason(error)}). Check the folder and free space.")
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -149,4 +181,8 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if kind is None:
+            self.close()
+            return
+        with contextlib.suppress(MediaError):  # the first error says more
+            self.close(finished=False)

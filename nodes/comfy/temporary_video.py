@@ -15,7 +15,7 @@ class TemporaryVideoWriter(VideoWriter):
     interrupted between two of them, and where the node has failed or was stopped they are given up with the file.
     """
 
-    def close(self) -> None:
+    def close(self, *, finished: bool = True) -> None:
         """Finish the file; a cancel point at every frame."""
         if not self._closed and self.frames_written:
             for packet in self._video.codec_context.encode_lazy(None):
@@ -23,14 +23,14 @@ class TemporaryVideoWriter(VideoWriter):
                 self._container.mux(packet)
                 check_interrupt()
             self._video = _Flushed()
-        super().close()
+        super().close(finished=finished)
 
     def discard(self) -> None:
         """Delete the file as it is."""
         if not self._closed:
             self._closed = True
             self._container.close()
-        self.path.unlink(missing_ok=True)
+        self.part.unlink(missing_ok=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

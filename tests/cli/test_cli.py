@@ -55,11 +55,14 @@ def test_an_interruption_keeps_what_is_done(inputs, tmp_path, monkeypatch, capsy
 
     monkeypatch.setattr(MCDMPipeline, "generate", stop_after_two)
     assert main(inputs) == 130
-    assert len(list(VideoReader(tmp_path / "out" / "a.mp4"))) == 8
+    assert len(list(VideoReader(tmp_path / "out" / "a.part.mp4"))) == 8
     assert "8 of 14" in capsys.readouterr().err
 
 
-def test_ctrl_c_in_the_middle_of_a_clip_keeps_it_whole_and_the_memory_in_step(inputs, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_stop_in_the_middle_of_a_clip_keeps_it_whole_and_the_memory_in_step(
+    inputs, tmp_path, monkeypatch, name, status
+) -> None:
     """A real signal, sent while the second clip is written."""
     import os
     import signal
@@ -67,22 +70,22 @@ def test_ctrl_c_in_the_middle_of_a_clip_keeps_it_whole_and_the_memory_in_step(in
     from mcdm_core.media.video_writer import VideoWriter
     from mcdm_core.pipeline.memory import MotionMemory
 
-    original = VideoWriter.write
+    original, number = VideoWriter.write, getattr(signal, name)
 
     def write(self, frames):
         original(self, frames)
         if self.frames_written == 6:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
     monkeypatch.setattr(VideoWriter, "write", write)
-    before = signal.getsignal(signal.SIGINT)
-    assert main([*inputs, "--memory-out", str(tmp_path / "m.safetensors")]) == 130
-    assert signal.getsignal(signal.SIGINT) is before
-    assert len(list(VideoReader(tmp_path / "out" / "a.mp4"))) == 8
+    before = signal.getsignal(number)
+    assert main([*inputs, "--memory-out", str(tmp_path / "m.safetensors")]) == status
+    assert signal.getsignal(number) is before
+    assert len(list(VideoReader(tmp_path / "out" / "a.part.mp4"))) == 8
     assert MotionMemory.load(tmp_path / "m.safetensors").frame_index == 8
 
 
-def test_ctrl_c_before_the_first_clip_leaves_no_video_and_says_so(inputs, tmp_path, monkeypatch, capsys) -> None:
+def test_ctrl_c_before_the_first_clip_leaves_an_earlier_video(inputs, tmp_path, monkeypatch, capsys) -> None:
     from mcdm_core.pipeline import MCDMPipeline
 
     def stop(self, *args, **kwargs):
@@ -90,8 +93,12 @@ def test_ctrl_c_before_the_first_clip_leaves_no_video_and_says_so(inputs, tmp_pa
         yield
 
     monkeypatch.setattr(MCDMPipeline, "generate", stop)
+    earlier = tmp_path / "out" / "a.mp4"
+    earlier.parent.mkdir()
+    earlier.write_bytes(b"an earlier video")
     assert main(inputs) == 130
-    assert "no video" in capsys.readouterr().err and not (tmp_path / "out" / "a.mp4").exists()
+    assert "no video" in capsys.readouterr().err
+    assert [p.name for p in earlier.parent.iterdir()] == ["a.mp4"] and earlier.read_bytes() == b"an earlier video"
 
 
 def test_crops_alone_and_large_portraits(inputs, tmp_path) -> None:
@@ -124,12 +131,24 @@ def test_a_face_lost_by_shrinking_the_portrait_is_explained(inputs, capsys) -> N
     assert "--max-size" in capsys.readouterr().err
 
 
-def test_outputs_and_devices_are_checked_before_the_work(inputs, tmp_path, capsys) -> None:
-    for output in (tmp_path, tmp_path / "a.txt"):
+def test_outputs_and_devices_are_checked_before_the_models_are_loaded(inputs, tmp_path, monkeypatch, capsys) -> None:
+    from mcdm_core.pipeline import MCDMPipeline
+
+    def load(*_, **__):
+        raise AssertionError("the models are loaded")
+
+    monkeypatch.setattr(MCDMPipeline, "from_file", load)
+    (tmp_path / "file").touch()
+    (tmp_path / "talk.mp4").touch()
+    for output in (tmp_path, tmp_path / "a.txt", tmp_path / ("n" * 300 + ".mp4"), tmp_path / "file" / "a.mp4"):
         assert main([*inputs[:-1], str(output)]) == 1
-        assert "NAME.mp4" in capsys.readouterr().err
-    assert main([*inputs, "--memory-out", str(tmp_path)]) == 1
-    assert "--memory-out" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and ("NAME.mp4" in error or "cannot be written" in error)
+    itself = [*inputs[:-1], str(tmp_path / "talk.mp4"), "--driver", str(tmp_path / "." / "talk.mp4")]
+    assert main(itself) == 1 and "is an input as well" in capsys.readouterr().err
+    for memory in (tmp_path, tmp_path / "voice.wav", tmp_path / "model.safetensors"):
+        assert main([*inputs, "--memory-out", str(memory)]) == 1
+        assert "safetensors" in capsys.readouterr().err
     assert main([*inputs, "--device", "warp-drive"]) == 1
     assert "warp-drive" in capsys.readouterr().err
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -85,6 +88,8 @@ def test_an_interrupted_video_plays(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), VideoWriter(path, 32, 32, 25, tone(10, 16_000)) as writer:
         writer.write(torch.rand(40, 3, 32, 32))
         raise KeyboardInterrupt
+    assert not path.exists(), "only a finished video takes its place"
+    path = path.with_name("a.part.mp4")
     assert len(list(VideoReader(path))) == 40
     assert abs(stream_span(path, "audio")[1] - 1.6) < 0.06
 
@@ -95,7 +100,7 @@ def test_a_killed_writer_leaves_a_playable_file(tmp_path: Path) -> None:
     for _ in range(8):
         writer.write(torch.rand(25, 3, 64, 64))
     copy = tmp_path / "b.mp4"
-    copy.write_bytes(path.read_bytes())  # what a crash would leave on disk
+    copy.write_bytes(writer.part.read_bytes())  # what a crash would leave on disk
     assert len(list(VideoReader(copy))) >= 50
     writer.close()
 
@@ -105,6 +110,40 @@ def test_the_file_says_it_is_synthetic(tmp_path: Path) -> None:
     with VideoWriter(path, 32, 32, 25) as writer:
         writer.write(torch.rand(2, 3, 32, 32))
     assert VideoReader(path).metadata["comment"] == SYNTHETIC_NOTE
+
+
+def test_a_finished_video_replaces_an_older_one_and_a_failed_one_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "voice:1 10%20b?.mp4"
+    path.write_bytes(b"older")
+    with pytest.raises(RuntimeError), VideoWriter(path, 32, 32, 25) as writer:
+        writer.write(torch.rand(3, 3, 32, 32))
+        assert path.read_bytes() == b"older"
+        raise RuntimeError
+    assert path.read_bytes() == b"older"
+    with VideoWriter(path, 32, 32, 25) as writer:
+        writer.write(torch.rand(2, 3, 32, 32))
+    assert len(list(VideoReader(path))) == 2 and [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of POSIX systems")
+def test_a_full_disk_is_one_of_our_errors_and_leaves_the_older_file(tmp_path: Path) -> None:
+    """The limit on a file's size stands for the disk; in a process of its own, which alone is limited."""
+    (tmp_path / "a.mp4").write_bytes(b"older")
+    script = (
+        "import resource, sys, torch\n"
+        "from mcdm_core.errors import MediaError\n"
+        "from mcdm_core.media.video_writer import VideoWriter\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
+        "try:\n"
+        "    with VideoWriter(sys.argv[1], 256, 256, 25) as writer:\n"
+        "        for _ in range(100):\n"
+        "            writer.write(torch.rand(10, 3, 256, 256))\n"
+        "except MediaError as error:\n"
+        "    sys.exit(str(error))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "a.mp4")], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "cannot be written" in done.stderr
+    assert (tmp_path / "a.mp4").read_bytes() == b"older"
 
 
 def test_an_unused_writer_leaves_no_file(tmp_path: Path) -> None:
