@@ -38,9 +38,11 @@ class FaceNetworkConfig:
 
 @dataclass(frozen=True)
 class AudioEncoderConfig:
-    """``kind``: ``"wav2vec2"`` (frozen, base), or small and trained (tiny): ``"logmel"`` hears a tenth of a second
-    around a frame, ``"logmel_context"`` a third to either side; ``width``, ``dilations`` and ``spectral_balance``
-    (share of the utterance's mean spectrum that is taken off) are the latter's."""
+    """``kind``: ``"wav2vec2"`` (frozen, base) or ``"logmel_context"`` (small and trained, tiny).
+
+    ``num_mels`` to ``window_frames`` and ``width`` to ``spectral_balance`` (share of the utterance's mean spectrum that
+    is taken off) are the latter's.
+    """
 
     kind: str = "wav2vec2"
     sample_rate: int = 16_000

@@ -1,8 +1,8 @@
 """Audio encoders: sound to one group of tokens a video frame (paper 3.3).
 
 Video frame k belongs to the sound in [k/fps, (k+1)/fps). ``base`` uses a frozen Wav2Vec 2.0 (the paper's), ``tiny`` a
-small convolutional network over log-mel windows, trained together with the present-clip prior: of a tenth of a second
-to either side (``logmel``), or of a third (``logmel_context``), which hears the phones before and after.
+small convolutional network over log-mel windows, trained together with the present-clip prior: of a third of a second
+to either side (``logmel_context``), which holds the phones before and after.
 """
 
 from __future__ import annotations
@@ -45,20 +45,11 @@ def check_waveform(waveform: Tensor, fps: float, num_frames: int) -> None:
 
 @functools.lru_cache(maxsize=4)
 def mel_filters(sample_rate: int, num_mels: int) -> Tensor:
-    """Triangular filters ``[num_mels, 201]`` of Slaney's mel scale with unit area, as librosa's."""
-    top = sample_rate / 2
+    """librosa's filter bank ``[num_mels, 201]``: triangles on Slaney's mel scale, of unit area."""
+    import numpy as np
+    from librosa.filters import mel
 
-    def to_hertz(mel: Tensor) -> Tensor:
-        # Linear up to 1 kHz (15 mels), then logarithmic with 27 mels to a factor of 6.4.
-        return torch.where(mel < 15, mel * 200 / 3, 1000 * torch.exp((mel - 15) * math.log(6.4) / 27))
-
-    highest = 15 + 27 * math.log(top / 1000) / math.log(6.4) if top > 1000 else top * 3 / 200
-    edges = to_hertz(torch.linspace(0, highest, num_mels + 2, dtype=torch.float64))
-    bins = torch.linspace(0, top, WINDOW_SAMPLES // 2 + 1, dtype=torch.float64)
-    width = edges.diff()[:, None]
-    rising = (bins - edges[:-2, None]) / width[:-1]
-    falling = (edges[2:, None] - bins) / width[1:]
-    return (rising.minimum(falling).clamp_min(0) * 2 / (edges[2:] - edges[:-2])[:, None]).float()
+    return torch.from_numpy(mel(sr=sample_rate, n_fft=WINDOW_SAMPLES, n_mels=num_mels, dtype=np.float64)).float()
 
 
 def log_mel(waveform: Tensor, sample_rate: int, num_mels: int, hop_length: int) -> Tensor:
@@ -116,23 +107,79 @@ def gather_windows(mels: Tensor, centres: Tensor, width: int) -> Tensor:
     return windows.where(inside, torch.full_like(windows[:1, :1, :1], -1.0)).transpose(0, 1).contiguous()
 
 
-class LogMelEncoder(nn.Module):
-    """What the encoders of log-mel windows share: windows of an utterance, and the value head.
+class ChannelNorm(nn.Module):
+    """Root-mean-square norm over the channels of ``[b, c, t]``, each moment on its own."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (x.square().mean(1, keepdim=True) + 1e-6).rsqrt() * self.gain
+
+
+class ContextBlock(nn.Module):
+    """Residual dilated convolution without padding: ``[b, c, t]`` to ``[b, c, t - 2 dilation]``."""
+
+    def __init__(self, channels: int, dilation: int) -> None:
+        super().__init__()
+        self.dilation = dilation
+        self.norm = ChannelNorm(channels)
+        self.conv = nn.Conv1d(channels, channels, 3, dilation=dilation)
+        self.project = nn.Conv1d(channels, channels, 1)
+        nn.init.normal_(self.project.weight, std=0.3 / channels**0.5)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, self.dilation : -self.dilation] + self.project(F.silu(self.conv(self.norm(x))))
+
+
+class ContextAudioEncoder(nn.Module):
+    """Convolutional encoder of log-mel windows, a third of a second to either side of a frame (``logmel_context``).
+
+    No layer pads and none mixes moments in its norm, so a stretch of speech goes through the convolutions once
+    instead of window by window (:meth:`encode_stretch`): training costs a tenth.
 
     ``predict_values`` is a linear head from the tokens to the sixteen facial values. It is an auxiliary target in
     training only: it makes the tokens carry the mouth's shape long before the diffusion loss alone would.
     """
 
+    STRIDE = 4
+
     def __init__(self, config: MCDMConfig) -> None:
         super().__init__()
         self.config = audio = config.audio_encoder
-        self.value_head = nn.Linear(
-            audio.tokens_per_frame * audio.feature_dim, config.motion_codec.num_values
-        )
+        width = audio.width
+        self.value_head = nn.Linear(audio.tokens_per_frame * audio.feature_dim, config.motion_codec.num_values)
+        reach = 14 + 2 * self.STRIDE * sum(audio.dilations)
+        if audio.window_frames != reach:
+            raise ValueError(
+                f"dilations {audio.dilations} see {reach} mel frames, window_frames is {audio.window_frames}"
+            )
+        self.conv1 = nn.Conv1d(audio.num_mels, width, 5)
+        self.norm1 = ChannelNorm(width)
+        self.conv2 = nn.Conv1d(width, width, 4, stride=2)
+        self.norm2 = ChannelNorm(width)
+        self.conv3 = nn.Conv1d(width, width, 4, stride=2)
+        self.blocks = nn.ModuleList(ContextBlock(width, d) for d in audio.dilations)
+        self.norm3 = ChannelNorm(width)
+        self.project = nn.Conv1d(width, audio.tokens_per_frame * audio.feature_dim, 1)
+        self.norm_out = nn.LayerNorm(audio.feature_dim)
+
+    def _features(self, mels: Tensor) -> Tensor:
+        """``[b, mels, 4 (f - 1) + w]`` to ``[b, f, k, d]``."""
+        x = F.silu(self.conv1(mels.to(self.project.weight.dtype)))
+        x = F.silu(self.conv2(self.norm1(x)))
+        x = self.conv3(self.norm2(x))
+        for block in self.blocks:
+            x = block(x)
+        tokens = self.project(F.silu(self.norm3(x))).transpose(1, 2)
+        return self.norm_out(tokens.unflatten(2, (self.config.tokens_per_frame, self.config.feature_dim)))
 
     def forward(self, windows: Tensor) -> Tensor:
         """``[n, mels, w]`` of :meth:`frame_windows` to tokens ``[n, k, d]``."""
-        raise NotImplementedError
+        self.check_windows(windows)
+        return self._features(windows)[:, 0]
 
     def encode_stretch(self, mels: Tensor, hop: int) -> Tensor:
         """Tokens of consecutive frames whose windows overlap.
@@ -144,6 +191,8 @@ class LogMelEncoder(nn.Module):
         Returns:
             ``[b, f, k, d]``, equal to :meth:`forward` of the windows.
         """
+        if hop == self.STRIDE:
+            return self._features(mels)
         windows = mels.unfold(-1, self.config.window_frames, hop).transpose(1, 2)
         return self(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])
 
@@ -185,105 +234,6 @@ class LogMelEncoder(nn.Module):
             raise AudioError(
                 f"expected windows of [{self.config.num_mels}, {self.config.window_frames}], got {tuple(windows.shape)}"
             )
-
-
-class LogMelAudioEncoder(LogMelEncoder):
-    """Small convolutional encoder of short log-mel windows (``logmel``)."""
-
-    def __init__(self, config: MCDMConfig) -> None:
-        super().__init__(config)
-        audio = config.audio_encoder
-        width = 128
-        self.conv1 = nn.Conv1d(audio.num_mels, width, 3, padding=1)
-        self.conv2 = nn.Conv1d(width, width, 3, stride=2, padding=1)
-        self.conv3 = nn.Conv1d(width, width, 3, stride=2, padding=1)
-        self.norm = nn.GroupNorm(8, width)
-        steps = (audio.window_frames + 3) // 4
-        self.project = nn.Linear(width * steps, audio.tokens_per_frame * audio.feature_dim)
-        self.norm_out = nn.LayerNorm(audio.feature_dim)
-
-    def forward(self, windows: Tensor) -> Tensor:
-        """``[n, mels, w]`` of :meth:`frame_windows` to tokens ``[n, k, d]``."""
-        self.check_windows(windows)
-        x = F.silu(self.conv1(windows.to(self.project.weight.dtype)))
-        x = F.silu(self.norm(self.conv2(x)))
-        x = F.silu(self.conv3(x))
-        tokens = self.project(x.flatten(1)).view(len(x), self.config.tokens_per_frame, self.config.feature_dim)
-        return self.norm_out(tokens)
-
-
-class ChannelNorm(nn.Module):
-    """Root-mean-square norm over the channels of ``[b, c, t]``, each moment on its own."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(channels, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * (x.square().mean(1, keepdim=True) + 1e-6).rsqrt() * self.gain
-
-
-class ContextBlock(nn.Module):
-    """Residual dilated convolution without padding: ``[b, c, t]`` to ``[b, c, t - 2 dilation]``."""
-
-    def __init__(self, channels: int, dilation: int) -> None:
-        super().__init__()
-        self.dilation = dilation
-        self.norm = ChannelNorm(channels)
-        self.conv = nn.Conv1d(channels, channels, 3, dilation=dilation)
-        self.project = nn.Conv1d(channels, channels, 1)
-        nn.init.normal_(self.project.weight, std=0.3 / channels**0.5)
-        nn.init.zeros_(self.project.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x[:, :, self.dilation : -self.dilation] + self.project(F.silu(self.conv(self.norm(x))))
-
-
-class ContextAudioEncoder(LogMelEncoder):
-    """Convolutional encoder of long log-mel windows (``logmel_context``).
-
-    No layer pads and none mixes moments in its norm, so a stretch of speech goes through the convolutions once
-    instead of window by window (:meth:`encode_stretch`): training costs a tenth.
-    """
-
-    STRIDE = 4
-
-    def __init__(self, config: MCDMConfig) -> None:
-        super().__init__(config)
-        audio, width = config.audio_encoder, config.audio_encoder.width
-        reach = 14 + 2 * self.STRIDE * sum(audio.dilations)
-        if audio.window_frames != reach:
-            raise ValueError(
-                f"dilations {audio.dilations} see {reach} mel frames, window_frames is {audio.window_frames}"
-            )
-        self.conv1 = nn.Conv1d(audio.num_mels, width, 5)
-        self.norm1 = ChannelNorm(width)
-        self.conv2 = nn.Conv1d(width, width, 4, stride=2)
-        self.norm2 = ChannelNorm(width)
-        self.conv3 = nn.Conv1d(width, width, 4, stride=2)
-        self.blocks = nn.ModuleList(ContextBlock(width, d) for d in audio.dilations)
-        self.norm3 = ChannelNorm(width)
-        self.project = nn.Conv1d(width, audio.tokens_per_frame * audio.feature_dim, 1)
-        self.norm_out = nn.LayerNorm(audio.feature_dim)
-
-    def _features(self, mels: Tensor) -> Tensor:
-        """``[b, mels, 4 (f - 1) + w]`` to ``[b, f, k, d]``."""
-        x = F.silu(self.conv1(mels.to(self.project.weight.dtype)))
-        x = F.silu(self.conv2(self.norm1(x)))
-        x = self.conv3(self.norm2(x))
-        for block in self.blocks:
-            x = block(x)
-        tokens = self.project(F.silu(self.norm3(x))).transpose(1, 2)
-        return self.norm_out(tokens.unflatten(2, (self.config.tokens_per_frame, self.config.feature_dim)))
-
-    def forward(self, windows: Tensor) -> Tensor:
-        """``[n, mels, w]`` of :meth:`frame_windows` to tokens ``[n, k, d]``."""
-        self.check_windows(windows)
-        return self._features(windows)[:, 0]
-
-    def encode_stretch(self, mels: Tensor, hop: int) -> Tensor:
-        """See :meth:`LogMelEncoder.encode_stretch`."""
-        return self._features(mels) if hop == self.STRIDE else super().encode_stretch(mels, hop)
 
 
 def frame_centres(num_frames: int, fps: float, sample_rate: int, hop_length: int) -> Tensor:
@@ -357,13 +307,13 @@ class Wav2Vec2AudioEncoder(nn.Module):
         return windows.transpose(1, 2)
 
 
-def build_audio_encoder(config: MCDMConfig) -> LogMelEncoder | Wav2Vec2AudioEncoder:
+def build_audio_encoder(config: MCDMConfig) -> ContextAudioEncoder | Wav2Vec2AudioEncoder:
     """The encoder the configuration names.
 
     Raises:
         ValueError: for an unknown kind.
     """
-    kinds = {"logmel": LogMelAudioEncoder, "logmel_context": ContextAudioEncoder, "wav2vec2": Wav2Vec2AudioEncoder}
+    kinds = {"logmel_context": ContextAudioEncoder, "wav2vec2": Wav2Vec2AudioEncoder}
     if config.audio_encoder.kind not in kinds:
         raise ValueError(f"unknown audio encoder {config.audio_encoder.kind!r}: use one of {', '.join(kinds)}")
     return kinds[config.audio_encoder.kind](config)

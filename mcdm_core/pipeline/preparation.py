@@ -14,7 +14,7 @@ from ..errors import FaceNotFoundError, FaceTooSmallError, MCDMError
 from ..face.crops import FACE_FRACTION, MIN_FACE_PIXELS, CropTransform, check_box, crop_face
 from ..media.audio import frame_count, to_mono_16k
 from ..model import MCDMModel
-from ..models.audio_encoder import LogMelEncoder, frame_centres, gather_windows
+from ..models.audio_encoder import ContextAudioEncoder, frame_centres, gather_windows
 from .records import AudioEmbedding, Reference
 
 logger = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ class Preparation:
         mono = to_mono_16k(waveform, sample_rate, allow_silent=allow_silent, target_rate=rate)
         count = frame_count(mono.numel(), rate, fps)
         encoder = self.model.audio_encoder
-        if isinstance(encoder, LogMelEncoder):
+        if isinstance(encoder, ContextAudioEncoder):
             # Windows overlap tenfold: cutting them chunk by chunk keeps an hour of speech small.
             settings = self.config.audio_encoder
             mels = encoder.spectrum(mono)

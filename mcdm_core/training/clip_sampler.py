@@ -90,7 +90,7 @@ class ClipBank:
 
 @dataclass
 class Stretches:
-    """A batch. ``mels [b, m, hop (f - 1) + w]`` normalised (see ``LogMelEncoder.encode_stretch``), of the frames at
+    """A batch. ``mels [b, m, hop (f - 1) + w]`` normalised (``ContextAudioEncoder.encode_stretch``), of the frames at
     ``positions [b, f]`` (real frame numbers of ``clips [b]`` of the bank), which may lie before a clip or after it."""
 
     bank: ClipBank

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ...config import TINY, MCDMConfig
 from ...evaluation.lip_sync import mean_correlation
 from ...face.landmarks import BLINK_VALUES
-from ...models.audio_encoder import LogMelEncoder, build_audio_encoder, frame_centres, gather_windows, log_mel
+from ...models.audio_encoder import ContextAudioEncoder, build_audio_encoder, frame_centres, gather_windows, log_mel
 from ..clip_sampler import ClipSampler, MotionClip
 from ..loop import LoopSettings, train
 from ..motion_clips import iterate_clips
@@ -52,7 +52,7 @@ class AudioObjective:
     """
 
     def __init__(
-        self, encoder: LogMelEncoder, config: MCDMConfig, groups: Sequence[list[MotionClip]], batch: int = 24,
+        self, encoder: ContextAudioEncoder, config: MCDMConfig, groups: Sequence[list[MotionClip]], batch: int = 24,
         frames: int = 60, following: float = 0.4, seed: int = 0, device: torch.device | str = "cpu",
     ) -> None:  # fmt: skip
         self.encoder, self.batch, self.following = encoder, batch, following
@@ -68,7 +68,7 @@ class AudioObjective:
 
 
 @torch.no_grad()
-def encode_sound(encoder: LogMelEncoder, clip: MotionClip, length: int) -> Tensor:
+def encode_sound(encoder: ContextAudioEncoder, clip: MotionClip, length: int) -> Tensor:
     """Audio tokens ``[length, k, d]`` of a loaded clip, as at inference."""
     audio = encoder.config
     centres = frame_centres(length, clip.fps, audio.sample_rate, audio.hop_length)
@@ -77,7 +77,7 @@ def encode_sound(encoder: LogMelEncoder, clip: MotionClip, length: int) -> Tenso
 
 
 @torch.no_grad()
-def validate_audio(encoder: LogMelEncoder, clips: Sequence[MotionClip]) -> dict[str, float]:
+def validate_audio(encoder: ContextAudioEncoder, clips: Sequence[MotionClip]) -> dict[str, float]:
     """Mean correlation within a clip of heard and true lip opening (``r``), lip width (``width_r``), and with another
     clip's sound (``wrong_r``); ``range``: heard over true deviation of the opening; ``blink_r``: correlation of how far
     the lids are shut, over all clips as one, since not everybody blinks."""
