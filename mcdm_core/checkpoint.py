@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .config import MCDMConfig, differences, from_json, to_json
+from .config import FaceNetworkConfig, MCDMConfig, differences, from_json, to_json
 from .errors import WeightsError
 from .files import write_tensors
 
@@ -37,6 +37,8 @@ LAST_STAGE = 3
 _ALIASES = {"face": "face_network", "codec": "motion_codec"}
 _PART_FILES = ("face", "codec", *COMPONENTS[:-1], "prior", "unet_stage1", "unet_stage3", "unet")
 """Names of part files in the order they are read; later ones win."""
+_PART_READER = "part_reader"
+"""File of the face network's second reading, which is trained by itself."""
 
 StateDict = dict[str, Tensor]
 
@@ -128,7 +130,7 @@ def load_directory(directory: str | Path, config: MCDMConfig | None = None) -> C
     A part is ``<component>.safetensors`` with bare keys, or a file whose keys all carry components' prefixes (the
     prior with its encoders, the UNet with the archived-clip prior). Of UNets the furthest stage counts. Parts may have
     been trained under different configurations: each component's section comes from the file that holds it, the rest
-    from the last one read, the UNet's as a rule.
+    from the last one read, the UNet's as a rule. ``part_reader.safetensors`` becomes a part of the face network.
 
     Args:
         config: of the whole, in place of the parts'; needed only if none of them carries one.
@@ -159,12 +161,25 @@ def load_directory(directory: str | Path, config: MCDMConfig | None = None) -> C
         states.update(found)
         if own is not None:
             sections.update({component: getattr(own, component) for component in found})
+    _add_part_reader(directory / f"{_PART_READER}.safetensors", states, sections)
     if not states:
         names = ", ".join(f"{name}.safetensors" for name in COMPONENTS)
         raise WeightsError(f"{directory} holds no weights; expected some of {names}.")
     if config is None:
         raise WeightsError(f"No file in {directory} carries a configuration; pass one, for instance config.TINY.")
     return Checkpoint(given or dataclasses.replace(config, **sections), states, stage)
+
+
+def _add_part_reader(path: Path, states: dict[str, StateDict], sections: dict[str, Any]) -> None:
+    """Put the second reading of ``path``, if it is there, into the face network's weights and configuration."""
+    if not path.is_file() or "face_network" not in states:
+        return
+    tensors, metadata = _read(path)
+    channels = _config(path, metadata).face_network.part_channels
+    face = {key: value for key, value in states["face_network"].items() if not key.startswith("parts.")}
+    states["face_network"] = {**face, **{f"parts.{key}": value for key, value in tensors.items()}}
+    section = sections.get("face_network", FaceNetworkConfig())
+    sections["face_network"] = dataclasses.replace(section, part_channels=channels)
 
 
 def bundle(ckpt_dir: str | Path, output: str | Path, config: MCDMConfig | None = None) -> Path:

@@ -30,10 +30,14 @@ class VAEConfig:
 
 @dataclass(frozen=True)
 class FaceNetworkConfig:
-    """Landmarks, head pose, lip and expression values of a face crop; box in a full picture."""
+    """Landmarks, head pose, lip and expression values of a face crop; box in a full picture.
+
+    ``part_channels``: widths of the second reading of lips, lids and brows; without any there is none.
+    """
 
     input_size: int = 128
     channels: tuple[int, ...] = (24, 48, 96, 128)
+    part_channels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

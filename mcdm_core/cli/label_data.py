@@ -25,6 +25,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--weights", type=Path, help="weight file or training folder with the face network "
                         "(default: the shipped one)")  # fmt: skip
+    parser.add_argument("--teacher", choices=("mediapipe",), help="read lips, lids, brows and outline by this model "
+                        "instead; needs the extra 'teach'")  # fmt: skip
+    parser.add_argument("--size", type=arguments.count, default=128, help="side of the stored crops (default: 128)")
     parser.add_argument("--head-cut", action="store_true",
                         help="the pictures are cut to a square around the head: faster and surer")  # fmt: skip
     parser.add_argument("--keep-apart", type=arguments.size, metavar="N", help="last files by name, kept for "
@@ -44,14 +47,18 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from ..data.real.stills import list_stills, write_still_shards
+    from ..data.real.teacher import MeshTeacher
     from ..data.real.video import list_clips, write_real_shards
 
     if options.threads:
         torch.set_num_threads(options.threads)
     messages = logging.getLogger("mcdm_core")
     messages.setLevel(logging.INFO)
+    teacher = MeshTeacher() if options.teacher else None
     network = _face_network(options.weights)
     common = {
+        "size": options.size,
+        "teacher": teacher,
         "head_cut": options.head_cut,
         "licence": options.licence,
         "identity": options.identity,

@@ -49,8 +49,11 @@ def openings(points: NDArray[np.float64]) -> FaceOpenings:
     return FaceOpenings(gap(INNER_LIP_PAIRS) / between, np.mean([gap(pairs) for pairs in LID_PAIRS], axis=0) / between)
 
 
-def mesh_points(frames: Iterable[Frame]) -> NDArray[np.float64]:
+def mesh_points(frames: Iterable[Frame], follow: bool = True) -> NDArray[np.float64]:
     """Mesh points ``[n, 478, 2]`` in pixels of the first face in every frame ``[h, w, 3]`` uint8 RGB.
+
+    Args:
+        follow: follow the face from frame to frame as in a video; else each frame is read by itself.
 
     Raises:
         ImportError: if mediapipe is not installed.
@@ -58,9 +61,9 @@ def mesh_points(frames: Iterable[Frame]) -> NDArray[np.float64]:
     import mediapipe
 
     found = []
-    # Followed from frame to frame as in a video; refined: lips and lids are read by their own networks.
+    # Refined: lips and lids are read by their own networks.
     with mediapipe.solutions.face_mesh.FaceMesh(
-        static_image_mode=False, max_num_faces=1, refine_landmarks=True, min_detection_confidence=0.3
+        static_image_mode=not follow, max_num_faces=1, refine_landmarks=True, min_detection_confidence=0.3
     ) as mesh:
         for frame in frames:
             height, width = frame.shape[:2]

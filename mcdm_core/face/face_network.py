@@ -3,7 +3,8 @@
 Landmarks come from heat maps with a soft-argmax (regressing coordinates from a flattened map learns far more slowly);
 pose, values and confidence from features pooled over the crop and sampled at eyes, mouth and brows. Faces in a whole
 picture are found by a small fully convolutional net over an image pyramid, then the crop is refined with the landmarks
-until it stops moving. It serves cropping, the warped reference, driver videos and the labels of real clips.
+until it stops moving. Lips, lids and brows may be read again, larger (``part_reader.py``). It serves cropping, the
+warped reference, driver videos and the labels of real clips.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from ..config import MCDMConfig
+from .heat_maps import soft_argmax
 from .landmarks import BROW_PICTURE_LEFT, BROW_PICTURE_RIGHT, EYE_PICTURE_LEFT, EYE_PICTURE_RIGHT, LIPS
+from .part_reader import DETAIL_SIZE, PartReader
 
 FACE_FRACTION = 0.6
 """Part of the canonical crop's width that the face fills; a box is the crop shrunk by it."""
@@ -39,12 +42,15 @@ class FaceReading(NamedTuple):
         pose: ``[b, 6]`` yaw, pitch, roll (radians), x, y (crop widths), log-scale.
         values: ``[b, 16]`` about 0 at rest, 1 at full strength.
         confidence: ``[b]`` in [0, 1] that the crop holds a face, about where it should be.
+        covered: ``[b, 3]`` in [0, 1] that mouth, eye at the left and eye at the right are covered; None if they are
+            not read again.
     """
 
     landmarks: Tensor
     pose: Tensor
     values: Tensor
     confidence: Tensor
+    covered: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,10 @@ class BoxNetwork(nn.Module):
 
 
 class FaceNetwork(nn.Module):
-    """Reads face crops (:meth:`forward`) and finds faces (:meth:`detect`)."""
+    """Reads face crops (:meth:`forward`) and finds faces (:meth:`detect`).
+
+    With ``part_channels`` in the configuration it holds a :class:`PartReader` in ``parts``, else None.
+    """
 
     def __init__(self, config: MCDMConfig) -> None:
         super().__init__()
@@ -130,13 +139,27 @@ class FaceNetwork(nn.Module):
             nn.Linear(128, 6 + values + 1),
         )
         self.boxes = BoxNetwork()
+        self.parts = PartReader(face.part_channels) if face.part_channels else None
         self.register_buffer("template", torch.zeros(points, 2))
         self.register_buffer("template_scale", torch.ones(()))
 
-    def forward(self, crop: Tensor) -> FaceReading:
-        """Read crops ``[b, 3, s, s]`` in [-1, 1] (resized to the network's 128 px if need be)."""
+    @property
+    def crop_size(self) -> int:
+        """Side of the crops it reads best, in pixels: with the second reading, more than its own input size."""
+        return self.input_size if self.parts is None else DETAIL_SIZE
+
+    def forward(self, crop: Tensor, detail: Tensor | None = None) -> FaceReading:
+        """Read crops.
+
+        Args:
+            crop: ``[b, 3, s, s]`` in [-1, 1] (resized to the network's 128 px if need be).
+            detail: the same crops with more pixels for the second reading, if there are any.
+        """
         landmarks, raw = self.forward_raw(crop)
-        return FaceReading(landmarks, raw[:, :6], raw[:, 6:-1], raw[:, -1].sigmoid())
+        covered = None
+        if self.parts is not None:
+            landmarks, covered = self.parts(crop if detail is None else detail, landmarks)
+        return FaceReading(landmarks, raw[:, :6], raw[:, 6:-1], raw[:, -1].sigmoid(), covered)
 
     def forward_raw(self, crop: Tensor) -> tuple[Tensor, Tensor]:
         """Landmarks ``[b, 68, 2]`` and ``[b, 6 + 16 + 1]`` pose, values and the logit of the confidence."""
@@ -197,17 +220,19 @@ class FaceNetwork(nn.Module):
         """
         landmarks, confidence = torch.zeros(68, 2), 0.0
         for step in range(steps):
-            crop = crop_square(image, square, self.input_size)
-            reading = self(crop[None])
-            corner = torch.tensor([square[0] - square[2] / 2, square[1] - square[2] / 2])
-            landmarks = reading.landmarks[0].cpu() * square[2] + corner
-            confidence = float(reading.confidence[0])
+            seen = square
+            read, raw = self.forward_raw(crop_square(image, seen, self.input_size)[None])
+            landmarks = _placed(read[0], seen)
+            confidence = float(raw[0, -1].sigmoid())
+            # The framing is that of the first reading, with which the models were trained.
             moved = self.canonical_square(landmarks)
             shift = math.hypot(moved[0] - square[0], moved[1] - square[1]) / square[2]
             growth = abs(math.log(max(moved[2], 1e-3) / square[2]))
             square = moved if step + 1 < steps else square
             if shift < 0.01 and growth < 0.015:
                 break
+        if self.parts is not None:
+            landmarks = _placed(self.parts(crop_square(image, seen, self.crop_size)[None], read).landmarks[0], seen)
         return square, landmarks, confidence
 
     @torch.no_grad()
@@ -272,15 +297,6 @@ class FaceNetwork(nn.Module):
         return sorted(found, key=lambda face: face[3], reverse=True)
 
 
-def soft_argmax(heat: Tensor) -> Tensor:
-    """Mean position under the softmax of heat maps: ``[b, k, h, w]`` logits to ``[b, k, 2]`` (x, y) in [0, 1]."""
-    height, width = heat.shape[-2:]
-    weights = heat.flatten(2).softmax(-1).unflatten(2, (height, width))
-    xs = (torch.arange(width, device=heat.device, dtype=heat.dtype) + 0.5) / width
-    ys = (torch.arange(height, device=heat.device, dtype=heat.dtype) + 0.5) / height
-    return torch.stack([(weights.sum(2) * xs).sum(-1), (weights.sum(3) * ys).sum(-1)], -1)
-
-
 def crop_square(image: Tensor, square: tuple[float, float, float], size: int) -> Tensor:
     """Cut the square (centre x, y, side in pixels) out of ``[3, h, w]`` as ``[3, size, size]``, edges repeated.
 
@@ -304,6 +320,11 @@ def crop_square(image: Tensor, square: tuple[float, float, float], size: int) ->
     xs, ys = (x + steps * side_x) / width * 2 - 1, (y + steps * side_y) / height * 2 - 1
     grid = torch.stack([xs[None].expand(size, -1), ys[:, None].expand(-1, size)], -1)
     return functional.grid_sample(image[None].float(), grid[None], padding_mode="border", align_corners=False)[0]
+
+
+def _placed(landmarks: Tensor, square: tuple[float, float, float]) -> Tensor:
+    """Landmarks in [0, 1] of a square in the pixels of its picture, on the CPU."""
+    return landmarks.cpu() * square[2] + torch.tensor([square[0] - square[2] / 2, square[1] - square[2] / 2])
 
 
 def _double(x: Tensor) -> Tensor:

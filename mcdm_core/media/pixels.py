@@ -26,3 +26,8 @@ def frames_to_unit(frames: NDArray[np.uint8]) -> Tensor:
 def unit_to_frames(pictures: Tensor) -> NDArray[np.uint8]:
     """``[..., 3, h, w]`` in [-1, 1] to uint8 ``[..., h, w, 3]``."""
     return to_bytes(pictures).movedim(-3, -1).contiguous().numpy()
+
+
+def luminance(pictures: Tensor) -> Tensor:
+    """Lightness (Rec. 601) of RGB pictures: ``[..., 3, h, w] -> [..., h, w]`` in the same range."""
+    return torch.einsum("...chw,c->...hw", pictures, pictures.new_tensor((0.299, 0.587, 0.114)))

@@ -117,4 +117,4 @@ def _fixed_crops(pipe: MCDMPipeline, frames: Iterable[Tensor]) -> Iterator[Tenso
                     "a driver that shows its face from the beginning, or cut it so."
                 )
             box = boxes[0]
-        yield crop_face(frame, box, pipe.config.face_network.input_size)[0]
+        yield crop_face(frame, box, pipe.model.face_network.crop_size)[0]

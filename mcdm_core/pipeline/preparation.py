@@ -11,7 +11,10 @@ from torch import Tensor
 
 from ..config import MCDMConfig
 from ..errors import FaceNotFoundError, FaceTooSmallError, MCDMError
-from ..face.crops import FACE_FRACTION, MIN_FACE_PIXELS, CropTransform, check_box, crop_face
+from ..face.crops import FACE_FRACTION, MIN_FACE_PIXELS, CropTransform, check_box, crop_face, resample_crop
+from ..face.face_network import FaceReading
+from ..face.part_reader import DETAIL_SIZE
+from ..face.portrait_check import Finding, check_face
 from ..media.audio import frame_count, to_mono_16k
 from ..model import MCDMModel
 from ..models.audio_encoder import ContextAudioEncoder, frame_centres, gather_windows
@@ -62,6 +65,24 @@ class Preparation:
         crop, transform = crop_face(image, box, self.config.image_size)
         return self._encode_crop(image, crop, transform)
 
+    @torch.no_grad()
+    def check_portrait(self, image: Tensor, box: Sequence[float] | None = None) -> list[Finding]:
+        """What is wrong with a portrait [3, h, w] in [0, 1] before it speaks; ``box`` as in :meth:`encode_reference`.
+
+        Raises:
+            FaceNotFoundError, MediaError: see the messages.
+        """
+        faces = self.detect_faces(image)
+        if box is None and not faces:
+            raise FaceNotFoundError("No face was found in the portrait; give its box (--box) yourself.")
+        height, width = image.shape[-2:]
+        chosen = faces[0] if box is None else self._settle(image, check_box(box, width, height))
+        network = self.model.face_network
+        detail, transform = crop_face(image, chosen, DETAIL_SIZE)
+        reading = network((detail * 2 - 1)[None].to(self.device))
+        others = [face[2] - face[0] for face in faces[1:]] if box is None else []
+        return check_face(detail, reading, transform.side * FACE_FRACTION, others, self.config.image_size)
+
     def _find_face(self, image: Tensor) -> tuple[float, float, float, float]:
         height, width = image.shape[-2:]
         boxes = self.detect_faces(image)
@@ -101,7 +122,7 @@ class Preparation:
 
     def _encode_crop(self, image: Tensor, crop: Tensor, transform: CropTransform) -> Reference:
         signed = (crop * 2 - 1)[None].to(self.device)
-        reading = self.model.face_network(signed)
+        reading = self.read_face(image, transform, signed)
         motion = self.model.motion_codec.encode(at_size(signed, 128)[:, None], reading.landmarks[:, None])
         return Reference(
             image=image,
@@ -114,6 +135,16 @@ class Preparation:
             image_tokens=self.model.image_encoder(signed),
             motion_tokens=motion.map(lambda stream: stream[:, 0]),
         )
+
+    @torch.no_grad()
+    def read_face(self, image: Tensor, transform: CropTransform, crop: Tensor) -> FaceReading:
+        """Read the face of a portrait [3, h, w] in [0, 1]: its crop [1, 3, s, s] in [-1, 1], and what the portrait's
+        own pixels add to it."""
+        network = self.model.face_network
+        if network.parts is None:
+            return network(crop)
+        detail = resample_crop(image, transform, network.crop_size)[None] * 2 - 1
+        return network(crop, detail.to(self.device))
 
     @torch.no_grad()
     def embed_audio(

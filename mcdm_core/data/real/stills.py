@@ -19,7 +19,7 @@ from ...face.face_network import FaceNetwork
 from ..shards import INFO_FIELDS
 from .files import list_files
 from .labelling import write_labelled
-from .video import FPS, face_square, fit_audio, label_frames
+from .video import FPS, Teacher, face_square, fit_audio, label_frames
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 SOURCE = "still"
@@ -115,6 +115,8 @@ def write_still_shards(
     identity: str = "",
     seed: int = 0,
     resume: bool = True,
+    size: int = 128,
+    teacher: Teacher | None = None,
 ) -> int:
     """Label portraits and write each as a short clip under a slow camera; returns the number of clips there.
 
@@ -122,6 +124,7 @@ def write_still_shards(
         frames: length of a clip; head_cut: the pictures are already cut around the head, so no search is needed.
         licence: noted with every clip, and identity, by default the file's name.
         seed: with the file's name it decides the camera's path, so that a resumed run gives the same clips.
+        size: side of the stored crops; teacher: as in :func:`~mcdm_core.data.real.video.label_frames`.
         resume: keep the shards that are already there. Pictures without a face are passed over with a warning.
 
     Raises:
@@ -134,10 +137,10 @@ def write_still_shards(
         height, width = picture.shape[:2]
         guess = (0.5 * width, 0.5 * height, 0.75 * min(width, height)) if head_cut else None
         square = face_square(network, picture[None], guess=guess)
-        labels = label_frames(network, picture[None], square)
+        labels = label_frames(network, picture[None], square, size, teacher)
         random = np.random.default_rng([seed, zlib.crc32(path.name.encode())])
         clip = still_clip(
-            picture, square, labels["landmarks"][0], labels["pose"][0], labels["values"][0], frames, random
+            picture, square, labels["landmarks"][0], labels["pose"][0], labels["values"][0], frames, random, size
         )
         info: dict[str, object] = dict.fromkeys(INFO_FIELDS, "")
         info.update(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,10 @@ FPS = 25
 """Rate of the labelled clips."""
 MAX_SECONDS = 60
 """A clip is decoded whole; longer ones would fill the memory."""
+
+
+Teacher = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Frames ``[t, h, w, 3]`` to landmarks ``[t, 68, 2]`` in their pixels, nan where it knows none (``teacher.py``)."""
 
 
 @dataclass(frozen=True)
@@ -128,22 +132,34 @@ def face_square(
 
 @torch.no_grad()
 def label_frames(
-    network: FaceNetwork, frames: NDArray[np.uint8], square: tuple[float, float, float], size: int = 128
+    network: FaceNetwork,
+    frames: NDArray[np.uint8],
+    square: tuple[float, float, float],
+    size: int = 128,
+    teacher: Teacher | None = None,
 ) -> dict[str, NDArray]:
     """Crop a clip at a fixed square and read every frame, also mirrored, averaged and lightly smoothed in time.
+
+    Args:
+        teacher: its landmarks take the place of the network's, as far as it has them.
 
     Returns:
         ``frames`` uint8 ``[t, size, size, 3]``, ``landmarks`` ``[t, 68, 2]``, ``pose`` ``[t, 6]`` and ``values``
         ``[t, 16]``.
     """
-    crops = torch.stack([crop_square(picture, square, size) for picture in frames_to_unit(frames)])
+    pictures = frames_to_unit(frames)
+    crops = torch.stack([crop_square(picture, square, size) for picture in pictures])
     landmarks, pose, values = [], [], []
-    for part in crops.split(25):
+    for start in range(0, len(pictures), 25):
+        part = torch.stack([crop_square(picture, square, network.crop_size) for picture in pictures[start : start + 25]])
         plain, flipped = network(part), network(part.flip(3))
         landmarks.append((plain.landmarks + mirror_landmarks(flipped.landmarks)) / 2)
         pose.append((plain.pose + mirror_pose(flipped.pose)) / 2)
         values.append((plain.values + mirror_values(flipped.values)) / 2)
     points = torch.cat(landmarks).numpy()
+    if teacher is not None:
+        taught = (teacher(frames) - (np.array(square[:2]) - square[2] / 2)) / square[2]
+        points = np.where(np.isnan(taught), points, taught)
     calm = smooth_in_time(points, (0.1, 0.2, 0.4, 0.2, 0.1))
     # Lips close and lids blink within two frames: these keep nearly all of their speed.
     calm[:, :36] = smooth_in_time(points, (0.15, 0.7, 0.15))[:, :36]
@@ -170,14 +186,19 @@ def fit_audio(audio: NDArray[np.int16], frames: int, fps: float) -> NDArray[np.i
 
 
 def label_clip(
-    network: FaceNetwork, clip: RealClip, guess: tuple[float, float, float] | None = None
+    network: FaceNetwork,
+    clip: RealClip,
+    guess: tuple[float, float, float] | None = None,
+    size: int = 128,
+    teacher: Teacher | None = None,
 ) -> dict[str, NDArray]:
-    """All tensors of a shard's clip for a real one; ``guess`` as in :func:`face_square`.
+    """All tensors of a shard's clip for a real one; ``guess`` as in :func:`face_square`, the rest as in
+    :func:`label_frames`.
 
     Raises:
         FaceNotFoundError: if it shows no face.
     """
-    labels = label_frames(network, clip.frames, face_square(network, clip.frames, guess=guess))
+    labels = label_frames(network, clip.frames, face_square(network, clip.frames, guess=guess), size, teacher)
     return {**labels, "audio": fit_audio(clip.audio, len(clip.frames), clip.fps)}
 
 
@@ -192,6 +213,8 @@ def write_real_shards(
     identity: str = "",
     language: str = "en",
     resume: bool = True,
+    size: int = 128,
+    teacher: Teacher | None = None,
 ) -> int:
     """Label videos and write them as shards ``<split>-00000.safetensors``, ...; returns the number of clips there.
 
@@ -199,6 +222,7 @@ def write_real_shards(
         head_cut: the videos are already cut to a square around the head, so no search is needed.
         licence, language: noted with every clip, and identity, by default the file's name.
         resume: keep the shards that are already there. Videos without a face are passed over with a warning.
+        size: side of the stored crops; teacher: as in :func:`label_frames`.
 
     Raises:
         MediaError: if none of the videos could be used.
@@ -214,6 +238,6 @@ def write_real_shards(
             source="real video", identity=identity or clip.name, language=language, sentence=clip.name,
             fps=round(clip.fps), split=split, licence=licence, seed=0, index=index,
         )  # fmt: skip
-        return label_clip(network, clip, guess), info
+        return label_clip(network, clip, guess, size, teacher), info
 
     return write_labelled(label, paths, output, split, clips_per_shard, resume)

@@ -104,12 +104,17 @@ def move_faces(
 
 
 def disturb(pictures: Tensor) -> Tensor:
-    """Blur, sharpen, recolour, shade, add noise, hide parts; ``[n, 3, s, s]`` about in [-1, 1], labels unchanged."""
+    """Hide parts and :func:`spoil`; ``[n, 3, s, s]`` about in [-1, 1], labels unchanged."""
+    return spoil(hide(pictures))
+
+
+def spoil(pictures: Tensor) -> Tensor:
+    """Make grey, recolour, shade, blur, sharpen, add noise; ``[n, 3, s, s]`` about in [-1, 1], labels unchanged."""
     count, _, size, _ = pictures.shape
     device = pictures.device
     each = (count, 1, 1, 1)
     grey = torch.rand(each, device=device) < 0.2
-    x = hide(torch.where(grey, pictures.mean(1, keepdim=True), pictures))
+    x = torch.where(grey, pictures.mean(1, keepdim=True), pictures)
     contrast = uniform(0.6, 1.4, *each, device=device) * (1 + 0.2 * torch.randn(count, 3, 1, 1, device=device))
     light = torch.randn(count, 1, 3, 3, device=device) * torch.rand(each, device=device)
     light = functional.interpolate(light, size=size, mode="bilinear", align_corners=False)

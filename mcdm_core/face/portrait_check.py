@@ -1,0 +1,191 @@
+"""What is wrong with a portrait before it speaks: a list of findings with advice, empty for a good one.
+
+Thresholds were measured on portraits nothing was trained on and on pictures made of them (blurred, dark, turned,
+masked); docs/evaluation.md has the shares found and missed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from ..media.pixels import luminance
+from .crops import FACE_FRACTION
+from .face_network import FaceReading
+from .facial_hair import facial_hair_score
+from .landmarks import LIDS, LIPS, lid_opening, lip_opening
+
+SHARPNESS_SIZE = 128
+"""Side of the crop in which sharpness is measured: what is finer the models do not see."""
+LEAST_TURN = 0.45
+"""Yaw in radians (26 degrees) from which a cheek hides a part of the mouth."""
+LEAST_NOD = 0.35
+LEAST_TILT = 0.35
+OPEN_LIPS = 0.06
+SHUT_LIDS = 0.065
+LEAST_SHARPNESS = 0.12
+LEAST_LIGHT = 0.35
+SURELY_COVERED = 0.5
+SURELY_BEARDED = 0.25
+OTHER_FACE = 0.5
+"""Another face counts if it is at least this wide compared with the first one."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about a portrait that makes its video worse.
+
+    Attributes:
+        kind: one word or two, the same for every portrait (``turned``, ``open mouth``, ...).
+        message: what was seen; advice: what to do about it.
+        value: the number it was judged by.
+    """
+
+    kind: str
+    message: str
+    advice: str
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.advice}"
+
+
+def check_face(
+    crop: Tensor, reading: FaceReading, face_width: float, other_widths: Sequence[float] = (), model_size: int = 128
+) -> list[Finding]:
+    """Findings about one face, the gravest kinds first.
+
+    Args:
+        crop: canonical face crop ``[3, s, s]`` in [0, 1], 256 px or so.
+        reading: of this crop alone (a batch of one).
+        face_width: of the face in the portrait, in pixels; other_widths: of the other faces.
+        model_size: side of the models' face crop in pixels.
+    """
+    landmarks, pose = reading.landmarks[0].cpu(), reading.pose[0].cpu().tolist()
+    crop = crop.cpu()
+    found = [
+        *_covers(reading),
+        *_place(pose),
+        *_mouth_and_eyes(landmarks),
+        *_picture(crop, landmarks, face_width, model_size),
+    ]
+    score = facial_hair_score(crop, landmarks)
+    if score > SURELY_BEARDED and not any(finding.kind in ("covered mouth", "blurred", "dark") for finding in found):
+        found.append(Finding(
+            "beard", "The person seems to wear a beard or a moustache.",
+            "Lips half hidden in hair are read less surely; look at the mouth in a short trial first.", score,
+        ))  # fmt: skip
+    others = [width for width in other_widths if width >= OTHER_FACE * face_width]
+    if others:
+        found.append(Finding(
+            "several faces", f"There are {len(others) + 1} faces of about the same size.",
+            "Only the largest speaks; give the box of another (--box), or cut the picture.", float(len(others) + 1),
+        ))  # fmt: skip
+    return found
+
+
+def _covers(reading: FaceReading) -> list[Finding]:
+    if reading.covered is None:
+        return []
+    mouth, *eyes = reading.covered[0].tolist()
+    found = []
+    if mouth > SURELY_COVERED:
+        found.append(Finding(
+            "covered mouth", "Something seems to cover the mouth.",
+            "Use a picture without a hand, a mask or a microphone before the lips.", mouth,
+        ))  # fmt: skip
+    if max(eyes) > SURELY_COVERED:
+        found.append(Finding(
+            "covered eye", "Something seems to cover an eye.",
+            "Use a picture without dark glasses or hair before the eyes, or the eyes will not blink well.", max(eyes),
+        ))  # fmt: skip
+    return found
+
+
+def _place(pose: list[float]) -> list[Finding]:
+    yaw, pitch, roll = pose[:3]
+    found = []
+    if abs(yaw) > LEAST_TURN:
+        found.append(Finding(
+            "turned", f"The head is turned aside by about {math.degrees(abs(yaw)):.0f} degrees.",
+            "Use a picture seen from the front: the hidden half of the mouth has to be guessed.", abs(yaw),
+        ))  # fmt: skip
+    if abs(pitch) > LEAST_NOD:
+        found.append(Finding(
+            "nodded", f"The head looks {'up' if pitch > 0 else 'down'} by about {math.degrees(abs(pitch)):.0f} degrees.",
+            "Use a picture taken at the height of the eyes.", abs(pitch),
+        ))  # fmt: skip
+    if abs(roll) > LEAST_TILT:
+        found.append(Finding(
+            "tilted", f"The head is tilted by about {math.degrees(abs(roll)):.0f} degrees.",
+            "Turn the picture so that the eyes lie level.", abs(roll),
+        ))  # fmt: skip
+    return found
+
+
+def _mouth_and_eyes(landmarks: Tensor) -> list[Finding]:
+    lips, lids = float(lip_opening(landmarks)), float(lid_opening(landmarks))
+    found = []
+    if lips > OPEN_LIPS:
+        found.append(Finding(
+            "open mouth", "The mouth is open or shows teeth.",
+            "A portrait with closed, relaxed lips speaks better: a smile stays in the whole video.", lips,
+        ))  # fmt: skip
+    if lids < SHUT_LIDS:
+        found.append(Finding("shut eyes", "The eyes are shut, or nearly.", "Use a picture with open eyes.", lids))
+    return found
+
+
+def _picture(crop: Tensor, landmarks: Tensor, face_width: float, model_size: int) -> list[Finding]:
+    found = []
+    wanted = model_size * FACE_FRACTION
+    if face_width < wanted:
+        found.append(Finding(
+            "small", f"The face is {face_width:.0f} pixels wide; the model draws it at {wanted:.0f}.",
+            "Use a larger or closer picture: this one has to be enlarged and stays soft.", face_width,
+        ))  # fmt: skip
+    light = brightness(crop, landmarks)
+    if light < LEAST_LIGHT:
+        found.append(Finding(
+            "dark", "The face is very dark.", "Use a picture with light on the face, or brighten it.", light
+        ))  # fmt: skip
+    sharp = sharpness(crop, landmarks)
+    if sharp < LEAST_SHARPNESS:
+        found.append(Finding(
+            "blurred", "The face is blurred.", "Use a sharper picture; the video can only be as sharp as it is.", sharp
+        ))  # fmt: skip
+    return found
+
+
+def brightness(crop: Tensor, landmarks: Tensor) -> float:
+    """Lightness in [0, 1] that a twentieth of the face exceeds: also dark skin has bright places in good light."""
+    return float(_around(luminance(crop), landmarks[:64], 0.0).flatten().quantile(0.95))
+
+
+def sharpness(crop: Tensor, landmarks: Tensor) -> float:
+    """Finest detail around eyes and mouth over all detail there, in the crop at 128 px: about 0.2 to 0.3 if sharp."""
+    small = functional.interpolate(
+        crop[None], size=(SHARPNESS_SIZE, SHARPNESS_SIZE), mode="bilinear", antialias=True, align_corners=False
+    )[0]
+    light = luminance(small)
+    fine = light - functional.avg_pool2d(light[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
+    ratios = []
+    for group in (LIDS, LIPS):
+        part = _around(torch.stack([light, fine]), landmarks[group], 0.02)
+        ratios.append(part[1].std() / part[0].std().clamp_min(1e-3))
+    return float(max(ratios))
+
+
+def _around(maps: Tensor, points: Tensor, margin: float) -> Tensor:
+    """The part of maps ``[..., h, w]`` in the box of points in [0, 1]."""
+    height, width = maps.shape[-2:]
+    low = (points.amin(0) - margin).clamp(0, 1)
+    high = (points.amax(0) + margin).clamp(0, 1)
+    left, right = int(low[0] * width), max(int(low[0] * width) + 2, math.ceil(float(high[0]) * width))
+    top, bottom = int(low[1] * height), max(int(low[1] * height) + 2, math.ceil(float(high[1]) * height))
+    return maps[..., min(top, height - 2) : bottom, min(left, width - 2) : right]
