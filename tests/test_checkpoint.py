@@ -114,3 +114,27 @@ def test_each_part_brings_its_own_section_of_the_configuration(tmp_path) -> None
     assert found.present_clip_prior == prior and found.audio_encoder == audio
     assert found.vae == TINY.vae and found.fps == TINY.fps
     assert load_directory(tmp_path, TINY).config == TINY
+
+
+def test_a_second_reading_joins_the_face_network_and_loads(tmp_path) -> None:
+    from mcdm_core.face.face_network import FaceNetwork
+    from mcdm_core.face.part_reader import PartReader
+
+    channels = (8, 8, 8, 16)
+    section = dataclasses.replace(TINY.face_network, part_channels=channels)
+    face, reader = FaceNetwork(TINY).state_dict(), PartReader(channels).state_dict()
+    plain = {"mcdm_config": to_json(TINY)}
+    save_file(face, str(tmp_path / "face_network.safetensors"), plain)
+    assert load_directory(tmp_path).config.face_network.part_channels == ()
+    with_parts = {"mcdm_config": to_json(dataclasses.replace(TINY, face_network=section))}
+    save_file(reader, str(tmp_path / "part_reader.safetensors"), with_parts)
+    found = load_directory(tmp_path)
+    assert found.config.face_network == section
+    network = FaceNetwork(found.config)
+    network.load_state_dict(found.states["face_network"])
+    assert torch.equal(network.parts.eye.heat.weight, reader["eye.heat.weight"])
+    # Once it has joined, a directory with the joined face network and a new second reading takes the new one.
+    save_file(found.states["face_network"], str(tmp_path / "face_network.safetensors"), with_parts)
+    save_file({key: value + 1 for key, value in reader.items()}, str(tmp_path / "part_reader.safetensors"), with_parts)
+    again = load_directory(tmp_path).states["face_network"]
+    assert torch.equal(again["parts.eye.heat.weight"], reader["eye.heat.weight"] + 1)

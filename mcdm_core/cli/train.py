@@ -31,8 +31,9 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "train",
         help="train a stage of the tiny preset, or all",
-        description="Train in the paper's order: autoencoder, face network and its second reading, motion codec, audio encoder, present-clip "
-        "prior (stage 2), UNet stages 1 and 3; then bundle all into one file. A stopped stage goes on where it was.",
+        description="Train in the paper's order: autoencoder, face network and its second reading, motion codec, audio "
+        "encoder, present-clip prior (stage 2), UNet stages 1 and 3; then bundle all into one file. A stopped stage "
+        "goes on where it was.",
     )
     times = ", ".join(f"{name} {minutes}" for name, minutes in DEFAULT_MINUTES.items())
     parser.add_argument("stage", choices=(*DEFAULT_MINUTES, "bundle", "all"), metavar="STAGE",
@@ -124,6 +125,14 @@ def _labelled(options: argparse.Namespace) -> list[Path]:
     return [folder for folder in _folders(options, "train") if folder.parent != options.data[0]]
 
 
+def _truly_labelled(options: argparse.Namespace, split: str) -> list[Path]:
+    """Folders of a split whose labels are truer than the face network's: rendered, or labelled by a teacher."""
+    from ..data.real.labelling import BY_FACE_NETWORK
+    from ..data.shards import ClipDataset
+
+    return [f for f in _folders(options, split) if ClipDataset(f).info(0).get("labels") != BY_FACE_NETWORK]
+
+
 def _on_gpu(options: argparse.Namespace) -> bool:
     """Whether the stage trains on a GPU."""
     return str(options.device).startswith("cuda")
@@ -198,12 +207,11 @@ def _face(options: argparse.Namespace, minutes: float) -> None:
 def _parts(options: argparse.Namespace, minutes: float) -> None:
     from ..training.face.part_train import train_part_reader
 
-    folders = _folders(options, "train")
     train_part_reader(
-        folders,
+        _truly_labelled(options, "train"),
         options.output / "part_reader.safetensors",
         minutes=minutes,
-        held={folder.parent.name: folder for folder in _folders(options, "val")},
+        held={folder.parent.name: folder for folder in _truly_labelled(options, "val")},
         **_sizes(options, "parts"),
     )
 

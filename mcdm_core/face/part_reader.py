@@ -97,6 +97,11 @@ class PartReader(nn.Module):
             pictures = functional.interpolate(
                 pictures, size=(DETAIL_SIZE, DETAIL_SIZE), mode="bilinear", antialias=True, align_corners=False
             )
+        read = self._read_once(pictures, landmarks)
+        # Windows that the first reading put a little aside or too large are put right by the second.
+        return self._read_once(pictures, read.landmarks)
+
+    def _read_once(self, pictures: Tensor, landmarks: Tensor) -> PartReading:
         read, covers = landmarks.clone(), []
         for part in PARTS:
             windows = upright_windows(landmarks, part)

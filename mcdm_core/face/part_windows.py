@@ -83,7 +83,7 @@ def into_windows(windows: Tensor, points: Tensor) -> Tensor:
 
 
 def cut_windows(pictures: Tensor, windows: Tensor, size: int) -> Tensor:
-    """What is seen in windows: ``[b, 3, h, w]`` and ``[b, 2, 3]`` (of [0, 1]) to ``[b, 3, size, size]``, edges repeated.
+    """What is seen in windows: ``[b, 3, h, w]``, ``[b, 2, 3]`` to ``[b, 3, size, size]``, edges repeated.
 
     Sampling is bilinear: a picture much finer than the window should be shrunk before.
     """

@@ -84,7 +84,7 @@ def check_face(
     if others:
         found.append(Finding(
             "several faces", f"There are {len(others) + 1} faces of about the same size.",
-            "Only the largest speaks; give the box of another (--box), or cut the picture.", float(len(others) + 1),
+            "Only the largest speaks; give the box of another, or cut the picture.", float(len(others) + 1),
         ))  # fmt: skip
     return found
 
@@ -109,6 +109,7 @@ def _covers(reading: FaceReading) -> list[Finding]:
 
 def _place(pose: list[float]) -> list[Finding]:
     yaw, pitch, roll = pose[:3]
+    where = "up" if pitch > 0 else "down"
     found = []
     if abs(yaw) > LEAST_TURN:
         found.append(Finding(
@@ -117,7 +118,7 @@ def _place(pose: list[float]) -> list[Finding]:
         ))  # fmt: skip
     if abs(pitch) > LEAST_NOD:
         found.append(Finding(
-            "nodded", f"The head looks {'up' if pitch > 0 else 'down'} by about {math.degrees(abs(pitch)):.0f} degrees.",
+            "nodded", f"The head looks {where} by about {math.degrees(abs(pitch)):.0f} degrees.",
             "Use a picture taken at the height of the eyes.", abs(pitch),
         ))  # fmt: skip
     if abs(roll) > LEAST_TILT:

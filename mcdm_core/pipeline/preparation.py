@@ -74,7 +74,7 @@ class Preparation:
         """
         faces = self.detect_faces(image)
         if box is None and not faces:
-            raise FaceNotFoundError("No face was found in the portrait; give its box (--box) yourself.")
+            raise FaceNotFoundError("No face was found in the portrait; give its box yourself.")
         height, width = image.shape[-2:]
         chosen = faces[0] if box is None else self._settle(image, check_box(box, width, height))
         network = self.model.face_network

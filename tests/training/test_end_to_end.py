@@ -11,15 +11,16 @@ import torch
 
 from mcdm_core.__main__ import main
 from mcdm_core.cli import train
+from mcdm_core.data.real.labelling import BY_FACE_NETWORK
 from mcdm_core.data.shards import INFO_FIELDS, ShardWriter
 from mcdm_core.errors import MediaError, WeightsError
 
 
-def _write(folder: Path, clips: list[dict], source: str) -> None:
+def _write(folder: Path, clips: list[dict], source: str, **more: str) -> None:
     with ShardWriter(folder / "part-00000.safetensors") as writer:
         for index, tensors in enumerate(clips):
             info = dict.fromkeys(INFO_FIELDS, "")
-            writer.add(tensors, {**info, "source": source, "fps": 25, "seed": 0, "index": index})
+            writer.add(tensors, {**info, "source": source, "fps": 25, "seed": 0, "index": index, **more})
 
 
 def _blank(frames: int = 2) -> dict:
@@ -40,6 +41,10 @@ def test_stills_are_kept_from_the_stages_that_need_speech(tmp_path: Path) -> Non
     assert [f.parent.name for f in train._folders(arguments, "train")] == ["synthetic", "real", "stills"]
     assert [f.parent.name for f in train._folders(arguments, "train", speech=True)] == ["synthetic", "real"]
     assert [f.parent.name for f in train._folders(arguments, "val")] == ["synthetic"]
+    assert [f.parent.name for f in train._truly_labelled(arguments, "train")] == ["synthetic", "real", "stills"]
+    _write(tmp_path / "guessed" / "train", [_blank()], "real video", labels=BY_FACE_NETWORK)
+    guessed = Namespace(data=[tmp_path / "synthetic", tmp_path / "guessed"])
+    assert [f.parent.name for f in train._truly_labelled(guessed, "train")] == ["synthetic"]
     train._check_data(arguments.data)
     with pytest.raises(MediaError, match="empty"):
         train._check_data([*arguments.data, tmp_path / "empty"])

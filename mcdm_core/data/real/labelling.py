@@ -14,6 +14,8 @@ from ..shards import ClipDataset, ShardWriter
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+BY_FACE_NETWORK = "face network"
+"""Noted as ``labels`` in the metadata of clips whose landmarks no teacher has read."""
 LabelFunction = Callable[[Path, int], tuple[dict[str, Any], dict[str, Any]]]
 """A file and the clip's number to the tensors and the metadata of a shard's clip."""
 

@@ -19,7 +19,7 @@ from ...face.face_network import FaceNetwork
 from ..shards import INFO_FIELDS
 from .files import list_files
 from .labelling import write_labelled
-from .video import FPS, Teacher, face_square, fit_audio, label_frames
+from .video import FPS, Teacher, face_square, fit_audio, label_frames, labelled_by
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 SOURCE = "still"
@@ -145,7 +145,7 @@ def write_still_shards(
         info: dict[str, object] = dict.fromkeys(INFO_FIELDS, "")
         info.update(
             source=SOURCE, identity=identity or path.stem, fps=FPS, split=split, licence=licence, seed=seed,
-            index=index,
+            index=index, labels=labelled_by(teacher),
         )  # fmt: skip
         return clip, info
 

@@ -57,7 +57,7 @@ class MeshTeacher:
             import mediapipe  # noqa: F401
         except ImportError as error:
             raise MediaError(
-                "Labelling by a teacher needs mediapipe: pip install 'mcdm-talking-face[teach]', or leave out --teacher."
+                "Labelling by a teacher needs mediapipe: pip install 'mcdm-talking-face[teach]', or label without one."
             ) from error
 
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:

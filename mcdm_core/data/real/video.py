@@ -16,7 +16,7 @@ from ...face.landmarks import mirror_landmarks, mirror_pose, mirror_values
 from ...media.pixels import frames_to_unit, unit_to_frames
 from ..shards import INFO_FIELDS, SAMPLE_RATE
 from .files import list_files
-from .labelling import write_labelled
+from .labelling import BY_FACE_NETWORK, write_labelled
 
 SUFFIXES = (".mp4", ".mpg", ".mkv", ".mov", ".webm")
 FPS = 25
@@ -151,7 +151,8 @@ def label_frames(
     crops = torch.stack([crop_square(picture, square, size) for picture in pictures])
     landmarks, pose, values = [], [], []
     for start in range(0, len(pictures), 25):
-        part = torch.stack([crop_square(picture, square, network.crop_size) for picture in pictures[start : start + 25]])
+        shown = pictures[start : start + 25]
+        part = torch.stack([crop_square(picture, square, network.crop_size) for picture in shown])
         plain, flipped = network(part), network(part.flip(3))
         landmarks.append((plain.landmarks + mirror_landmarks(flipped.landmarks)) / 2)
         pose.append((plain.pose + mirror_pose(flipped.pose)) / 2)
@@ -183,6 +184,11 @@ def fit_audio(audio: NDArray[np.int16], frames: int, fps: float) -> NDArray[np.i
     """Cut or pad the sound to exactly the length of the pictures."""
     samples = round(frames / fps * SAMPLE_RATE)
     return np.pad(audio, (0, max(0, samples - len(audio))))[:samples]
+
+
+def labelled_by(teacher: Teacher | None) -> str:
+    """What the clips' metadata call the source of their landmarks."""
+    return BY_FACE_NETWORK if teacher is None else "teacher"
 
 
 def label_clip(
@@ -236,7 +242,7 @@ def write_real_shards(
         info: dict[str, object] = dict.fromkeys(INFO_FIELDS, "")
         info.update(
             source="real video", identity=identity or clip.name, language=language, sentence=clip.name,
-            fps=round(clip.fps), split=split, licence=licence, seed=0, index=index,
+            fps=round(clip.fps), split=split, licence=licence, seed=0, index=index, labels=labelled_by(teacher),
         )  # fmt: skip
         return label_clip(network, clip, guess, size, teacher), info
 

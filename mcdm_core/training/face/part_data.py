@@ -63,7 +63,7 @@ def gap(points: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
 
 
 def cut_parts(frames: Tensor, landmarks: Tensor, part: Part, gaps: tuple[tuple[int, int], ...]) -> PartWindows:
-    """Windows ``MARGIN`` times as large as those read, of frames uint8 ``[n, h, w, 3]`` with landmarks ``[n, 68, 2]``."""
+    """Windows ``MARGIN`` times as large as those read, of frames uint8 ``[n, h, w, 3]`` with points ``[n, 68, 2]``."""
     windows = upright_windows(landmarks, part, MARGIN)
     size = round(MARGIN * part.size)
     cuts = []
