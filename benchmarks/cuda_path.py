@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from mcdm_core.config import BASE
-from mcdm_core.diffusion.schedule import NoiseSchedule
+from mcdm_core.diffusion.frame_diffusion import FrameDiffusion
+from mcdm_core.diffusion.sampling import classifier_free_guidance
 from mcdm_core.media.portrait import load_portrait
 from mcdm_core.models.archived_clip_prior import ArchivedClipPrior
 from mcdm_core.models.unet import DenoisingUNet
@@ -55,7 +56,7 @@ def base_clips(clips: int, steps: int, kind: str) -> None:
         unet, prior = DenoisingUNet(config).half().eval(), ArchivedClipPrior(config).half().eval()
         vae = build_autoencoder(config).half().eval()
     unet.set_temporal_attention(kind)
-    schedule, size = NoiseSchedule(config), config.unet.latent_size
+    schedule, size = FrameDiffusion(config).schedule, config.unet.latent_size
     channels, frames, codec = config.unet.latent_channels, config.clip_frames, config.motion_codec
     tokens = codec.head_tokens + codec.lip_tokens + codec.expression_tokens
 
@@ -78,7 +79,7 @@ def base_clips(clips: int, steps: int, kind: str) -> None:
             guided, carried[step] = unet(x, timestep[None], rows, motion, past, text=text)
             free, _ = unet(x, timestep[None], rows, None, past, text=text)
             # Random weights make no picture: the input stays at noise's scale.
-            x = (x + 0.01 * (free + guidance * (guided - free)).tanh()).clamp(-4, 4)
+            x = (x + 0.01 * classifier_free_guidance(guided, free, guidance).tanh()).clamp(-4, 4)
         memory, archive = carried, x
         pictures = torch.cat([vae.decode(part) for part in x[0].split(4)])
         pictures.float().cpu()

@@ -146,7 +146,7 @@ class DiffusionConfig:
     """Noise schedule and prediction target of the image denoiser (section 4.1; C: cosine).
 
     ``prior_variance_terms``, if given, make the variance of the warped reference's error differ from place to place
-    (``diffusion/schedule.py:NoiseSchedule.variance_of``); ``temperature`` scales the noise that sampling starts from.
+    (``diffusion/warp_variance.py``); ``temperature`` scales the noise that sampling starts from.
     """
 
     num_train_timesteps: int = 1000

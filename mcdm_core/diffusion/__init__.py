@@ -1,1 +1,1 @@
-"""Noise schedules and samplers."""
+"""Diffusion: the noise schedule, what a network predicts, guidance, and DDIM sampling, for motion and for frames."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..diffusion.schedule import NoiseSchedule
+from ..diffusion.frame_diffusion import FrameDiffusion
 from ..model import MCDMModel
 from ..pipeline import MCDMPipeline
 from ..training.audio.train import validate_audio
@@ -51,7 +51,7 @@ def part_scores(model: MCDMModel, folder: Path, limit: int = 32, stage: int = 3)
         "motion_codec": validate_codec(codec, load_codec_frames([folder], limit=limit)),
         "present_clip_prior": validate_prior(model, codec, clips),
         "unet": validate_denoiser(
-            model, data, NoiseSchedule(config), bypass_temporal=stage == 1, motion=stage == 3, steps=(4, 2, 1)
+            model, data, FrameDiffusion(config), bypass_temporal=stage == 1, motion=stage == 3, steps=(4, 2, 1)
         ),
     }
 

@@ -17,14 +17,15 @@ there.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import MCDMConfig
+from ..diffusion.parameterization import implied_noise, to_denoised
+from ..diffusion.sampling import Callback, Denoise, classifier_free_guidance, ddim_sample
+from ..diffusion.schedule import NoiseSchedule
+from ..errors import MCDMError
 from .token_transformer import FeedForward, SelfAttention, sinusoidal_embedding
 
 
@@ -83,6 +84,10 @@ class PresentClipPrior(nn.Module):
     def __init__(self, config: MCDMConfig) -> None:
         super().__init__()
         prior, codec = config.present_clip_prior, config.motion_codec
+        if prior.prediction_type not in ("epsilon", "v_prediction"):
+            raise MCDMError(
+                f"present_clip_prior.prediction_type is {prior.prediction_type!r}; use 'epsilon' or 'v_prediction'."
+            )
         self.config = config
         width = prior.width
         self.width = width
@@ -115,8 +120,8 @@ class PresentClipPrior(nn.Module):
         # How much of the last known frame is left in each frame of a clip, by feature (zero until trained).
         shape = (config.clip_frames, self.motion_tokens, codec.motion_dim)
         self.register_parameter("persistence", nn.Parameter(torch.zeros(shape)) if prior.persistence else None)
-        steps = prior.num_train_timesteps
-        self.register_buffer("signal", cosine_signal(steps), persistent=False)
+        self.schedule = NoiseSchedule(prior.num_train_timesteps)
+        self.register_buffer("alphas_cumprod", self.schedule.alphas_cumprod, persistent=False)
         self.output = nn.ParameterDict(
             {
                 "weight": nn.Parameter(torch.zeros(self.motion_tokens, width, codec.motion_dim)),
@@ -153,7 +158,7 @@ class PresentClipPrior(nn.Module):
         """
         batch, frames = noisy.shape[:2]
         if frames > self.config.present_clip_prior.max_frames:
-            raise ValueError(f"a clip may have {self.config.present_clip_prior.max_frames} frames, got {frames}")
+            raise MCDMError(f"a clip may have {self.config.present_clip_prior.max_frames} frames, got {frames}")
         given = torch.zeros(batch, dtype=torch.bool, device=noisy.device)
         if head is not None:
             given = torch.ones_like(given) if head_given is None else head_given
@@ -186,39 +191,43 @@ class PresentClipPrior(nn.Module):
             x = across(within(x), position)
         x = self.norm(x[:, start:, -self.motion_tokens :])
         out = torch.einsum("bfnd,nde->bfne", x, self.output["weight"]) + self.output["bias"]
-        signal = self.signal[timestep][:, None, None, None].to(out.dtype)
+        alpha_squared = self.alphas_cumprod[timestep][:, None, None, None].to(out.dtype)
         guess = torch.zeros_like(out)
         guess[:, :, self.heard] = heard
         if self.persistence is not None:
             if context is not None:
                 rows = torch.arange(frames, device=out.device).clamp_max(len(self.persistence) - 1)
                 guess = guess + self.persistence[rows] * context[:, -1:]
-            out = self._around(guess, out, noisy, signal)
+            out = self._around(guess, out, noisy, alpha_squared)
         else:
             # The estimate of the clean tokens is alpha z - sigma v: what is heard enters it times sigma to the fourth.
-            out = out - (1 - signal) ** 1.5 * guess
+            out = out - (1 - alpha_squared) ** 1.5 * guess
         if self.config.present_clip_prior.prediction_type == "epsilon":
-            out = (1 - signal).sqrt() * noisy + signal.sqrt() * out
+            out = (1 - alpha_squared).sqrt() * noisy + alpha_squared.sqrt() * out
         if head is None:
             return out
         keep = (~given)[:, None, None, None].to(out.dtype)
         return torch.cat([out[:, :, : self.head_tokens] * keep, out[:, :, self.head_tokens :]], dim=2)
 
-    def _around(self, guess: Tensor, out: Tensor, noisy: Tensor, signal: Tensor) -> Tensor:
+    def _around(self, guess: Tensor, out: Tensor, noisy: Tensor, alpha_squared: Tensor) -> Tensor:
         """The v whose estimate is the posterior mean of a Gaussian around ``guess`` plus ``out`` posterior deviations.
 
-        With x ~ N(guess, s^2) and z = alpha x + sigma e, the posterior of x has the mean
-        (alpha s^2 z + sigma^2 guess) / (alpha^2 s^2 + sigma^2) and the deviation s sigma / sqrt(alpha^2 s^2 + sigma^2).
+        The posterior is :func:`~mcdm_core.diffusion.parameterization.posterior` with its mean written as a weighted
+        sum of ``noisy`` and ``guess``, which is exact where alpha is next to nothing.
         """
-        variance, noise = self.config.present_clip_prior.prior_variance, 1 - signal
-        total = signal * variance + noise
-        estimate = (signal.sqrt() * variance * noisy + noise * guess) / total + (variance * noise / total).sqrt() * out
-        return (signal.sqrt() * noisy - estimate) / noise.sqrt()
+        variance, noise = self.config.present_clip_prior.prior_variance, 1 - alpha_squared
+        alpha, sigma, total = alpha_squared.sqrt(), noise.sqrt(), alpha_squared * variance + noise
+        denoised = (alpha * variance * noisy + noise * guess) / total + (variance * noise / total).sqrt() * out
+        return (alpha * noisy - denoised) / sigma
 
-    def estimate(self, out: Tensor, noisy: Tensor, timestep: Tensor) -> Tensor:
+    def alpha_sigma(self, timestep: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha_t and sigma_t ``[b, 1, 1, 1]`` of ``timestep [b]``, in the type of ``like``."""
+        alpha_squared = self.alphas_cumprod[timestep][:, None, None, None].to(like.dtype)
+        return alpha_squared.sqrt(), (1 - alpha_squared).sqrt()
+
+    def denoised(self, out: Tensor, noisy: Tensor, timestep: Tensor) -> Tensor:
         """Clean tokens from what :meth:`forward` returned for ``noisy [b, f, nq, dm]`` at ``timestep [b]``."""
-        signal = self.signal[timestep][:, None, None, None].to(out.dtype)
-        alpha, sigma = signal.sqrt(), (1 - signal).sqrt()
+        alpha, sigma = self.alpha_sigma(timestep, out)
         velocity = out
         if self.config.present_clip_prior.prediction_type == "epsilon":
             velocity = (out - sigma * noisy) / alpha
@@ -242,7 +251,7 @@ class PresentClipPrior(nn.Module):
         temperature: float = 1.0,
         clip_frames: int | None = None,
         generator: torch.Generator | None = None,
-        callback: Callable[[int, int, Tensor], None] | None = None,
+        callback: Callback | None = None,
     ) -> Tensor:
         """Sample the motion of any number of frames, clip by clip, by DDIM.
 
@@ -264,7 +273,7 @@ class PresentClipPrior(nn.Module):
         clip = clip_frames or self.config.clip_frames
         wanted = self.config.present_clip_prior.context_frames
         clips = -(-number // clip)
-        scheduler = make_scheduler(self.config)
+        timesteps = self.schedule.timesteps(steps)
         parts: list[Tensor] = []
         context = _last(context, wanted)
         if context_audio is not None:
@@ -274,14 +283,13 @@ class PresentClipPrior(nn.Module):
             sound, driver = audio[:, span], None if head is None else head[:, span]
             shape = (batch, sound.shape[1], self.motion_tokens, context.shape[-1])
             noise = torch.randn(shape, generator=generator, dtype=torch.float32).to(context)
-            sample = noise * temperature
-            scheduler.set_timesteps(steps)
-            for done, time in enumerate(scheduler.timesteps):
-                stamp = time.to(sample.device).expand(batch)
-                out = self._guided(sample, stamp, sound, image, driver, context, context_audio, guidance)
-                sample = scheduler.step(out, time, sample).prev_sample
+            predict = self._guided(sound, image, driver, context, context_audio, guidance)
+
+            def report(done: int, _: int, tokens: Tensor, before: int = index * steps) -> None:
                 if callback is not None:
-                    callback(index * steps + done + 1, clips * steps, sample)
+                    callback(before + done, clips * steps, tokens)
+
+            sample = ddim_sample(predict, noise * temperature, timesteps, self.schedule, report)
             if driver is not None:
                 sample = torch.cat([driver, sample[:, :, self.head_tokens :]], dim=2)
             parts.append(sample)
@@ -291,17 +299,31 @@ class PresentClipPrior(nn.Module):
         return torch.cat(parts, dim=1)
 
     def _guided(
-        self, sample: Tensor, time: Tensor, audio: Tensor, image: Tensor, head: Tensor | None, context: Tensor,
-        context_audio: Tensor | None, guidance: float,
-    ) -> Tensor:  # fmt: skip
-        """One evaluation, or two with the audio dropped in the second when guidance is on."""
-        if guidance == 1.0:
-            return self(sample, time, audio, image, head, context, context_audio)
-        twice = [None if x is None else torch.cat([x, x]) for x in (sample, time, audio, image, head, context)]
-        sound = None if context_audio is None else torch.cat([context_audio, context_audio])
-        drop = torch.arange(2 * len(sample), device=sample.device) >= len(sample)
-        with_audio, without = self(*twice, context_audio=sound, drop_audio=drop).chunk(2)
-        return without + guidance * (with_audio - without)
+        self,
+        audio: Tensor,
+        image: Tensor,
+        head: Tensor | None,
+        context: Tensor,
+        context_audio: Tensor | None,
+        guidance: float,
+    ) -> Denoise:
+        """The sampler's view of this network; with guidance it evaluates twice, the audio dropped in the second."""
+
+        def denoise(x: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor]:
+            time = timestep.long().to(x.device).expand(len(x))
+            if guidance == 1.0:
+                out = self(x, time, audio, image, head, context, context_audio)
+            else:
+                twice = [None if t is None else torch.cat([t, t]) for t in (x, time, audio, image, head, context)]
+                sound = None if context_audio is None else torch.cat([context_audio, context_audio])
+                drop = torch.arange(2 * len(x), device=x.device) >= len(x)
+                out = classifier_free_guidance(*self(*twice, context_audio=sound, drop_audio=drop).chunk(2), guidance)
+            alpha, sigma = self.schedule.alpha_sigma(timestep, x)
+            kind = self.config.present_clip_prior.prediction_type
+            denoised = to_denoised(out, x, alpha, sigma, kind)
+            return denoised, out if kind == "epsilon" else implied_noise(x, denoised, alpha, sigma)
+
+        return denoise
 
 
 def _last(tokens: Tensor, number: int) -> Tensor:
@@ -310,30 +332,3 @@ def _last(tokens: Tensor, number: int) -> Tensor:
     if missing > 0:
         tokens = torch.cat([tokens[:, :1].expand(-1, missing, *tokens.shape[2:]), tokens], dim=1)
     return tokens[:, tokens.shape[1] - number :]
-
-
-def cosine_signal(steps: int) -> Tensor:
-    """Squared signal (cumulative alpha) ``[steps]`` of the cosine schedule, diffusers' ``squaredcos_cap_v2``."""
-    level = [math.cos((k / steps + 0.008) / 1.008 * math.pi / 2) ** 2 for k in range(steps + 1)]
-    betas = torch.tensor([min(1 - level[k + 1] / level[k], 0.999) for k in range(steps)])
-    return torch.cumprod(1 - betas, dim=0)
-
-
-def make_scheduler(config: MCDMConfig):
-    """DDIM scheduler of diffusers for this prior: cosine noise schedule, no clipping of the tokens.
-
-    Raises:
-        ValueError: for a ``prediction_type`` other than ``epsilon`` and ``v_prediction``.
-    """
-    from diffusers import DDIMScheduler
-
-    prior = config.present_clip_prior
-    if prior.prediction_type not in ("epsilon", "v_prediction"):
-        raise ValueError(f"unknown prediction_type {prior.prediction_type!r}: use epsilon or v_prediction")
-    return DDIMScheduler(
-        num_train_timesteps=prior.num_train_timesteps,
-        beta_schedule="squaredcos_cap_v2",
-        prediction_type=prior.prediction_type,
-        clip_sample=False,
-        timestep_spacing="trailing",
-    )

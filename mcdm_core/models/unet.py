@@ -197,7 +197,7 @@ class DenoisingUNet(nn.Module):
         text: Tensor | None = None,
         bypass_temporal: bool = False,
     ) -> tuple[Tensor, Memory]:
-        """Predict the network's target (see ``diffusion/schedule.py``) for a clip.
+        """Predict the network's target (see ``diffusion/parameterization.py``) for a clip.
 
         Args:
             latents: noisy latents ``[b, f, c, h, w]``.

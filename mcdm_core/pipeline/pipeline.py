@@ -19,7 +19,8 @@ from torch import Tensor
 from ..checkpoint import LAST_STAGE, load_checkpoint, load_directory
 from ..checkpoint import fingerprint as model_fingerprint
 from ..config import PRESETS, MCDMConfig
-from ..diffusion.schedule import NoiseSchedule, sample_clip
+from ..diffusion.frame_diffusion import FrameDiffusion
+from ..diffusion.sampling import classifier_free_guidance
 from ..errors import FrameRateError, MCDMError, WeightsError
 from ..face.reference_warp import warp_guide
 from ..model import MCDMModel
@@ -53,7 +54,7 @@ class MCDMPipeline(MotionPrediction):
         self.model = model.eval().requires_grad_(False)
         self.stage = stage
         self.config = model.config
-        self.schedule = NoiseSchedule(self.config)
+        self.diffusion = FrameDiffusion(self.config)
         self.fingerprint = model_fingerprint(model.states(), self.config)
 
     # Making a pipeline ---------------------------------------------------------------------------------------------
@@ -156,24 +157,23 @@ class MCDMPipeline(MotionPrediction):
         guide = None
         if self.config.unet.warped_reference:
             guide = self._guide(reference, self._landmarks(reference, motion)[fill.cpu()].to(device))
-        schedule, carried, bypass = self.schedule, memory.unet_memory, self.stage < LAST_STAGE
+        carried, bypass = memory.unet_memory, self.stage < LAST_STAGE
         rows, f_pc = memory.archive_rows.to(device), tokens.cat()
         new_memory: dict[str, dict[str, Tensor]] = {}
 
-        def denoise(x: Tensor, timestep: Tensor) -> Tensor:
+        def predict(x: Tensor, timestep: Tensor) -> Tensor:
             key = f"{float(timestep):.1f}"
             past = {block: value.to(device) for block, value in _nearest(carried, key).items()} or None
             time = timestep.to(device).expand(1)
             prediction, new_memory[key] = self.model.unet(x, time, rows, f_pc, past, guide, bypass_temporal=bypass)
             if guidance != 1.0:
                 free, _ = self.model.unet(x, time, rows, None, past, guide, bypass_temporal=bypass)
-                prediction = free + guidance * (prediction - free)
-            return schedule.estimate(prediction, x, timestep, guide)
+                prediction = classifier_free_guidance(prediction, free, guidance)
+            return prediction
 
         shape = (1, size, *reference.latents.shape[1:])
         noise = torch.randn(shape, generator=memory.generator("frames")).to(device)
-        timesteps = schedule.timesteps(steps or defaults.steps)
-        latents = sample_clip(denoise, noise, timesteps, schedule, callback)[:, :count]
+        latents = self.diffusion.sample(predict, noise, steps or defaults.steps, guide, callback)[:, :count]
         frames = self.model.vae.decode(latents[0]).clamp(-1, 1).float().cpu() / 2 + 0.5
         keep = self.config.present_clip_prior.context_frames
         # The motion context is this clip's own, also when the motion was edited or came from a driver.

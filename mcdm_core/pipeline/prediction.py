@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from ..diffusion.sampling import Callback
 from ..face.landmarks import FULL_OPENING, VALUE_NAMES
 from ..models.motion_codec import MotionTokens
 from ..motion.blinks import add_blinks
@@ -17,8 +17,6 @@ from .continuation import Continuation
 from .defaults import sampling_defaults
 from .memory import MotionMemory
 from .records import AudioEmbedding, Reference
-
-Callback = Callable[[int, int, Tensor], None]
 
 
 class MotionPrediction(Continuation):

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from mcdm_core.config import BASE
-from mcdm_core.models.present_clip_prior import PresentClipPrior, cosine_signal, make_scheduler
+from mcdm_core.errors import MCDMError
+from mcdm_core.models.present_clip_prior import PresentClipPrior
 from mcdm_core.models.token_transformer import sinusoidal_embedding
 from mcdm_core.training.prior.losses import diffusion_loss
 
@@ -17,15 +18,11 @@ from ..motion_fixtures import CONFIG, DIM, TOKENS, awake_prior, conditions
 HEAD = CONFIG.motion_codec.head_tokens
 
 
-def test_cosine_schedule_is_the_schedulers() -> None:
-    assert torch.allclose(cosine_signal(1000), make_scheduler(CONFIG).alphas_cumprod, atol=1e-6)
-
-
 def test_noise_prediction_of_an_untrained_model_is_the_noisy_input_scaled() -> None:
     prior = PresentClipPrior(CONFIG)
     noisy, time = torch.randn(2, 4, TOKENS, DIM), torch.tensor([10, 700])
     out = prior(noisy, time, **conditions(2))
-    expected = (1 - prior.signal[time]).sqrt()[:, None, None, None] * noisy
+    expected = (1 - prior.alphas_cumprod[time]).sqrt()[:, None, None, None] * noisy
     assert torch.allclose(out, expected, atol=1e-6)
 
 
@@ -88,7 +85,7 @@ def literal_prior(
             x[:, n] = x[:, n] + literal_attention(across.attention, across.attention.norm(x[:, n]) + position)
     x = prior.norm(x[before:, -TOKENS:])
     v = torch.stack([x[:, n] @ prior.output["weight"][n] + prior.output["bias"][n] for n in range(TOKENS)], 1)
-    signal = prior.signal[time]
+    signal = prior.alphas_cumprod[time]
     lips = slice(HEAD, HEAD + CONFIG.motion_codec.lip_tokens)
     v[:, lips] -= (1 - signal) ** 1.5 * prior.direct(audio.flatten(1)).unflatten(1, (-1, DIM))
     return (1 - signal).sqrt() * noisy + signal.sqrt() * v
@@ -114,7 +111,7 @@ def test_the_loss_is_the_mse_to_the_added_noise_on_motion_tokens_alone() -> None
     noise = torch.randn(clean.shape, generator=generator)
     total, counted = 0.0, 0
     for i in range(3):
-        signal = prior.signal[time[i]]
+        signal = prior.alphas_cumprod[time[i]]
         noisy = signal.sqrt() * clean[i] + (1 - signal).sqrt() * noise[i]
         head = clean[i : i + 1, :, :HEAD] if head_given[i] else None
         out = prior(noisy[None], time[i : i + 1], given["audio"][i : i + 1], given["image"][i : i + 1], head=head)[0]
@@ -204,8 +201,8 @@ def test_base_preset_builds_and_too_long_clips_are_refused() -> None:
     with torch.device("meta"):
         prior = PresentClipPrior(BASE)
     assert len(prior.multimodal_blocks) == 8
-    with pytest.raises(ValueError, match="frames"):
+    with pytest.raises(MCDMError, match="frames"):
         awake_prior()(torch.randn(1, 65, TOKENS, DIM), torch.tensor([1]), **conditions(1, 65))
     wrong = dataclasses.replace(CONFIG.present_clip_prior, prediction_type="sample")
-    with pytest.raises(ValueError, match="prediction_type"):
-        make_scheduler(dataclasses.replace(CONFIG, present_clip_prior=wrong))
+    with pytest.raises(MCDMError, match="prediction_type"):
+        PresentClipPrior(dataclasses.replace(CONFIG, present_clip_prior=wrong))

@@ -195,7 +195,7 @@ def test_linear_paths_recover_a_linear_world() -> None:
         noise, time, torch.zeros(1, 4, 1, 128), torch.zeros(1, 3, 128), context=one.tokens[None, :2]
     )
     lips = slice(prior.head_tokens, prior.head_tokens + prior.lip_tokens)
-    missed = (prior.estimate(out, noise, time) - one.tokens[None, :4]).abs()
+    missed = (prior.denoised(out, noise, time) - one.tokens[None, :4]).abs()
     assert missed[:, :, : lips.start].mean() < 0.1
 
 
@@ -218,7 +218,7 @@ def test_the_sound_s_linear_path_reaches_the_tokens_it_names(path: str, monkeypa
     prior, noise = modules.present_clip_prior, torch.zeros(1, 60, TOKENS, DIM)
     with torch.no_grad():
         out = prior(noise, torch.tensor([999]), sound[None], torch.zeros(1, 3, 128))
-        guess = prior.estimate(out, noise, torch.tensor([999]))[0].mean(-1)
+        guess = prior.denoised(out, noise, torch.tensor([999]))[0].mean(-1)
     lips = slice(prior.head_tokens, prior.head_tokens + prior.lip_tokens)
     follows = [float(torch.corrcoef(torch.stack([guess[:, n], one.tokens[:, n, 0]]))[0, 1]) for n in range(TOKENS)]
     assert min(follows[lips]) > 0.5

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from mcdm_core.config import TINY
-from mcdm_core.diffusion.schedule import NoiseSchedule
+from mcdm_core.diffusion.frame_diffusion import FrameDiffusion
 from mcdm_core.errors import MCDMError
 from mcdm_core.face.landmarks import LIDS, LIPS, mirror_landmarks
 from mcdm_core.models.vae import TinyAutoencoder
@@ -206,7 +206,7 @@ def test_the_decoded_loss_is_zero_for_the_decoder_s_own_pictures():
 @pytest.mark.parametrize("stage", [1, 3])
 def test_a_few_steps_lower_the_loss_of_one_batch(data, stage):
     torch.manual_seed(2)
-    denoiser, schedule = Denoiser(NARROW), NoiseSchedule(NARROW)
+    denoiser, diffusion = Denoiser(NARROW), FrameDiffusion(NARROW)
     freeze_for_stage(denoiser, stage, train_backbone=True)
     batch = sample_batch(
         data, 2, 4, np.random.default_rng(0), motion=False, consecutive=stage == 3, pictures=2
@@ -218,7 +218,7 @@ def test_a_few_steps_lower_the_loss_of_one_batch(data, stage):
     for _ in range(12):
         torch.manual_seed(3)
         losses, estimate = denoiser_losses(
-            denoiser, batch, schedule, torch.tensor([999.0, 500.0]),
+            denoiser, batch, diffusion, torch.tensor([999.0, 500.0]),
             bypass_temporal=stage == 1, vae=data.vae, decode_weight=0.1,
         )  # fmt: skip
         optimizer.zero_grad()
@@ -230,7 +230,7 @@ def test_a_few_steps_lower_the_loss_of_one_batch(data, stage):
 
 def test_validation_compares_with_the_warp_alone_and_draws_a_sheet(data, tmp_path):
     numbers = validate_denoiser(
-        Denoiser(NARROW), data, NoiseSchedule(NARROW), bypass_temporal=False, motion=False,
+        Denoiser(NARROW), data, FrameDiffusion(NARROW), bypass_temporal=False, motion=False,
         picture=tmp_path / "sheet.png", steps=(2, 1), num_clips=2,
     )  # fmt: skip
     kinds = ("warp", 2, 1, "finished")
@@ -258,15 +258,15 @@ def test_folders_are_drawn_by_their_shares(tmp_path):
 
 def test_refinement_starts_from_the_model_s_own_estimate(data):
     """An untrained denoiser's estimate is the warped reference: refined inputs lie at it, the others at the truth."""
-    denoiser, schedule = Denoiser(NARROW), NoiseSchedule(NARROW)
+    denoiser, diffusion = Denoiser(NARROW), FrameDiffusion(NARROW)
     batch = sample_batch(data, 2, 2, np.random.default_rng(0), motion=False, consecutive=False)
     seen = []
     forward = denoiser.unet.forward
     denoiser.unet.forward = lambda x, *args, **kwargs: seen.append(x) or forward(x, *args, **kwargs)
     losses, _ = denoiser_losses(
-        denoiser, batch, schedule, torch.tensor([20.0, 20.0]), bypass_temporal=True, refined=torch.tensor([0])
+        denoiser, batch, diffusion, torch.tensor([20.0, 20.0]), bypass_temporal=True, refined=torch.tensor([0])
     )
-    warped = schedule.prior_mean(batch.guide)
+    warped = diffusion.prior_mean(batch.guide)
     noisy = seen[-1]
     assert (noisy[0] - warped[0]).abs().mean() < 0.1 and (noisy[1] - batch.latents[1]).abs().mean() < 0.1
     assert torch.isfinite(losses["loss"])

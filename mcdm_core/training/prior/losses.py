@@ -36,13 +36,12 @@ def diffusion_loss(
         The loss (scalar), the estimate of the clean tokens ``[b, f, nq, dm]`` and the signal alpha ``[b]``.
     """
     batch, number = len(clean), prior.head_tokens
-    time = torch.randint(len(prior.signal), (batch,), generator=generator, device=clean.device)
+    time = torch.randint(len(prior.alphas_cumprod), (batch,), generator=generator, device=clean.device)
     noise = torch.randn(clean.shape, generator=generator, device=clean.device, dtype=clean.dtype)
-    signal = prior.signal[time][:, None, None, None].to(clean)
-    alpha, sigma = signal.sqrt(), (1 - signal).sqrt()
+    alpha, sigma = prior.alpha_sigma(time, clean)
     noisy = alpha * clean + sigma * noise
     out = prior(noisy, time, head=clean[:, :, :number], head_given=head_given, **conditions)
-    estimate = prior.estimate(out, noisy, time)
+    estimate = prior.denoised(out, noisy, time)
     target = alpha * noise - sigma * clean
     weight = torch.ones(batch, 1, clean.shape[2], 1, device=clean.device, dtype=clean.dtype)
     weight[:, :, :number] = (~head_given)[:, None, None, None].to(clean)

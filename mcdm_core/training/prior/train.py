@@ -181,12 +181,12 @@ def fit_linear_paths(
         clean = stretches.of("tokens")
         sound = modules.audio_encoder.encode_stretch(stretches.mels, sampler.hop)
         image = modules.image_encoder(sampler.references(stretches))
-        time = torch.full((batch,), len(prior.signal) - 1, device=clean.device)
+        time = torch.full((batch,), len(prior.alphas_cumprod) - 1, device=clean.device)
         noise = torch.randn(clean[:, context:].shape, generator=sampler.generator, device=clean.device)
         out = prior(
             noise, time, sound[:, context:], image, context=clean[:, :context], context_audio=sound[:, :context]
         )
-        missed.append(clean[:, context:] - prior.estimate(out, noise, time))
+        missed.append(clean[:, context:] - prior.denoised(out, noise, time))
         known.append(clean[:, context - 1])
         heard.append(sound[:, context:].flatten(2))
     last, target = torch.cat(known), torch.cat(missed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ...diffusion.schedule import NoiseSchedule
+from ...diffusion.frame_diffusion import FrameDiffusion
 from ...face.landmarks import EYE_PICTURE_LEFT, EYE_PICTURE_RIGHT, LIDS, LIPS
 from ..adversary import Adversary
 from ..vae.train import laplacian_loss
@@ -68,7 +68,7 @@ def picture_loss(output: Tensor, target: Tensor) -> Tensor:
 def denoiser_losses(
     denoiser: Denoiser,
     batch: Batch,
-    schedule: NoiseSchedule,
+    diffusion: FrameDiffusion,
     timestep: Tensor,
     *,
     bypass_temporal: bool,
@@ -89,22 +89,22 @@ def denoiser_losses(
     attention = denoiser.archived_clip_prior.reference_attention(batch.reference)
     f_ac = denoiser.archived_clip_prior(attention, batch.archive)
     noise = torch.randn_like(batch.latents)
-    noisy = schedule.add_noise(batch.latents, noise, timestep)
+    noisy = diffusion.add_noise(batch.latents, noise, timestep)
     if refined is not None and len(refined):
-        own = _own_noisy(denoiser, batch, schedule, timestep, f_ac, refined, bypass_temporal)
+        own = _own_noisy(denoiser, batch, diffusion, timestep, f_ac, refined, bypass_temporal)
         noisy = noisy.index_copy(0, refined, own.to(noisy.dtype))
     prediction, _ = denoiser.unet(
         noisy, timestep, f_ac, batch.motion, guide=batch.guide, bypass_temporal=bypass_temporal
     )
     prediction = prediction.float()
-    if schedule.kind == "epsilon":
-        target = schedule.target(batch.latents, noise, timestep, batch.guide)
+    if diffusion.prediction_type == "epsilon":
+        target = diffusion.target(batch.latents, noise, timestep, batch.guide)
     else:
-        target = schedule.target_at(batch.latents, noisy, timestep, batch.guide)
+        target = diffusion.target_at(batch.latents, noisy, timestep, batch.guide)
     weights = region_weights(batch.landmarks, batch.latents.shape[-1])
     mse = ((prediction - target).square() * weights).mean()
     losses = {"loss": mse, "mse": mse}
-    estimate = schedule.estimate(prediction, noisy, timestep, batch.guide)
+    estimate = diffusion.denoised(prediction, noisy, timestep, batch.guide)
     if vae is not None and batch.pictures is not None:
         seen, points = estimate[:, batch.shown].flatten(0, 1), batch.landmarks[:, batch.shown].flatten(0, 1)
         output, true = decoded_cuts(vae, seen, batch.pictures.flatten(0, 1), points, anywhere)
@@ -121,7 +121,7 @@ def denoiser_losses(
 def _own_noisy(
     denoiser: Denoiser,
     batch: Batch,
-    schedule: NoiseSchedule,
+    diffusion: FrameDiffusion,
     timestep: Tensor,
     f_ac: Tensor,
     chosen: Tensor,
@@ -131,8 +131,8 @@ def _own_noisy(
     latents = batch.latents[chosen]
     guide = None if batch.guide is None else batch.guide[chosen]
     motion = None if batch.motion is None else batch.motion[chosen]
-    top = latents.new_full((len(latents),), float(schedule.num_train_timesteps - 1))
+    top = latents.new_full((len(latents),), float(diffusion.schedule.num_train_timesteps - 1))
     start = torch.randn_like(latents) * torch.rand(len(latents), 1, 1, 1, 1, device=latents.device) * 0.3
     prediction, _ = denoiser.unet(start, top, f_ac[chosen], motion, guide=guide, bypass_temporal=bypass_temporal)
-    first = schedule.estimate(prediction.float(), start, top, guide)
-    return schedule.add_noise(first, start, timestep[chosen])
+    first = diffusion.denoised(prediction.float(), start, top, guide)
+    return diffusion.add_noise(first, start, timestep[chosen])

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from ...checkpoint import component_state, fingerprint
 from ...config import TINY, MCDMConfig, to_json
-from ...diffusion.schedule import NoiseSchedule
+from ...diffusion.frame_diffusion import FrameDiffusion
 from ...errors import WeightsError
 from ...models.vae import build_autoencoder
 from ..adversary import Adversary
@@ -129,7 +129,7 @@ class DenoiserObjective:
         seed: int = 0, progress: Callable[[], float] | None = None,
     ) -> None:  # fmt: skip
         self.denoiser, self.data, self.stage, self.recipe = denoiser, data, stage, recipe
-        self.schedule = NoiseSchedule(data.config)
+        self.diffusion = FrameDiffusion(data.config)
         self.random = np.random.default_rng([seed, stage])
         self.adversary = Adversary().to(data.device) if recipe.adversary_weight else None
         self.bfloat16 = bfloat16
@@ -145,8 +145,8 @@ class DenoiserObjective:
 
     def __call__(self, step: int) -> Mapping[str, Tensor]:
         recipe, device = self.recipe, self.data.device
-        residual = self.schedule.kind == "prior_residual"
-        top = self.schedule.num_train_timesteps - 1
+        residual = self.diffusion.prediction_type == "prior_residual"
+        top = self.diffusion.schedule.num_train_timesteps - 1
         share = 1.0 if step < recipe.regression_steps else recipe.regression_share
         timestep = sample_timesteps(recipe.clips, share if residual else 0.0, top)
         refined = torch.rand(recipe.clips) < recipe.refine_share * (residual and step >= recipe.regression_steps)
@@ -158,7 +158,7 @@ class DenoiserObjective:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             batch = self._batch()
             parts, estimate = denoiser_losses(
-                self.denoiser, batch, self.schedule, timestep.to(device), bypass_temporal=self.stage == 1,
+                self.denoiser, batch, self.diffusion, timestep.to(device), bypass_temporal=self.stage == 1,
                 vae=self.data.vae, decode_weight=recipe.decode_weight, refined=refined.nonzero()[:, 0].to(device),
                 anywhere=recipe.anywhere, adversary=judged, adversary_weight=recipe.adversary_weight,
             )  # fmt: skip
@@ -221,7 +221,7 @@ def train_stage(
     def validate(module: nn.Module, step: int) -> dict[str, float]:
         path = None if pictures is None else Path(pictures) / f"unet_stage{stage}_{step:06d}.png"
         return validate_denoiser(
-            module, held_out, objective.schedule, bypass_temporal=stage == 1, motion=stage == 3, picture=path
+            module, held_out, objective.diffusion, bypass_temporal=stage == 1, motion=stage == 3, picture=path
         )
 
     return train(denoiser, objective, settings, validate)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...diffusion.schedule import NoiseSchedule, sample_clip
+from ...diffusion.frame_diffusion import FrameDiffusion
 from ...face.compositing import transfer_detail
 from ...face.landmarks import LIDS, LIPS
 from ...face.reference_warp import warp_reference
@@ -17,30 +17,28 @@ from .data import LatentClips
 
 
 class ClipDenoiser:
-    """``(x_t, t) -> x_0`` of one clip; collects the memory to carry on in :attr:`carried`, by timestep."""
+    """``(x_t, t) -> prediction`` of one clip; collects the memory to carry on in :attr:`carried`, by timestep."""
 
     def __init__(
         self,
         unet: nn.Module,
-        schedule: NoiseSchedule,
         f_ac: Tensor,
         tokens: Tensor | None,
         guide: Tensor | None,
         memory: dict[str, dict[str, Tensor]],
         bypass_temporal: bool,
     ) -> None:
-        self.unet, self.schedule = unet, schedule
-        self.f_ac, self.tokens, self.guide = f_ac, tokens, guide
+        self.unet, self.f_ac, self.tokens, self.guide = unet, f_ac, tokens, guide
         self.memory, self.bypass_temporal = memory, bypass_temporal
         self.carried: dict[str, dict[str, Tensor]] = {}
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """Estimate of x_0 ``[b, f, c, h, w]``."""
-        key = f"{float(t):.3f}"
+        """The network's prediction ``[b, f, c, h, w]``."""
+        key, t = f"{float(t):.3f}", t.to(x.device)
         prediction, self.carried[key] = self.unet(
             x, t, self.f_ac, self.tokens, self.memory.get(key), self.guide, bypass_temporal=self.bypass_temporal
         )
-        return self.schedule.estimate(prediction, x, t, self.guide)
+        return prediction
 
 
 @torch.no_grad()
@@ -48,7 +46,7 @@ def generate_frames(
     denoiser: nn.Module,
     data: LatentClips,
     clip: int,
-    schedule: NoiseSchedule,
+    diffusion: FrameDiffusion,
     *,
     num_clips: int,
     steps: int,
@@ -72,9 +70,9 @@ def generate_frames(
         tokens = data.motion(rows) if motion else None
         f_ac = prior(attention, archive)
         shape = (1, length, *reference.shape[1:])
-        denoise = ClipDenoiser(unet, schedule, f_ac, tokens, guide, memory, bypass_temporal)
+        denoise = ClipDenoiser(unet, f_ac, tokens, guide, memory, bypass_temporal)
         noise = torch.randn(shape, generator=generator).to(reference.device)
-        x0 = sample_clip(denoise, noise, schedule.timesteps(steps).to(noise.device), schedule)
+        x0 = diffusion.sample(denoise, noise, steps, guide)
         memory, archive = denoise.carried, x0
         made.append(x0)
     return torch.cat(made, 1)
@@ -94,7 +92,7 @@ def mouth_cuts(pictures: Tensor, landmarks: Tensor, side: int, group: slice = LI
 def validate_denoiser(
     denoiser: nn.Module,
     data: LatentClips,
-    schedule: NoiseSchedule,
+    diffusion: FrameDiffusion,
     *,
     bypass_temporal: bool,
     motion: bool,
@@ -126,7 +124,7 @@ def validate_denoiser(
         videos = {"warp": warped}
         for number in steps:
             latents = generate_frames(
-                denoiser, data, clip, schedule,
+                denoiser, data, clip, diffusion,
                 num_clips=num_clips, steps=number, bypass_temporal=bypass_temporal, motion=motion,
             )  # fmt: skip
             videos[str(number)] = data.vae.decode(latents[0]).clamp(-1, 1)
