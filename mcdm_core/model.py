@@ -27,7 +27,12 @@ class MCDMModel(nn.Module):
         config: of the whole model.
         given: ``vae``, ``audio_encoder`` or ``image_encoder`` by name, to be used in place of the configuration's,
             which are then never built.
+
+    Attributes:
+        compute_device: set by a host application that keeps some of the weights elsewhere, else None.
     """
+
+    compute_device: torch.device | None = None
 
     def __init__(
         self, config: MCDMConfig, given: Mapping[str, nn.Module] | None = None
@@ -75,5 +80,5 @@ class MCDMModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.unet.parameters()).device
+        """Where it computes: :attr:`compute_device`, or where the weights are."""
+        return self.compute_device or next(self.unet.parameters()).device

@@ -14,7 +14,7 @@ from ..errors import FaceTooSmallError, MediaError
 logger = logging.getLogger(__name__)
 
 FACE_FRACTION = 0.6
-"""Part of the crop's width that the face fills."""
+"""Part of the crop's width that the face fills: a face's box is the crop shrunk by it."""
 MIN_FACE_PIXELS = 24
 
 Box = Sequence[float]

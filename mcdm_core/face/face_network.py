@@ -19,12 +19,11 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from ..config import MCDMConfig
+from .crops import FACE_FRACTION
 from .heat_maps import soft_argmax
 from .landmarks import BROW_PICTURE_LEFT, BROW_PICTURE_RIGHT, EYE_PICTURE_LEFT, EYE_PICTURE_RIGHT, LIPS
 from .part_reader import DETAIL_SIZE, PartReader
 
-FACE_FRACTION = 0.6
-"""Part of the canonical crop's width that the face fills; a box is the crop shrunk by it."""
 BOX_SIZE = 32.0
 """Width in pixels of the faces the box net looks for at one level of the pyramid."""
 BOX_STRIDE = 8

@@ -9,7 +9,6 @@ from the tokens is the motion, so tokens of one person can drive another.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from ..config import MCDMConfig
 from ..face.landmarks import FACE, LIDS, LIP_VALUES, LIPS, NECK, eye_centres
 from .landmark_guider import LandmarkGuider
+from .motion_tokens import EXPRESSIONS, MotionTokens
 from .token_transformer import TransformerLayer
 
 MOUTH_SIZE = 48
@@ -30,35 +30,8 @@ MOUTH_SIDE = 1.5
 FACE_SIDE = 3.2
 FACE_SHIFT = 0.7
 """Side of the face crop and its centre below the stable landmarks' mean, in the same unit."""
-EXPRESSIONS = ("neutral", "happy", "sad", "angry", "surprised", "fearful", "disgusted", "contempt")
 DISPLACEMENT_SCALE = 0.1
 """The decoder's landmark output of 1 means a tenth of the crop's side."""
-
-
-@dataclass(frozen=True)
-class MotionTokens:
-    """Motion of some frames: ``head [..., nh, dm]``, ``lip [..., nl, dm]``, ``expression [..., ne, dm]``."""
-
-    head: Tensor
-    lip: Tensor
-    expression: Tensor
-
-    def cat(self) -> Tensor:
-        """``[..., nh + nl + ne, dm]`` in the order head, lip, expression."""
-        return torch.cat([self.head, self.lip, self.expression], dim=-2)
-
-    @classmethod
-    def split(cls, tokens: Tensor, config: MCDMConfig) -> MotionTokens:
-        """Undo :meth:`cat`: ``[..., nh + nl + ne, dm]`` to the three streams."""
-        codec = config.motion_codec
-        sizes = [codec.head_tokens, codec.lip_tokens, codec.expression_tokens]
-        if tokens.shape[-2] != sum(sizes):
-            raise ValueError(f"expected {sum(sizes)} motion tokens a frame, got {tokens.shape[-2]}")
-        return cls(*tokens.split(sizes, dim=-2))
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> MotionTokens:
-        """Apply ``function(Tensor) -> Tensor`` to each of the three streams."""
-        return MotionTokens(function(self.head), function(self.lip), function(self.expression))
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import FrameRateError, MCDMError
-from ..models.motion_codec import MotionCodec, MotionTokens
+from ..models.motion_codec import MotionCodec
+from ..models.motion_tokens import STREAMS, MotionTokens
 from .motion import Motion
-
-STREAMS = ("head", "lip", "expression")
 
 
 def _check_streams(streams: Sequence[str]) -> None:

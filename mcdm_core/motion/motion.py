@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import FrameRateError, MCDMError
 from ..files import write_tensors
-from ..models.motion_codec import MotionTokens
+from ..models.motion_tokens import STREAMS, MotionTokens
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,7 @@ class Motion:
             known = [t for t in tensors if t is not None]
             return torch.cat(known) if len(known) == len(tensors) else None
 
-        tokens = MotionTokens(
-            *(torch.cat([getattr(p.tokens, stream) for p in parts]) for stream in ("head", "lip", "expression"))
-        )
+        tokens = MotionTokens.join([p.tokens for p in parts])
         return Motion(tokens, join([p.landmarks for p in parts]), join([p.values for p in parts]), parts[0].fps)
 
     def save(self, path: Path | str) -> None:
@@ -105,7 +103,7 @@ class Motion:
         Raises:
             MediaError: if it cannot be written.
         """
-        tensors = {f"tokens.{s}": getattr(self.tokens, s) for s in ("head", "lip", "expression")}
+        tensors = {f"tokens.{name}": stream for name, stream in self.tokens.streams().items()}
         if self.landmarks is not None:
             tensors["landmarks"] = self.landmarks
         if self.values is not None:
@@ -128,5 +126,5 @@ class Motion:
             raise MCDMError(f"{path} cannot be read as a motion ({error}): save it again") from error
         if about is None:
             raise MCDMError(f"{path} is a safetensors file but no motion: choose a file saved as motion")
-        tokens = MotionTokens(*(tensors[f"tokens.{s}"] for s in ("head", "lip", "expression")))
+        tokens = MotionTokens(*(tensors[f"tokens.{name}"] for name in STREAMS))
         return Motion(tokens, tensors.get("landmarks"), tensors.get("values"), float(json.loads(about)["fps"]))

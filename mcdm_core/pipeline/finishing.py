@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import MCDMError
 from ..face.compositing import (
     SURROUNDINGS,
     feather_mask,
@@ -19,7 +20,49 @@ from ..face.compositing import (
 )
 from ..face.crops import grown
 from ..face.reference_warp import warp_reference
-from .records import Reference
+from ..model import MCDMModel
+from .reference import Reference
+
+
+class FrameFinisher:
+    """From a clip's face crops to frames at the portrait's resolution."""
+
+    def __init__(self, model: MCDMModel) -> None:
+        self.model = model
+
+    def output_size(self, reference: Reference, *, paste: bool = True) -> tuple[int, int]:
+        """Height and width of the frames :meth:`finish` gives."""
+        if paste:
+            return reference.image.shape[-2], reference.image.shape[-1]
+        side = round(reference.transform.side)
+        return side, side
+
+    def finish(
+        self,
+        reference: Reference,
+        frames: Tensor,
+        landmarks: Tensor | None = None,
+        *,
+        detail: str = "warp",
+        paste: bool = True,
+    ) -> Iterator[Tensor]:
+        """Finished frames one by one: [1, 3, h, w] in [0, 1].
+
+        Args:
+            frames: face crops [f, 3, s, s] in [0, 1]; landmarks: theirs [f, 68, 2], for ``"warp"``.
+            detail: ``"warp"`` takes fine detail from the portrait, ``"none"`` only enlarges.
+            paste: lay the crops over the portrait; else the crops alone.
+
+        Raises:
+            MCDMError: for another ``detail``, or ``"warp"`` without landmarks.
+        """
+        if detail == "none":
+            return enlarged_frames(reference, frames, paste=paste)
+        if detail != "warp":
+            raise MCDMError(f"detail is {detail!r}; expected 'warp' or 'none'.")
+        if landmarks is None:
+            raise MCDMError("detail 'warp' needs the frames' landmarks [f, 68, 2]; give them, or detail 'none'.")
+        return detailed_frames(self.model.vae, reference, frames, landmarks.to(self.model.device), paste=paste)
 
 
 def enlarged_frames(reference: Reference, frames: Tensor, *, paste: bool) -> Iterator[Tensor]:

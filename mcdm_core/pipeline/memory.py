@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import MemoryMismatchError
 from ..files import write_tensors
-from ..models.motion_codec import MotionTokens
+from ..models.motion_tokens import STREAMS, MotionTokens
 
 FORMAT = "mcdm_memory_1"
 
@@ -87,8 +87,7 @@ class MotionMemory:
         for step, blocks in self.unet_memory.items():
             flat.update({f"unet_memory/{step}/{block}": value for block, value in blocks.items()})
         if self.motion_context is not None:
-            for name in ("head", "lip", "expression"):
-                flat[f"motion_context/{name}"] = getattr(self.motion_context, name)
+            flat.update({f"motion_context/{name}": part for name, part in self.motion_context.streams().items()})
         if self.audio_context is not None:
             flat["audio_context"] = self.audio_context
         return flat
@@ -171,7 +170,7 @@ def _from_tensors(tensors: dict[str, Tensor], counters: dict[str, int | str]) ->
             unet_memory.setdefault(step, {})[block] = tensor
     context = None
     if "motion_context/head" in tensors:
-        context = MotionTokens(*(tensors[f"motion_context/{name}"] for name in ("head", "lip", "expression")))
+        context = MotionTokens(*(tensors[f"motion_context/{name}"] for name in STREAMS))
     return MotionMemory(
         reference_map=tensors["reference_map"],
         archive_latents=tensors["archive_latents"],

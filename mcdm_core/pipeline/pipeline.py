@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,18 +18,18 @@ from torch import Tensor
 from ..checkpoint import LAST_STAGE, load_checkpoint, load_directory
 from ..checkpoint import fingerprint as model_fingerprint
 from ..config import PRESETS, MCDMConfig
-from ..diffusion.frame_diffusion import FrameDiffusion
-from ..diffusion.sampling import classifier_free_guidance
-from ..errors import FrameRateError, MCDMError, WeightsError
-from ..face.reference_warp import warp_guide
+from ..diffusion.sampling import Callback
+from ..errors import FrameRateError, WeightsError
+from ..face.portrait_check import Finding
 from ..model import MCDMModel
-from ..models.motion_codec import MotionTokens
 from ..motion.motion import Motion
-from .defaults import sampling_defaults
-from .finishing import detailed_frames, enlarged_frames
+from .audio import AudioEmbedder, AudioEmbedding
+from .finishing import FrameFinisher
 from .memory import MotionMemory
-from .prediction import Callback, MotionPrediction
-from .records import AudioEmbedding, Clip, Reference
+from .memory_builder import MemoryBuilder
+from .prediction import MotionPredictor
+from .reference import Reference, ReferenceEncoder
+from .sampling import Clip, ClipSampler
 
 __all__ = ["AudioEmbedding", "Clip", "MCDMPipeline", "Reference", "preset_weights"]
 
@@ -42,20 +41,33 @@ def preset_weights(preset: str) -> Path:
     return Path(__file__).parents[1] / "assets" / f"mcdm_{preset}.safetensors"
 
 
-class MCDMPipeline(MotionPrediction):
+class MCDMPipeline:
     """The whole model with the steps of making a video. Deterministic for a seed on one device.
 
-    Its parts: :class:`~.preparation.Preparation` (portrait and sound), :class:`~.continuation.Continuation`
-    (memories), :class:`~.prediction.MotionPrediction` (motion); here, the pictures.
+    Composed of parts, each of which also works alone.
+
+    Attributes:
+        model: all networks; config: theirs; stage: the UNet's training stage.
+        fingerprint: names the model; memories carry it.
+        references, audio, memories, motion, clips, finisher: the parts, in the order in which a video needs them.
     """
 
     def __init__(self, model: MCDMModel, stage: int = LAST_STAGE) -> None:
         """Wrap a model. ``stage`` is the UNet's training stage: one of stage 1 runs with layer 4 bypassed."""
         self.model = model.eval().requires_grad_(False)
-        self.stage = stage
-        self.config = model.config
-        self.diffusion = FrameDiffusion(self.config)
-        self.fingerprint = model_fingerprint(model.states(), self.config)
+        self.config, self.stage = model.config, stage
+        self.fingerprint = model_fingerprint(model.states(), model.config)
+        self.references = ReferenceEncoder(model)
+        self.audio = AudioEmbedder(model)
+        self.memories = MemoryBuilder(model, self.fingerprint)
+        self.motion = MotionPredictor(model)
+        self.clips = ClipSampler(model, stage)
+        self.finisher = FrameFinisher(model)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.model.device
 
     # Making a pipeline ---------------------------------------------------------------------------------------------
 
@@ -117,9 +129,99 @@ class MCDMPipeline(MotionPrediction):
             logger.warning("No weights yet for %s: random ones are used.", ", ".join(missing))
         return cls(model.to(device), stage)
 
-    # Pictures ------------------------------------------------------------------------------------------------------
+    # The steps of a video ------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
+    def detect_faces(self, image: Tensor) -> list[tuple[float, float, float, float]]:
+        """Boxes (left, top, right, bottom) in pixels of the faces in a portrait [3, h, w] in [0, 1], largest first."""
+        return self.references.detect_faces(image)
+
+    def encode_reference(self, image: Tensor, box: Sequence[float] | None = None) -> Reference:
+        """Find the face in a portrait, crop it and encode it.
+
+        Args:
+            image: portrait [3, h, w] in [0, 1], any size.
+            box: the face (left, top, right, bottom) in pixels, roughly; None finds the largest.
+
+        Raises:
+            FaceNotFoundError, FaceTooSmallError, MediaError: see the messages; a box can always be given.
+        """
+        return self.references.encode(image, box)
+
+    def check_portrait(self, image: Tensor, box: Sequence[float] | None = None) -> list[Finding]:
+        """What is wrong with a portrait [3, h, w] in [0, 1] before it speaks, with advice; ``box`` as above.
+
+        Raises:
+            FaceNotFoundError, MediaError: see the messages.
+        """
+        return self.references.check_portrait(image, box)
+
+    def embed_audio(
+        self, waveform: Tensor, sample_rate: int, fps: float | None = None, *, allow_silent: bool = False
+    ) -> AudioEmbedding:
+        """Encode sound: one group of tokens for each of max(1, round(T fps)) video frames.
+
+        Args:
+            waveform: [t] or [c, t] at any rate.
+            fps: frames a second, the model's by default.
+            allow_silent: accept sound that is silent throughout.
+
+        Raises:
+            AudioError, FrameRateError: for unusable sound or rates.
+        """
+        return self.audio.embed(waveform, sample_rate, fps, allow_silent=allow_silent)
+
+    def start_memory(self, reference: Reference, seed: int = 0) -> MotionMemory:
+        """The memory before the first frame: the archive is the reference, repeated (section 3.2)."""
+        return self.memories.start(reference, seed)
+
+    def memory_from_frames(self, reference: Reference, frames: Tensor, seed: int = 0) -> MotionMemory:
+        """The memory after given frames, to continue a video whose memory was not kept.
+
+        Args:
+            reference: of the person.
+            frames: the video's last frames [f, 3, h, w] in [0, 1]: face crops (square, of the model's size), or
+                whole pictures of the portrait's size, cropped where the portrait was.
+
+        Raises:
+            MCDMError: for frames of another shape.
+        """
+        return self.memories.after_frames(reference, frames, seed)
+
+    def predict_motion(
+        self,
+        reference: Reference,
+        audio: AudioEmbedding,
+        memory: MotionMemory | None = None,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        temperature: float | None = None,
+        landmarks: Tensor | None = None,
+        blinks: bool = True,
+        callback: Callback | None = None,
+    ) -> Motion:
+        """Facial motion for the whole of ``audio`` (section 3.3).
+
+        Args:
+            memory: continue after it; None begins a video with ``seed``.
+            steps: denoising steps a clip; guidance: by the sound, 1 is off; temperature: liveliness.
+            landmarks: [N, 68, 2] of a driver in crop units; its head movement is used, the rest predicted.
+            blinks: add blinks where the model's motion has none (motion/blinks.py).
+            callback: (done, total, tokens) after every step; may raise to stop.
+        """
+        return self.motion.predict(
+            reference,
+            audio,
+            memory or self.start_memory(reference, seed),
+            steps=steps,
+            guidance=guidance,
+            temperature=temperature,
+            landmarks=landmarks,
+            blinks=blinks,
+            callback=callback,
+        )
+
     def sample_clip(
         self,
         reference: Reference,
@@ -146,55 +248,30 @@ class MCDMPipeline(MotionPrediction):
             MemoryMismatchError: if the memory belongs to another model.
         """
         memory.check(self.fingerprint)
-        size, device = self.config.clip_frames, self.device
-        defaults = sampling_defaults(self.config.preset)
-        guidance = defaults.guidance if guidance is None else guidance
-        count = motion.tokens.head.shape[0]
-        if not 1 <= count <= size:
-            raise MCDMError(f"A clip has 1 to {size} frames, the motion has {count}; pass one of motion.clips({size}).")
-        fill = torch.arange(size, device=motion.tokens.head.device).clamp_max(count - 1)
-        tokens = motion.tokens.map(lambda stream: stream[fill][None].to(device))
-        guide = None
-        if self.config.unet.warped_reference:
-            guide = self._guide(reference, self._landmarks(reference, motion)[fill.cpu()].to(device))
-        carried, bypass = memory.unet_memory, self.stage < LAST_STAGE
-        rows, f_pc = memory.archive_rows.to(device), tokens.cat()
-        new_memory: dict[str, dict[str, Tensor]] = {}
+        landmarks = self.motion.landmarks(reference, motion) if self.config.unet.warped_reference else None
+        clip = self.clips.sample(
+            reference, motion, memory, landmarks=landmarks, steps=steps, guidance=guidance, callback=callback
+        )
+        return clip, clip.memory
 
-        def predict(x: Tensor, timestep: Tensor) -> Tensor:
-            key = f"{float(timestep):.1f}"
-            past = {block: value.to(device) for block, value in _nearest(carried, key).items()} or None
-            time = timestep.to(device).expand(1)
-            prediction, new_memory[key] = self.model.unet(x, time, rows, f_pc, past, guide, bypass_temporal=bypass)
-            if guidance != 1.0:
-                free, _ = self.model.unet(x, time, rows, None, past, guide, bypass_temporal=bypass)
-                prediction = classifier_free_guidance(prediction, free, guidance)
-            return prediction
+    def output_size(self, reference: Reference, *, paste: bool = True) -> tuple[int, int]:
+        """Height and width of the frames :meth:`finish_frames` gives."""
+        return self.finisher.output_size(reference, paste=paste)
 
-        shape = (1, size, *reference.latents.shape[1:])
-        noise = torch.randn(shape, generator=memory.generator("frames")).to(device)
-        latents = self.diffusion.sample(predict, noise, steps or defaults.steps, guide, callback)[:, :count]
-        frames = self.model.vae.decode(latents[0]).clamp(-1, 1).float().cpu() / 2 + 0.5
-        keep = self.config.present_clip_prior.context_frames
-        # The motion context is this clip's own, also when the motion was edited or came from a driver.
-        context = motion.tokens.map(lambda stream: stream.to(device)[-keep:])
-        if memory.motion_context is not None and count < keep:
-            context = MotionTokens(
-                *(
-                    torch.cat([getattr(memory.motion_context, name).to(device), getattr(context, name)])[-keep:]
-                    for name in ("head", "lip", "expression")
-                )
-            )
-        rows_new = self.model.archived_clip_prior(memory.reference_map.to(device), latents)
-        after = memory.advanced(latents, rows_new, new_memory, context, memory.audio_context)
-        clip = Clip(memory.clip_index, memory.frame_index, frames, latents[0].cpu(), motion, after)
-        return clip, after
+    def finish_frames(
+        self, reference: Reference, clip: Clip, *, detail: str = "warp", paste: bool = True
+    ) -> Iterator[Tensor]:
+        """A clip's frames at the portrait's resolution, one by one: [1, 3, h, w] in [0, 1].
 
-    def _guide(self, reference: Reference, landmarks: Tensor) -> Tensor:
-        """The UNet's guide [1, f, g, h, w] from landmarks [f, 68, 2] (face/reference_warp.py)."""
-        signed = (reference.crop * 2 - 1)[None].to(self.device)
-        guide, _ = warp_guide(self.model.vae.encode, signed, reference.landmarks[None], landmarks[None])
-        return guide
+        Args:
+            detail: ``"warp"`` takes fine detail from the portrait (face/compositing.py), ``"none"`` only enlarges.
+            paste: lay the crops over the portrait; else the crops alone.
+
+        Raises:
+            MCDMError: for another ``detail``.
+        """
+        landmarks = self.motion.landmarks(reference, clip.motion) if detail == "warp" else None
+        return self.finisher.finish(reference, clip.frames, landmarks, detail=detail, paste=paste)
 
     # The whole -----------------------------------------------------------------------------------------------------
 
@@ -234,44 +311,18 @@ class MCDMPipeline(MotionPrediction):
         size = self.config.clip_frames
         for first in range(start_frame, audio.num_frames, size):
             with torch.no_grad():
-                tokens, predicted = self._predict_clip(
-                    reference, audio.tokens[first : first + size], memory, motion_steps, motion_guidance, temperature,
-                    None if landmarks is None else landmarks[first : first + size], None,
-                )  # fmt: skip
-                motion = self._decode_motion(reference, tokens, audio.fps, memory if blinks else None)
+                tokens, predicted = self.motion.predict_clip(
+                    reference,
+                    audio.tokens[first : first + size],
+                    memory,
+                    steps=motion_steps,
+                    guidance=motion_guidance,
+                    temperature=temperature,
+                    landmarks=None if landmarks is None else landmarks[first : first + size],
+                )
+                motion = self.motion.decode(reference, tokens, audio.fps, memory if blinks else None)
                 clip, after = self.sample_clip(
                     reference, motion, memory, steps=steps, guidance=guidance, callback=callback
                 )
                 memory = dataclasses.replace(after, audio_context=predicted.audio_context)
             yield dataclasses.replace(clip, memory=memory)
-
-    def output_size(self, reference: Reference, *, paste: bool = True) -> tuple[int, int]:
-        """Height and width of the frames :meth:`finish_frames` gives."""
-        if paste:
-            return reference.image.shape[-2], reference.image.shape[-1]
-        side = round(reference.transform.side)
-        return side, side
-
-    @torch.no_grad()
-    def finish_frames(
-        self, reference: Reference, clip: Clip, *, detail: str = "warp", paste: bool = True
-    ) -> Iterator[Tensor]:
-        """A clip's frames at the portrait's resolution, one by one: [1, 3, h, w] in [0, 1].
-
-        Args:
-            detail: ``"warp"`` takes fine detail from the portrait (face/compositing.py), ``"none"`` only enlarges.
-            paste: lay the crops over the portrait; else the crops alone.
-        """
-        if detail not in ("warp", "none"):
-            raise MCDMError(f"detail is {detail!r}; expected 'warp' or 'none'.")
-        if detail == "none":
-            return enlarged_frames(reference, clip.frames, paste=paste)
-        landmarks = self._landmarks(reference, clip.motion)
-        return detailed_frames(self.model.vae, reference, clip.frames, landmarks.to(self.device), paste=paste)
-
-
-def _nearest(memory: dict[str, dict[str, Tensor]], key: str) -> dict[str, Any]:
-    """The memory carried at a timestep, or at the nearest one if the number of steps changed between clips."""
-    if not memory:
-        return {}
-    return memory[min(memory, key=lambda other: abs(float(other) - float(key)))]

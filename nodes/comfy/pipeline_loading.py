@@ -21,16 +21,10 @@ class ManagedPipeline(MCDMPipeline):
 
     numerics: tuple[str, ...] = ()
     """Number format of the weights and kinds of attention: they too decide what the pictures are."""
-    _device: torch.device | None = None
 
     def use_device(self, device: torch.device) -> None:
         """Compute here from now on."""
-        self._device = device
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return self._device if self._device is not None else self.model.device
+        self.model.compute_device = device
 
 
 def load_pipeline(

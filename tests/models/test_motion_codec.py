@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from mcdm_core.config import BASE, TINY
-from mcdm_core.models.motion_codec import EXPRESSIONS, MotionCodec, MotionTokens, face_frame, mouth_and_face_crops
+from mcdm_core.models.motion_codec import MotionCodec, face_frame, mouth_and_face_crops
+from mcdm_core.models.motion_tokens import EXPRESSIONS, MotionTokens
 from mcdm_core.training.codec.data import CodecFrames
 from mcdm_core.training.codec.losses import (
     MOTION_SHARE,

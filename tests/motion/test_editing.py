@@ -9,7 +9,8 @@ import torch
 
 from mcdm_core.config import TINY
 from mcdm_core.errors import FrameRateError, MCDMError
-from mcdm_core.models.motion_codec import MotionCodec, MotionTokens
+from mcdm_core.models.motion_codec import MotionCodec
+from mcdm_core.models.motion_tokens import MotionTokens
 from mcdm_core.motion.editing import (
     decode_motion,
     hold_motion,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mcdm_core.errors import MemoryMismatchError
-from mcdm_core.models.motion_codec import MotionTokens
+from mcdm_core.models.motion_tokens import MotionTokens
 from mcdm_core.pipeline.memory import MotionMemory
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ...config import TINY, MCDMConfig, to_json
 from ...face.landmarks import BLINK_VALUES, NUM_VALUES, VALUE_NAMES
-from ...models.motion_codec import DISPLACEMENT_SCALE, EXPRESSIONS, MotionCodec
+from ...models.motion_codec import DISPLACEMENT_SCALE, MotionCodec
+from ...models.motion_tokens import EXPRESSIONS
 from ..loop import LoopSettings, save_state, train
 from ..ridge import ridge_solution
 from .data import CodecFrames, encode_rows, load_codec_frames

@@ -16,7 +16,8 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...face.face_network import BOX_SIZE, BOX_STRIDE, FACE_FRACTION
+from ...face.crops import FACE_FRACTION
+from ...face.face_network import BOX_SIZE, BOX_STRIDE
 from ..frame_store import pad_pictures, split_count
 from .augmentation import uniform
 

@@ -12,7 +12,8 @@ from ...config import MCDMConfig
 from ...evaluation.lip_sync import mean_correlation
 from ...face.landmarks import BLINK_VALUES
 from ...media.pixels import to_unit
-from ...models.motion_codec import MotionCodec, MotionTokens
+from ...models.motion_codec import MotionCodec
+from ...models.motion_tokens import STREAMS, MotionTokens
 from ...pipeline.defaults import sampling_defaults
 from ..audio.train import encode_sound
 from ..clip_sampler import MotionClip
@@ -23,7 +24,7 @@ def stream_cosines(tokens: Tensor, truth: Tensor, config: MCDMConfig) -> dict[st
     codec = config.motion_codec
     cosine = torch.cosine_similarity(tokens, truth, dim=-1)
     parts = cosine.split([codec.head_tokens, codec.lip_tokens, codec.expression_tokens], dim=-1)
-    streams = {name: float(part.mean()) for name, part in zip(("head", "lip", "expression"), parts, strict=True)}
+    streams = {name: float(part.mean()) for name, part in zip(STREAMS, parts, strict=True)}
     return {"all": float(cosine.mean()), **streams}
 
 
@@ -90,17 +91,16 @@ def validate_prior(
     found = stream_cosines(tokens, truth, config)
     held = stream_cosines(truth[:, :1].expand_as(truth), truth, config)
     clip = stream_cosines(after, truth, config)
-    names = ("head", "lip", "expression")
     return {
         "lip_r": mean_correlation(list(values[..., 0]), list(real)),
         "lip_r_wrong": mean_correlation(list(wrong[..., 0]), list(real)),
         "audio_r": mean_correlation(list(heard), list(real)),
         "cosine": found["all"],
-        **{f"{name}_cosine": found[name] for name in names},
+        **{f"{name}_cosine": found[name] for name in STREAMS},
         "still_cosine": held["all"],
-        **{f"{name}_still": held[name] for name in names},
+        **{f"{name}_still": held[name] for name in STREAMS},
         "clip_cosine": clip["all"],
-        **{f"{name}_clip": clip[name] for name in names},
+        **{f"{name}_clip": clip[name] for name in STREAMS},
         "lip_std": float((values[..., 0].std(1) / real.std(1).clamp_min(1e-3)).mean()),
         "blinks": float((values[..., BLINK_VALUES].mean(-1) > 0.5).float().mean()),
     }

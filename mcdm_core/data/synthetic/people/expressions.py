@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from ....models.motion_tokens import EXPRESSIONS
 from .head_asset import HeadAsset
 from .visemes import action_vector
 
@@ -18,7 +19,6 @@ _WEIGHTS: dict[str, dict[str, float]] = {
     "disgusted": {"noseSneer": 0.80, "mouthUpperUp": 0.30, "browDown": 0.45, "eyeSquint": 0.45, "mouthFrown": 0.25},
     "contempt": {"mouthSmileLeft": 0.55, "mouthDimpleLeft": 0.50, "eyeSquintLeft": 0.20, "browOuterUpRight": 0.35},
 }
-EXPRESSIONS: tuple[str, ...] = tuple(_WEIGHTS)
 BROWS = ("browInnerUp", "browOuterUpLeft", "browOuterUpRight")
 SMILE = ("mouthSmileLeft", "mouthSmileRight")
 LIDS = ("eyeBlinkLeft", "eyeBlinkRight")

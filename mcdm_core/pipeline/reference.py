@@ -1,50 +1,62 @@
-"""Preparing a portrait and a voice for the models: face search, crop, tokens."""
+"""A portrait made ready for the models: face search, crop, latents and tokens."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..config import MCDMConfig
 from ..errors import FaceNotFoundError, FaceTooSmallError, MCDMError
 from ..face.crops import FACE_FRACTION, MIN_FACE_PIXELS, CropTransform, check_box, crop_face, resample_crop
 from ..face.face_network import FaceReading
 from ..face.part_reader import DETAIL_SIZE
 from ..face.portrait_check import Finding, check_face
-from ..media.audio import frame_count, to_mono_16k
 from ..model import MCDMModel
-from ..models.audio_encoder import ContextAudioEncoder, frame_centres, gather_windows
-from .records import AudioEmbedding, Reference
+from ..models.motion_tokens import MotionTokens
 
 logger = logging.getLogger(__name__)
 
-AUDIO_CHUNK = 1024
-"""Video frames whose sound is encoded at a time."""
+
+@dataclass(frozen=True)
+class Reference:
+    """A prepared portrait.
+
+    Attributes:
+        image: the portrait [3, h, w] in [0, 1]; crop: the face crop [3, s, s] in [0, 1]; transform: where it lies.
+        latents: of the crop [1, c, h, w].
+        landmarks: [68, 2] in [0, 1] of the crop; pose [6]; values [16].
+        image_tokens: [1, k, d]; motion_tokens: of the crop, streams [1, n, dm].
+    """
+
+    image: Tensor
+    crop: Tensor
+    transform: CropTransform
+    latents: Tensor
+    landmarks: Tensor
+    pose: Tensor
+    values: Tensor
+    image_tokens: Tensor
+    motion_tokens: MotionTokens
 
 
-class Preparation:
-    """The pipeline's part that reads its inputs; see :class:`~mcdm_core.pipeline.MCDMPipeline`."""
+class ReferenceEncoder:
+    """From a portrait to a :class:`Reference`."""
 
-    model: MCDMModel
-    config: MCDMConfig
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return self.model.device
+    def __init__(self, model: MCDMModel) -> None:
+        self.model = model
 
     def detect_faces(self, image: Tensor) -> list[tuple[float, float, float, float]]:
         """Boxes (left, top, right, bottom) in pixels of the faces in a portrait [3, h, w] in [0, 1], largest first."""
-        found = self.model.face_network.detect((image * 2 - 1).to(self.device))
+        found = self.model.face_network.detect((image * 2 - 1).to(self.model.device))
         boxes = [(float(face[0]), float(face[1]), float(face[2]), float(face[3])) for face in found]
         return sorted(boxes, key=lambda box: (box[0] - box[2]) * (box[3] - box[1]))
 
     @torch.no_grad()
-    def encode_reference(self, image: Tensor, box: Sequence[float] | None = None) -> Reference:
+    def encode(self, image: Tensor, box: Sequence[float] | None = None) -> Reference:
         """Find the face, crop it and encode it.
 
         Args:
@@ -62,7 +74,7 @@ class Preparation:
             box = self._find_face(image)
         else:
             box = self._settle(image, check_box(box, width, height))
-        crop, transform = crop_face(image, box, self.config.image_size)
+        crop, transform = crop_face(image, box, self.model.config.image_size)
         return self._encode_crop(image, crop, transform)
 
     @torch.no_grad()
@@ -79,9 +91,9 @@ class Preparation:
         chosen = faces[0] if box is None else self._settle(image, check_box(box, width, height))
         network = self.model.face_network
         detail, transform = crop_face(image, chosen, DETAIL_SIZE)
-        reading = network((detail * 2 - 1)[None].to(self.device))
+        reading = network((detail * 2 - 1)[None].to(self.model.device))
         others = [face[2] - face[0] for face in faces[1:]] if box is None else []
-        return check_face(detail, reading, transform.side * FACE_FRACTION, others, self.config.image_size)
+        return check_face(detail, reading, transform.side * FACE_FRACTION, others, self.model.config.image_size)
 
     def _find_face(self, image: Tensor) -> tuple[float, float, float, float]:
         height, width = image.shape[-2:]
@@ -113,7 +125,7 @@ class Preparation:
         """
         size = max(box[2] - box[0], box[3] - box[1])
         start = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2, size / FACE_FRACTION)
-        square, _, confidence = self.model.face_network.refine((image * 2 - 1).to(self.device), start, steps=2)
+        square, _, confidence = self.model.face_network.refine((image * 2 - 1).to(self.model.device), start, steps=2)
         shift = max(abs(square[0] - start[0]), abs(square[1] - start[1])) / start[2]
         if confidence < 0.6 or shift > 0.3 or not 0.6 < square[2] / start[2] < 1.6:
             return box
@@ -121,7 +133,7 @@ class Preparation:
         return square[0] - half, square[1] - half, square[0] + half, square[1] + half
 
     def _encode_crop(self, image: Tensor, crop: Tensor, transform: CropTransform) -> Reference:
-        signed = (crop * 2 - 1)[None].to(self.device)
+        signed = (crop * 2 - 1)[None].to(self.model.device)
         reading = self.read_face(image, transform, signed)
         motion = self.model.motion_codec.encode(at_size(signed, 128)[:, None], reading.landmarks[:, None])
         return Reference(
@@ -144,39 +156,7 @@ class Preparation:
         if network.parts is None:
             return network(crop)
         detail = resample_crop(image, transform, network.crop_size)[None] * 2 - 1
-        return network(crop, detail.to(self.device))
-
-    @torch.no_grad()
-    def embed_audio(
-        self, waveform: Tensor, sample_rate: int, fps: float | None = None, *, allow_silent: bool = False
-    ) -> AudioEmbedding:
-        """Encode sound: one group of tokens for each of max(1, round(T fps)) video frames.
-
-        Args:
-            waveform: [t] or [c, t] at any rate.
-            fps: frames a second, the model's by default.
-            allow_silent: accept sound that is silent throughout.
-
-        Raises:
-            AudioError, FrameRateError: for unusable sound or rates.
-        """
-        fps = float(fps or self.config.fps)
-        rate = self.config.audio_encoder.sample_rate
-        mono = to_mono_16k(waveform, sample_rate, allow_silent=allow_silent, target_rate=rate)
-        count = frame_count(mono.numel(), rate, fps)
-        encoder = self.model.audio_encoder
-        if isinstance(encoder, ContextAudioEncoder):
-            # Windows overlap tenfold: cutting them chunk by chunk keeps an hour of speech small.
-            settings = self.config.audio_encoder
-            mels = encoder.spectrum(mono)
-            centres = frame_centres(count, fps, rate, settings.hop_length)
-            chunks: Iterator[Tensor] = (
-                gather_windows(mels, part, settings.window_frames) for part in centres.split(AUDIO_CHUNK)
-            )
-        else:
-            chunks = iter(encoder.frame_windows(mono.to(self.device), rate, fps, count).split(AUDIO_CHUNK))
-        tokens = torch.cat([encoder(chunk.to(self.device)) for chunk in chunks])
-        return AudioEmbedding(tokens, count, fps, mono, rate)
+        return network(crop, detail.to(self.model.device))
 
 
 def at_size(images: Tensor, size: int) -> Tensor:

@@ -9,18 +9,24 @@ from torch import Tensor
 
 from ..errors import MCDMError
 from ..face.crops import resample_crop
+from ..model import MCDMModel
 from .memory import MotionMemory
-from .preparation import Preparation, at_size
-from .records import Reference
+from .reference import Reference, at_size
 
 
-class Continuation(Preparation):
-    """The pipeline's part that makes memories; see :class:`~mcdm_core.pipeline.MCDMPipeline`."""
+class MemoryBuilder:
+    """Makes the memories that videos begin with.
 
-    fingerprint: str
+    Args:
+        model: all networks.
+        fingerprint: the model's, written into every memory.
+    """
+
+    def __init__(self, model: MCDMModel, fingerprint: str) -> None:
+        self.model, self.config, self.fingerprint = model, model.config, fingerprint
 
     @torch.no_grad()
-    def start_memory(self, reference: Reference, seed: int = 0) -> MotionMemory:
+    def start(self, reference: Reference, seed: int = 0) -> MotionMemory:
         """The memory before the first frame: the archive is the reference, repeated (section 3.2)."""
         prior, count = self.model.archived_clip_prior, self.config.archive_frames
         attention = prior.reference_attention(reference.latents)
@@ -34,7 +40,7 @@ class Continuation(Preparation):
         )
 
     @torch.no_grad()
-    def memory_from_frames(self, reference: Reference, frames: Tensor, seed: int = 0) -> MotionMemory:
+    def after_frames(self, reference: Reference, frames: Tensor, seed: int = 0) -> MotionMemory:
         """The memory after given frames, to continue a video whose memory was not kept.
 
         Args:
@@ -53,9 +59,9 @@ class Continuation(Preparation):
                     f"or whole pictures of the portrait's {reference.image.shape[-1]}x{reference.image.shape[-2]}."
                 )
             crops = torch.stack([resample_crop(frame, reference.transform, size) for frame in crops])
-        signed = (crops * 2 - 1).to(self.device)
+        signed = (crops * 2 - 1).to(self.model.device)
         latents = self.model.vae.encode(signed)[None]
-        memory = self.start_memory(reference, seed)
+        memory = self.start(reference, seed)
         landmarks = self.model.face_network(signed).landmarks
         context = self.model.motion_codec.encode(at_size(signed, 128)[None], landmarks[None])
         keep = self.config.present_clip_prior.context_frames

@@ -1,0 +1,66 @@
+"""A voice made ready for the motion prior: one group of tokens a video frame (section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..media.audio import frame_count, to_mono_16k
+from ..model import MCDMModel
+from ..models.audio_encoder import ContextAudioEncoder, frame_centres, gather_windows
+
+AUDIO_CHUNK = 1024
+"""Video frames whose sound is encoded at a time."""
+
+
+@dataclass(frozen=True)
+class AudioEmbedding:
+    """Sound prepared for the motion prior: tokens [N, k, d], one group a video frame; mono waveform [t] at 16 kHz."""
+
+    tokens: Tensor
+    num_frames: int
+    fps: float
+    waveform: Tensor
+    sample_rate: int
+
+
+class AudioEmbedder:
+    """From sound to an :class:`AudioEmbedding`."""
+
+    def __init__(self, model: MCDMModel) -> None:
+        self.model = model
+
+    @torch.no_grad()
+    def embed(
+        self, waveform: Tensor, sample_rate: int, fps: float | None = None, *, allow_silent: bool = False
+    ) -> AudioEmbedding:
+        """Encode sound: one group of tokens for each of max(1, round(T fps)) video frames.
+
+        Args:
+            waveform: [t] or [c, t] at any rate.
+            fps: frames a second, the model's by default.
+            allow_silent: accept sound that is silent throughout.
+
+        Raises:
+            AudioError, FrameRateError: for unusable sound or rates.
+        """
+        fps = float(fps or self.model.config.fps)
+        rate = self.model.config.audio_encoder.sample_rate
+        mono = to_mono_16k(waveform, sample_rate, allow_silent=allow_silent, target_rate=rate)
+        count = frame_count(mono.numel(), rate, fps)
+        encoder = self.model.audio_encoder
+        if isinstance(encoder, ContextAudioEncoder):
+            # Windows overlap tenfold: cutting them chunk by chunk keeps an hour of speech small.
+            settings = self.model.config.audio_encoder
+            mels = encoder.spectrum(mono)
+            centres = frame_centres(count, fps, rate, settings.hop_length)
+            chunks: Iterator[Tensor] = (
+                gather_windows(mels, part, settings.window_frames) for part in centres.split(AUDIO_CHUNK)
+            )
+        else:
+            chunks = iter(encoder.frame_windows(mono.to(self.model.device), rate, fps, count).split(AUDIO_CHUNK))
+        tokens = torch.cat([encoder(chunk.to(self.model.device)) for chunk in chunks])
+        return AudioEmbedding(tokens, count, fps, mono, rate)

@@ -1,0 +1,150 @@
+"""From a clip's motion to its frames: the denoising UNet with its archive and memory (paper sections 3.1, 3.2, 3.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..checkpoint import LAST_STAGE
+from ..diffusion.frame_diffusion import FrameDiffusion
+from ..diffusion.sampling import Callback, classifier_free_guidance
+from ..errors import MCDMError
+from ..face.reference_warp import warp_guide
+from ..model import MCDMModel
+from ..models.motion_tokens import MotionTokens
+from ..motion.motion import Motion
+from .defaults import sampling_defaults
+from .memory import MotionMemory
+from .reference import Reference
+
+Memories = dict[str, dict[str, Tensor]]
+"""The UNet's memories by timestep (as text) and block."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A finished clip: frames [f, 3, s, s] in [0, 1] on the CPU (face crops), latents [f, c, h, w], and what follows.
+
+    ``index`` counts clips and ``start`` frames from the video's beginning; ``memory`` continues after this clip.
+    """
+
+    index: int
+    start: int
+    frames: Tensor
+    latents: Tensor
+    motion: Motion
+    memory: MotionMemory
+
+
+class ClipSampler:
+    """Denoises and decodes clips.
+
+    Args:
+        model: all networks.
+        stage: the UNet's training stage; one of stage 1 runs with layer 4 bypassed (section 3.5).
+    """
+
+    def __init__(self, model: MCDMModel, stage: int = LAST_STAGE) -> None:
+        self.model, self.config, self.stage = model, model.config, stage
+        self.diffusion = FrameDiffusion(model.config)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        reference: Reference,
+        motion: Motion,
+        memory: MotionMemory,
+        *,
+        landmarks: Tensor | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        callback: Callback | None = None,
+    ) -> Clip:
+        """Denoise and decode one clip; its ``memory`` is the one after it. See :meth:`MCDMPipeline.sample_clip`.
+
+        Args:
+            landmarks: of the motion [f, 68, 2]; needed where it carries none and the model warps the reference.
+            others: see :meth:`MCDMPipeline.sample_clip`.
+
+        Raises:
+            MCDMError: if the motion is empty or longer than a clip.
+        """
+        model, size, device = self.model, self.config.clip_frames, self.model.device
+        defaults = sampling_defaults(self.config.preset)
+        guidance = defaults.guidance if guidance is None else guidance
+        count = motion.tokens.head.shape[0]
+        if not 1 <= count <= size:
+            raise MCDMError(f"A clip has 1 to {size} frames, the motion has {count}; pass one of motion.clips({size}).")
+        # The UNet sees whole clips: a shorter one repeats its last motion and is cut after sampling.
+        fill = torch.arange(size, device=motion.tokens.head.device).clamp_max(count - 1)
+        tokens = motion.tokens.map(lambda stream: stream[fill][None].to(device))
+        landmarks = motion.landmarks if landmarks is None else landmarks
+        guide = None
+        if self.config.unet.warped_reference and landmarks is not None:
+            guide = self._guide(reference, landmarks[fill.to(landmarks.device)].to(device))
+        after: Memories = {}
+        predict = _Denoiser(
+            model, memory.archive_rows.to(device), tokens.cat(), guide, memory.unet_memory, after, guidance,
+            bypass=self.stage < LAST_STAGE,
+        )  # fmt: skip
+        noise = torch.randn((1, size, *reference.latents.shape[1:]), generator=memory.generator("frames")).to(device)
+        latents = self.diffusion.sample(predict, noise, steps or defaults.steps, guide, callback)[:, :count]
+        frames = model.vae.decode(latents[0]).clamp(-1, 1).float().cpu() / 2 + 0.5
+        rows = model.archived_clip_prior(memory.reference_map.to(device), latents)
+        context = self._context(memory, motion.tokens.map(lambda stream: stream.to(device)))
+        following = memory.advanced(latents, rows, after, context, memory.audio_context)
+        return Clip(memory.clip_index, memory.frame_index, frames, latents[0].cpu(), motion, following)
+
+    def _guide(self, reference: Reference, landmarks: Tensor) -> Tensor:
+        """The UNet's guide [1, f, g, h, w] from landmarks [f, 68, 2] (face/reference_warp.py)."""
+        signed = (reference.crop * 2 - 1)[None].to(self.model.device)
+        guide, _ = warp_guide(self.model.vae.encode, signed, reference.landmarks[None], landmarks[None])
+        return guide
+
+    def _context(self, memory: MotionMemory, tokens: MotionTokens) -> MotionTokens:
+        """The last frames' motion: this clip's own, also when it was edited or came from a driver."""
+        keep = self.config.present_clip_prior.context_frames
+        if memory.motion_context is not None and len(tokens.head) < keep:
+            device = tokens.head.device
+            tokens = MotionTokens.join([memory.motion_context.map(lambda stream: stream.to(device)), tokens])
+        return tokens.map(lambda stream: stream[-keep:])
+
+
+class _Denoiser:
+    """The UNet on one clip, ``(x_t, t) -> prediction``; writes the memory of every timestep into ``after``."""
+
+    def __init__(
+        self,
+        model: MCDMModel,
+        rows: Tensor,
+        tokens: Tensor,
+        guide: Tensor | None,
+        before: Memories,
+        after: Memories,
+        guidance: float,
+        *,
+        bypass: bool,
+    ) -> None:
+        self.unet, self.rows, self.tokens, self.guide = model.unet, rows, tokens, guide
+        self.before, self.after, self.guidance, self.bypass = before, after, guidance, bypass
+
+    def __call__(self, x: Tensor, timestep: Tensor) -> Tensor:
+        key = f"{float(timestep):.1f}"
+        past = {block: value.to(x.device) for block, value in _nearest(self.before, key).items()} or None
+        time = timestep.to(x.device).expand(1)
+        prediction, self.after[key] = self.unet(
+            x, time, self.rows, self.tokens, past, self.guide, bypass_temporal=self.bypass
+        )
+        if self.guidance == 1.0:
+            return prediction
+        free, _ = self.unet(x, time, self.rows, None, past, self.guide, bypass_temporal=self.bypass)
+        return classifier_free_guidance(prediction, free, self.guidance)
+
+
+def _nearest(memories: Memories, key: str) -> dict[str, Tensor]:
+    """The memory carried at a timestep, or at the nearest one if the number of steps changed between clips."""
+    if not memories:
+        return {}
+    return memories[min(memories, key=lambda other: abs(float(other) - float(key)))]

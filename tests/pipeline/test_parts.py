@@ -1,0 +1,60 @@
+"""Each part of the pipeline works alone, without the others."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from mcdm_core.errors import MCDMError
+from mcdm_core.pipeline import MCDMPipeline, Reference
+from mcdm_core.pipeline.audio import AudioEmbedder
+from mcdm_core.pipeline.finishing import FrameFinisher
+from mcdm_core.pipeline.memory_builder import MemoryBuilder
+from mcdm_core.pipeline.prediction import MotionPredictor
+from mcdm_core.pipeline.reference import ReferenceEncoder
+from mcdm_core.pipeline.sampling import ClipSampler
+
+
+def test_the_parts_alone_make_the_pipeline_s_clip(
+    pipe: MCDMPipeline, portrait: torch.Tensor, voice: torch.Tensor
+) -> None:
+    model = pipe.model
+    reference = ReferenceEncoder(model).encode(portrait, (40, 50, 120, 130))
+    audio = AudioEmbedder(model).embed(voice[:2560], 16_000)
+    memory = MemoryBuilder(model, pipe.fingerprint).start(reference, seed=3)
+    motion = MotionPredictor(model).predict(reference, audio, memory, steps=2)
+    clip = ClipSampler(model).sample(reference, motion, memory, steps=2)
+    finished = torch.cat(list(FrameFinisher(model).finish(reference, clip.frames, motion.landmarks)))
+    whole = next(iter(pipe.generate(reference, audio, seed=3, steps=2, motion_steps=2)))
+    assert torch.equal(clip.frames, whole.frames) and clip.memory.frame_index == 4
+    assert torch.equal(finished, torch.cat(list(pipe.finish_frames(reference, whole))))
+
+
+def test_motion_that_was_not_decoded_is_decoded_for_the_person(
+    pipe: MCDMPipeline, reference: Reference, voice: torch.Tensor
+) -> None:
+    audio = pipe.embed_audio(voice[:2560], 16_000)
+    motion = pipe.predict_motion(reference, audio, steps=1, blinks=False)
+    bare = dataclasses.replace(motion, landmarks=None, values=None)
+    memory = pipe.start_memory(reference)
+    first, second = (pipe.sample_clip(reference, part, memory, steps=1)[0] for part in (motion, bare))
+    assert torch.equal(first.frames, second.frames) and second.motion.landmarks is None
+
+
+def test_details_without_landmarks_are_refused(pipe: MCDMPipeline, reference: Reference) -> None:
+    frames = torch.rand(1, 3, 128, 128)
+    with pytest.raises(MCDMError, match="landmarks"):
+        FrameFinisher(pipe.model).finish(reference, frames)
+    with pytest.raises(MCDMError, match="blur"):
+        FrameFinisher(pipe.model).finish(reference, frames, detail="blur")
+
+
+def test_a_host_may_say_where_to_compute(pipe: MCDMPipeline) -> None:
+    assert pipe.device == torch.device("cpu")
+    pipe.model.compute_device = torch.device("meta")
+    try:
+        assert pipe.device == torch.device("meta")
+    finally:
+        pipe.model.compute_device = None
