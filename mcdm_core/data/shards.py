@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from ..face.landmarks import NUM_LANDMARKS, NUM_VALUES
 from ..files import write_tensors
 
 SAMPLE_RATE = 16_000
+_OPEN_FILES = 64
+_READERS = 8
 
 REQUIRED: dict[str, torch.dtype] = {
     "frames": torch.uint8,
@@ -106,7 +109,7 @@ class ShardWriter:
 def write_spoken_shard(path: Path | str, clips: Sequence[tuple[np.ndarray, np.ndarray, dict[str, Any]]]) -> None:
     """Write clips of sound alone: audio ``[s]`` int16, values ``[t, 16]`` and the metadata of each.
 
-    No shard of samples, which have pictures, but it reads like one (training/motion_clips.py).
+    No shard of samples, which have pictures, but :class:`ClipDataset` reads it like one.
     """
     tensors: dict[str, Tensor] = {}
     for number, (audio, values, _) in enumerate(clips):
@@ -139,17 +142,19 @@ class ClipDataset(Dataset):
 
     Args:
         paths: shard files, or folders searched for ``*.safetensors`` recursively.
+        required: whether it is an error if there is no shard.
 
     Raises:
         MediaError: if there is no shard, or a file is not one.
     """
 
-    def __init__(self, paths: Path | str | Sequence[Path | str]) -> None:
+    def __init__(self, paths: Path | str | Sequence[Path | str], *, required: bool = True) -> None:
         paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
         self.files: list[Path] = []
         for path in map(Path, paths):
-            self.files += sorted(path.rglob("*.safetensors")) if path.is_dir() else [path]
-        if not self.files:
+            if required or path.exists():
+                self.files += sorted(path.rglob("*.safetensors")) if path.is_dir() else [path]
+        if required and not self.files:
             raise MediaError(f"No shards (*.safetensors) below {[str(p) for p in paths]}; render or prepare data first")
         self._entries: list[tuple[int, int]] = []
         self._infos: list[dict[str, Any]] = []
@@ -183,9 +188,14 @@ class ClipDataset(Dataset):
         """Names of the tensors a clip has."""
         return self._names[index]
 
-    def num_frames(self, index: int) -> int:
-        """Frames of a clip, without reading them."""
-        return self._slice(index, "frames").get_shape()[0]
+    def place(self, index: int) -> tuple[Path, int]:
+        """The shard a clip lies in, and its number there."""
+        file, number = self._entries[index]
+        return self.files[file], number
+
+    def num_frames(self, index: int, name: str = "frames") -> int:
+        """Frames of a clip, without reading them; ``name`` is a tensor with one row a frame."""
+        return self._slice(index, name).get_shape()[0]
 
     def read(self, index: int, name: str, start: int | None = None, stop: int | None = None) -> Tensor:
         """One tensor of a clip, or rows ``start`` to ``stop`` of it; only these bytes are read.
@@ -212,11 +222,54 @@ class ClipDataset(Dataset):
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         return (self[i] for i in range(len(self)))
 
+    def clips(
+        self, names: Sequence[str] | None = None, limit: int | None = None
+    ) -> Iterator[tuple[dict[str, Any], dict[str, Tensor]]]:
+        """Metadata and tensors of every clip, of the first ``limit`` at most; only those of ``names`` are read."""
+        for index in range(len(self) if limit is None else min(limit, len(self))):
+            wanted = sorted(self._names[index] if names is None else self._names[index].intersection(names))
+            yield self._infos[index], {name: self.read(index, name) for name in wanted}
+
     def _slice(self, index: int, name: str) -> Any:
         number, clip = self._entries[index]
         if number not in self._handles:
+            if len(self._handles) >= _OPEN_FILES:
+                del self._handles[next(iter(self._handles))]
             self._handles[number] = _open(self.files[number]).__enter__()
         return self._handles[number].get_slice(f"{clip}/{name}")
+
+
+def read_rows(
+    folder: Path,
+    names: Sequence[str],
+    every: int = 1,
+    seen: set[str] | None = None,
+    device: torch.device | str = "cpu",
+) -> dict[str, Tensor] | None:
+    """Every ``every``-th row of some tensors of all clips of a folder's shards, joined along time on ``device``.
+
+    Args:
+        names: of tensors ``[t, ...]`` of a clip (``frames``, ``landmarks``, ...).
+        seen: names of shards that are passed over; it grows by those read.
+
+    Returns:
+        Tensors by name, or None if there is no (new) shard.
+    """
+    seen = set() if seen is None else seen
+    found = sorted(Path(folder).rglob("*.safetensors")) if Path(folder).is_dir() else []
+    files = [path for path in found if path.name not in seen]
+    seen.update(path.name for path in files)
+
+    def read(path: Path) -> dict[str, Tensor] | None:
+        clips = ClipDataset(path)
+        if not len(clips):
+            return None
+        rows = range(len(clips))
+        return {name: torch.cat([clips.read(i, name)[::every] for i in rows]).to(device) for name in names}
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        parts = [part for part in pool.map(read, files) if part]
+    return {name: torch.cat([part[name] for part in parts]) for name in names} if parts else None
 
 
 def _open(path: Path) -> Any:

@@ -142,7 +142,7 @@ class MotionMemory:
             raise MemoryMismatchError(f"{path.name} cannot be read ({error}). Save the memory again.") from error
         if metadata.get("format") != FORMAT:
             raise MemoryMismatchError(
-                f"{path.name} is not a motion memory of this version ({FORMAT}); give a file that this version has saved."
+                f"{path.name} is not a motion memory of this version ({FORMAT}); give one that this version has saved."
             )
         memory = _from_tensors(tensors, json.loads(metadata["counters"]))
         if fingerprint is not None:

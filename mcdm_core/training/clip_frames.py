@@ -7,7 +7,6 @@ frames seen in a mirror and in other colours (C): more people than were filmed, 
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,14 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
 from torch import Tensor
 
+from ..data.shards import ClipDataset
 from ..errors import MCDMError
 from ..face.landmarks import BLINK_VALUES, VALUE_NAMES, mirror_landmarks
 from ..media.pixels import to_unit
 
-_SHARDS = "*.safetensors"
 OPEN_MOUTH_SHARE = 0.35
 """Share of references with an open mouth."""
 
@@ -74,8 +72,13 @@ class ClipFrames:
         mirrored: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
-        shards = [(group, path) for group, folder in enumerate(folders) for path in sorted(Path(folder).glob(_SHARDS))]
-        found = [(group, path, index) for group, path in shards for index in _long_enough(path, minimum)]
+        groups = [ClipDataset(folder, required=False) for folder in folders]
+        found = [
+            (group, index)
+            for group, clips in enumerate(groups)
+            for index in range(len(clips))
+            if clips.num_frames(index, "landmarks") >= minimum
+        ]
         if not found:
             raise MCDMError(
                 f"No clip is long enough to train the denoiser on: expected shards (*.safetensors) with clips of at "
@@ -87,17 +90,17 @@ class ClipFrames:
         pictures: list[Tensor] = []
         landmarks: list[Tensor] = []
         drawn: list[list[int]] = []
-        for _, path, index in found:
-            with safe_open(str(path), framework="pt") as file:
-                names = set(file.keys())
-                values = file.get_tensor(f"{index}/values")
-                pose = file.get_tensor(f"{index}/pose") if f"{index}/pose" in names else None
-                landmarks.append(file.get_tensor(f"{index}/landmarks").float())
-                pictures.append(file.get_tensor(f"{index}/frames").to(device))
-            drawn.append(_references(values, pose, references, [seed, zlib.crc32(f"{path.name}:{index}".encode())]))
+        for group, index in found:
+            clips = groups[group]
+            pose = clips.read(index, "pose") if "pose" in clips.names(index) else None
+            landmarks.append(clips.read(index, "landmarks").float())
+            pictures.append(clips.read(index, "frames").to(device))
+            path, number = clips.place(index)
+            own_seed = [seed, zlib.crc32(f"{path.name}:{number}".encode())]
+            drawn.append(_references(clips.read(index, "values"), pose, references, own_seed))
         self.length = np.array([len(points) for points in landmarks])
         self.first = np.concatenate([[0], np.cumsum(self.length)[:-1]])
-        self.group = np.array([group for group, _, _ in found])
+        self.group = np.array([group for group, _ in found])
         self.references = self.first[:, None] + np.array(drawn)
         self.stored = torch.cat(pictures)
         self.landmarks = torch.cat(landmarks).to(device)
@@ -141,13 +144,6 @@ class ClipFrames:
     def points(self, rows: NDArray[np.int64]) -> Tensor:
         """Landmarks ``[*rows, 68, 2]``."""
         return self.landmarks[torch.from_numpy(rows).to(self.device)]
-
-
-def _long_enough(path: Path, minimum: int) -> list[int]:
-    """Numbers of the clips of a shard that have at least ``minimum`` frames."""
-    with safe_open(str(path), framework="pt") as file:
-        count = len(json.loads((file.metadata() or {}).get("clips", "[]")))
-        return [i for i in range(count) if file.get_slice(f"{i}/landmarks").get_shape()[0] >= minimum]
 
 
 def _references(values: Tensor, pose: Tensor | None, number: int, seed: Sequence[int]) -> list[int]:

@@ -1,8 +1,7 @@
-"""Reading frames for training at once: rows of shards joined into few tensors, pictures of unequal sizes padded."""
+"""Reading pictures for training at once: of unequal sizes, shrunk and padded."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,6 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
 from torch import Tensor
 
 from ..data.real.stills import read_still
@@ -20,38 +18,6 @@ from ..data.real.stills import read_still
 LONGEST_SIDE = 256
 """Photographs are shrunk to this: the models' crops have 128 px."""
 _READERS = 8
-
-
-def read_shards(
-    folder: Path,
-    keys: Sequence[str],
-    every: int = 1,
-    seen: set[str] | None = None,
-    device: torch.device | str = "cpu",
-) -> dict[str, Tensor] | None:
-    """Every ``every``-th row of some tensors of all clips of a folder's shards, joined along time on ``device``.
-
-    Args:
-        keys: names of tensors ``[t, ...]`` of a clip (``frames``, ``landmarks``, ...).
-        seen: names of shards that are passed over; it grows by those read.
-
-    Returns:
-        Tensors by key, or None if there is no (new) shard.
-    """
-    seen = set() if seen is None else seen
-    paths = sorted(p for p in Path(folder).glob("*.safetensors") if p.name not in seen) if Path(folder).is_dir() else []
-    seen.update(path.name for path in paths)
-
-    def read(path: Path) -> dict[str, Tensor] | None:
-        with safe_open(str(path), framework="pt") as file:
-            clips = range(len(json.loads((file.metadata() or {}).get("clips", "[]"))))
-            if not clips:
-                return None
-            return {k: torch.cat([file.get_tensor(f"{c}/{k}")[::every] for c in clips]).to(device) for k in keys}
-
-    with ThreadPoolExecutor(_READERS) as pool:
-        parts = [part for part in pool.map(read, paths) if part is not None]
-    return {key: torch.cat([part[key] for part in parts]) for key in keys} if parts else None
 
 
 def shrunk(picture: NDArray[np.uint8], longest: int = LONGEST_SIDE) -> NDArray[np.uint8]:

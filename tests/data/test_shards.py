@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mcdm_core.data.shards import SAMPLE_RATE, ClipDataset, ShardWriter
+from mcdm_core.data.shards import SAMPLE_RATE, ClipDataset, ShardWriter, read_rows
 from mcdm_core.errors import MediaError
 
 
@@ -90,3 +90,24 @@ def test_dataset_travels_to_a_worker_process(tmp_path: Path) -> None:
     data[0]
     copy = pickle.loads(pickle.dumps(data))  # noqa: S301 - what a DataLoader does with its own objects
     torch.testing.assert_close(copy[0]["frames"], tensors["frames"])
+
+
+def test_trainers_read_some_tensors_of_every_clip(tmp_path: Path) -> None:
+    written = [_clip(frames) for frames in (4, 5, 6)]
+    for name, clips in (("a", written[:2]), ("b", written[2:])):
+        with ShardWriter(tmp_path / f"{name}.safetensors") as writer:
+            for tensors, info in clips:
+                writer.add(tensors, info)
+    data = ClipDataset(tmp_path)
+    assert data.place(1) == (tmp_path / "a.safetensors", 1) and data.place(2) == (tmp_path / "b.safetensors", 0)
+    found = list(data.clips(("landmarks", "pairs"), limit=2))
+    assert [info["index"] for info, _ in found] == [4, 5] and all(set(clip) == {"landmarks"} for _, clip in found)
+    torch.testing.assert_close(found[1][1]["landmarks"], written[1][0]["landmarks"])
+    seen = {"a.safetensors"}
+    rows = read_rows(tmp_path, ("frames", "pose"), every=4, seen=seen)
+    assert rows is not None and seen == {"a.safetensors", "b.safetensors"}
+    torch.testing.assert_close(rows["pose"], written[2][0]["pose"][[0, 4]])
+    assert read_rows(tmp_path, ("pose",), seen=seen) is None and read_rows(tmp_path / "none", ("pose",)) is None
+    whole = read_rows(tmp_path, ("pose",), every=4)
+    assert whole is not None and len(whole["pose"]) == 1 + 2 + 2
+    assert not list(ClipDataset(tmp_path / "none", required=False).clips())

@@ -29,8 +29,8 @@ from ..motion_fixtures import CONFIG, DIM, TOKENS, face_landmarks
 
 def clip(frames: int = 30, seed: int = 0) -> MotionClip:
     random = np.random.default_rng(seed)
-    values = random.random((frames, 16)).astype(np.float32)
-    audio = (random.normal(0, 3000, frames * 640)).astype(np.int16)
+    values = torch.from_numpy(random.random((frames, 16)).astype(np.float32))
+    audio = torch.from_numpy(random.normal(0, 3000, frames * 640).astype(np.int16))
     bare = speech_clip(audio, values, CONFIG)
     generator = torch.Generator().manual_seed(seed)
     return MotionClip(

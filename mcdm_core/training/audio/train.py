@@ -16,31 +16,30 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ...config import TINY, MCDMConfig
+from ...data.shards import ClipDataset
 from ...evaluation.lip_sync import mean_correlation
 from ...face.landmarks import BLINK_VALUES
 from ...models.audio_encoder import ContextAudioEncoder, build_audio_encoder, frame_centres, gather_windows, log_mel
 from ..clip_sampler import ClipSampler, MotionClip
 from ..loop import LoopSettings, train
-from ..motion_clips import iterate_clips
 from ..prior.losses import auxiliary_value_loss, correlation_loss
 
 logger = logging.getLogger(__name__)
 
 
-def speech_clip(audio: np.ndarray, values: np.ndarray, config: MCDMConfig, fps: float = 25.0) -> MotionClip:
+def speech_clip(audio: Tensor, values: Tensor, config: MCDMConfig, fps: float = 25.0) -> MotionClip:
     """A clip without pictures: ``audio [s]`` int16 at 16 kHz and ``values [t, 16]``; its tokens are empty."""
     settings = config.audio_encoder
-    sound = torch.from_numpy(audio.astype(np.float32) / 32768)
-    mels = log_mel(sound, settings.sample_rate, settings.num_mels, settings.hop_length)
+    mels = log_mel(audio.float() / 32768, settings.sample_rate, settings.num_mels, settings.hop_length)
     none = torch.zeros(len(values), 0)
-    return MotionClip(none, torch.from_numpy(values).float(), mels, none, none, {}, fps)
+    return MotionClip(none, values.float(), mels, none, none, {}, fps)
 
 
 def spoken_clips(folder: Path, config: MCDMConfig) -> list[MotionClip]:
     """The clips of a folder's shards, with or without pictures, as sound and values alone."""
     return [
-        speech_clip(clip["audio"], clip["values"], config, clip["info"]["fps"])
-        for clip in iterate_clips(folder, ("audio", "values"))
+        speech_clip(clip["audio"], clip["values"], config, info["fps"])
+        for info, clip in ClipDataset(folder, required=False).clips(("audio", "values"))
     ]
 
 

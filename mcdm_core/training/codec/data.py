@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...data.shards import ClipDataset
+from ...errors import MediaError
 from ...media.pixels import to_bytes, to_unit
 from ...models.motion_codec import MotionCodec, mouth_and_face_crops
-from ..motion_clips import iterate_clips
 
 CLOSING = 0.3
 """Mean of the two blink values from which lids count as closing."""
@@ -35,8 +35,8 @@ class CodecFrames:
     pairs: Tensor
 
 
-def _crops(frames: np.ndarray, landmarks: Tensor) -> tuple[Tensor, Tensor]:
-    pictures = torch.from_numpy(np.ascontiguousarray(frames)).to(landmarks.device).movedim(-1, -3)
+def _crops(frames: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
+    pictures = frames.to(landmarks.device).movedim(-1, -3)
     crops = mouth_and_face_crops(to_unit(pictures), landmarks)
     return tuple(to_bytes(c) for c in crops)
 
@@ -48,7 +48,7 @@ def load_codec_frames(
     mouths, faces, points, values, spans, pairs = [], [], [], [], [], []
     rows = 0
 
-    def add(frames: np.ndarray, landmarks: Tensor, value: Tensor) -> tuple[int, int]:
+    def add(frames: Tensor, landmarks: Tensor, value: Tensor) -> tuple[int, int]:
         nonlocal rows
         mouth, face = _crops(frames, landmarks)
         mouths.append(mouth), faces.append(face), points.append(landmarks), values.append(value)
@@ -56,22 +56,21 @@ def load_codec_frames(
         return rows - len(frames), rows
 
     for folder in folders:
-        for number, clip in enumerate(iterate_clips(folder)):
-            if limit is not None and number >= limit:
-                break
+        names = ("frames", "landmarks", "values", "pairs", "pair_landmarks", "pair_values")
+        for number, (_, clip) in enumerate(ClipDataset(folder, required=False).clips(names, limit)):
             offset = number % stride
-            landmarks = torch.from_numpy(clip["landmarks"][offset::stride]).float().to(device)
-            value = torch.from_numpy(clip["values"][offset::stride]).float().to(device)
+            landmarks = clip["landmarks"][offset::stride].float().to(device)
+            value = clip["values"][offset::stride].float().to(device)
             spans.append(add(clip["frames"][offset::stride], landmarks, value))
             if "pairs" in clip:
                 number_of_pairs = len(clip["pairs"])
-                landmarks = torch.from_numpy(clip["pair_landmarks"]).float().flatten(0, 1).to(device)
-                value = torch.from_numpy(clip["pair_values"]).float().flatten(0, 1).to(device)
-                first, last = add(clip["pairs"].reshape(-1, *clip["pairs"].shape[2:]), landmarks, value)
+                landmarks = clip["pair_landmarks"].float().flatten(0, 1).to(device)
+                value = clip["pair_values"].float().flatten(0, 1).to(device)
+                first, last = add(clip["pairs"].flatten(0, 1), landmarks, value)
                 # Shards hold them with the lips changing first; here the lips are the outer index.
                 pairs.append(torch.arange(first, last).view(number_of_pairs, 2, 2).transpose(1, 2).flatten(1))
     if not spans:
-        raise FileNotFoundError(f"no clips in {', '.join(map(str, folders))}: make the data first")
+        raise MediaError(f"No clips in {', '.join(map(str, folders))}; make the data first.")
     return CodecFrames(
         torch.cat(mouths), torch.cat(faces), torch.cat(points), torch.cat(values), spans,
         (torch.cat(pairs) if pairs else torch.zeros(0, 4, dtype=torch.long)).to(device),

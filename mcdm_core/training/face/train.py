@@ -19,6 +19,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from ...config import TINY, MCDMConfig, to_json
+from ...data.shards import read_rows
 from ...errors import MediaError
 from ...face.face_network import FaceNetwork
 from ...face.landmarks import (
@@ -33,7 +34,7 @@ from ...face.landmarks import (
     mirror_values,
 )
 from ...media.pixels import to_unit, unit_to_frames
-from ..frame_store import read_shards, split_count
+from ..frame_store import split_count
 from ..loop import LoopSettings, TrainResult, save_state, train
 from .augmentation import disturb, move_faces, random_absence, random_affine
 
@@ -93,7 +94,7 @@ def load_frames(
     Returns:
         The frames, or None if there is no (new) shard.
     """
-    read = read_shards(folder, _KEYS, every, seen, device)
+    read = read_rows(folder, _KEYS, every, seen, device)
     if read is None:
         return None
     labels = (read[key].float() for key in _KEYS[1:])

@@ -13,13 +13,13 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ...checkpoint import component_state
 from ...config import TINY, MCDMConfig, to_json
+from ...data.shards import ClipDataset
 from ...face.landmarks import LIP_VALUES
 from ...media.pixels import to_unit
 from ...models.audio_encoder import build_audio_encoder, log_mel
@@ -29,7 +29,6 @@ from ...models.present_clip_prior import PresentClipPrior
 from ..clip_sampler import ClipBank, ClipSampler, MotionClip
 from ..codec.data import augment
 from ..loop import LoopSettings, train
-from ..motion_clips import iterate_clips
 from ..ridge import ridge_solution
 from .losses import auxiliary_value_loss, diffusion_loss, lip_readout, readout_loss
 from .validation import validate_prior
@@ -83,17 +82,15 @@ def load_motion_clips(
             clips.append(clip)
         waiting.clear()
 
-    for number, clip in enumerate(iterate_clips(folder, ("frames", "landmarks", "values", "audio"))):
-        if limit is not None and number >= limit:
-            break
-        frames = torch.from_numpy(np.ascontiguousarray(clip["frames"]))
-        sound = torch.from_numpy(clip["audio"].astype(np.float32) / 32768)
+    names = ("frames", "landmarks", "values", "audio")
+    for info, clip in ClipDataset(folder, required=False).clips(names, limit):
+        frames, sound = clip["frames"], clip["audio"].float() / 32768
         picked = torch.linspace(0, len(frames) - 1, REFERENCES).round().long()
         made = MotionClip(
-            torch.empty(0), torch.from_numpy(clip["values"]).float(),
+            torch.empty(0), clip["values"].float(),
             log_mel(sound, audio.sample_rate, audio.num_mels, audio.hop_length),
-            frames[picked].movedim(-1, 1).contiguous(), torch.from_numpy(clip["landmarks"]).float(), clip["info"],
-            float(clip["info"].get("fps", config.fps)),
+            frames[picked].movedim(-1, 1).contiguous(), clip["landmarks"].float(), info,
+            float(info.get("fps", config.fps)),
         )  # fmt: skip
         waiting.append((made, frames))
         if sum(len(f) for _, f in waiting) >= batch:

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from ...data.real.stills import list_stills
 from ...data.real.video import list_clips, read_clip
+from ...data.shards import read_rows
 from ...face.landmarks import EYE_PICTURE_LEFT, EYE_PICTURE_RIGHT, LIPS
 from ...media.pixels import frames_to_unit, to_unit
-from ..frame_store import pad_pictures, read_pictures, read_shards, shrunk, split_count
+from ..frame_store import pad_pictures, read_pictures, shrunk, split_count
 
 CUT = 64
 
@@ -72,7 +73,7 @@ def shard_pool(
     device: torch.device | str = "cpu",
 ) -> FramePool | None:
     """Every ``every``-th frame of the shards in a folder that are not in ``seen`` (which grows); None without any."""
-    read = read_shards(folder, ("frames", "landmarks"), every, seen, device)
+    read = read_rows(folder, ("frames", "landmarks"), every, seen, device)
     if read is None:
         return None
     frames, points = read["frames"], read["landmarks"].float()
@@ -173,7 +174,7 @@ def validation_pictures(stills: Path | None, videos: Path | None, shards: Path |
         for path in list_clips(videos)[1][: count // 2]:
             frame = read_clip(path, with_audio=False).frames[25]
             pictures.append(cv2.resize(frame[20:180, 20:180], (128, 128), interpolation=cv2.INTER_AREA))
-    read = read_shards(shards, ("frames",), 25) if shards is not None else None
+    read = read_rows(shards, ("frames",), 25) if shards is not None else None
     if read is not None:
         pictures += list(read["frames"][:: max(1, len(read["frames"]) // count)][:count].numpy())
     return frames_to_unit(np.stack(pictures))

@@ -1,0 +1,114 @@
+"""Synthetic clips: decided by their number, complete, and true to their sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mcdm_core.data.shards import ClipDataset
+from mcdm_core.data.synthetic.people import head_asset
+from mcdm_core.data.synthetic.speech import speech
+
+
+def test_clip_tells_its_expressions() -> None:
+    from mcdm_core.data.synthetic.clip import expression_labels
+    from mcdm_core.data.synthetic.people.expressions import EXPRESSIONS
+
+    weights = np.zeros((4, len(EXPRESSIONS)), np.float32)
+    assert expression_labels(weights) == {"expression": "neutral", "expression_strength": 0.0, "expressions": {}}
+    weights[1:, EXPRESSIONS.index("sad")] = 0.8
+    labels = expression_labels(weights)
+    assert labels["expression"] == "sad" and labels["expression_strength"] == 0.6
+    assert labels["expressions"] == {"sad": [0.0, 0.8, 0.8, 0.8]}
+
+
+def test_clip_is_decided_by_seed_and_index(maker) -> None:
+    # Another clip in between: nothing may be carried over.
+    first, other, again = (maker.make(3, split, 0) for split in ("train", "val", "train"))
+    np.testing.assert_array_equal(first.frames, again.frames)
+    np.testing.assert_array_equal(first.audio, again.audio)
+    np.testing.assert_array_equal(first.landmarks, again.landmarks)
+    assert first.info == again.info
+    assert first.info["engine"] in ("espeak-ng", "flite")
+    assert first.info["identity"] != other.info["identity"]
+    assert np.abs(first.frames.astype(int) - other.frames.astype(int)).mean() > 5
+
+
+def test_clip_fills_a_shard(maker, tmp_path: Path) -> None:
+    from mcdm_core.data.shards import ClipDataset, ShardWriter
+    from mcdm_core.data.synthetic.render import clip_tensors
+
+    clip = maker.make(1, "test", 0)
+    with ShardWriter(tmp_path / "a.safetensors") as writer:
+        writer.add(clip_tensors(clip), clip.info)
+    sample = ClipDataset(tmp_path)[0]
+    assert sample["frames"].shape == (6, 128, 128, 3) and sample["audio"].shape == (6 * 640,)
+    assert sample["pairs"].shape == (1, 4, 128, 128, 3)
+    lips = sample["landmarks"][:, :20]
+    assert (lips > 0.1).all() and (lips < 0.95).all()
+
+
+def test_spoken_clips_have_lips_that_follow_their_sound(maker, asset: head_asset.HeadAsset, tmp_path: Path) -> None:
+    from mcdm_core.data.synthetic.render import render_speech
+
+    audio, values, _ = maker.speak(0, "train", 3)
+    assert audio.shape == (6 * 640,) and audio.dtype == np.int16 and values.shape == (6, 16)
+    assert (audio != maker.speak(0, "train", 4)[0]).any()
+    (path,) = render_speech(tmp_path, 3, seed=1, workers=1)
+    clips = list(ClipDataset(tmp_path))
+    assert len(clips) == 3 and clips[0]["audio"].shape == (48000,) and clips[0]["values"].shape == (75, 16)
+    before = path.stat().st_mtime_ns
+    assert render_speech(tmp_path, 3, seed=1, workers=1) == [path] and path.stat().st_mtime_ns == before
+    # Open lips are loud, and the same number gives the same clip.
+    loud = np.concatenate([c["audio"].double().abs().reshape(75, 640).mean(1) for c in clips])
+    assert np.corrcoef(loud, np.concatenate([c["values"][:, 0] for c in clips]))[0, 1] > 0.2
+    path.unlink()
+    render_speech(tmp_path, 3, seed=1, workers=1)
+    np.testing.assert_array_equal(ClipDataset(tmp_path)[0]["audio"], clips[0]["audio"])
+
+
+def test_codec_pairs_swap_lips_and_expression(maker) -> None:
+    clip = maker.make(2, "train", 5)
+    values = clip.pair_values[0]
+    expression = [6, 7, 8, 10, 11, 12, 13]
+    np.testing.assert_allclose(values[0][expression], values[1][expression], atol=1e-5)
+    np.testing.assert_allclose(values[2][expression], values[3][expression], atol=1e-5)
+    protrusion = values[:, 2]
+    np.testing.assert_allclose(protrusion[[0, 1]], protrusion[[2, 3]], atol=1e-5)
+
+
+def test_clips_go_on_with_another_sentence_where_a_voice_crashes(
+    asset: head_asset.HeadAsset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mcdm_core.data.synthetic import clip
+    from mcdm_core.data.synthetic.people.identity import random_identity
+    from mcdm_core.data.synthetic.speech.fresh_process import EngineStoppedError, speak_afresh
+
+    def crash(text: str) -> None:
+        import os
+
+        os._exit(11)
+
+    with pytest.raises(EngineStoppedError, match="a sentence"):
+        speak_afresh(crash, ("a sentence",))
+    said = []
+
+    def sometimes(text: str, language: str, voice: speech.Voice) -> tuple[np.ndarray, list[speech.Phoneme]]:
+        said.append(text)
+        if len(said) == 1:
+            raise EngineStoppedError("crash")
+        return np.ones(48000, np.float32), [speech.Phoneme("a", 0.0, 3.0)]
+
+    monkeypatch.setattr(clip, "speak", sometimes)
+    identity = random_identity(asset, np.random.default_rng(0))
+    made = clip.random_speech("train", identity, 75, np.random.default_rng(0))
+    assert len(made.audio) == 48000 and (made.audio != 0).mean() > 0.5 and len(said) >= 2
+
+    def always(*_: object) -> None:
+        raise EngineStoppedError("crash")
+
+    monkeypatch.setattr(clip, "speak", always)
+    with pytest.raises(EngineStoppedError):
+        clip.random_speech("train", identity, 75, np.random.default_rng(0))
