@@ -1,0 +1,133 @@
+"""What the denoiser is told of a part: its surroundings, the portrait's own part, and where it has to paint.
+
+Inside the region to be painted the guide shows the portrait's part, held still, and never the warp: neither what lips
+and lids do nor what lies behind them is given away. The composite's latents are the prior mean of the denoising, with
+a variance that says "unknown" in the region (method.md, section 8, C). Parts are a batch axis: ``b * 2`` videos, those
+of a portrait one after the other, mouth first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import Tensor
+
+from .outer_warp import outer_parts
+from .parts import NUM_PARTS, cut, moved_squares, reference_squares, unknown_regions
+
+REGION_CHANNELS = 4
+"""The region is drawn at twice the latents' resolution and unshuffled."""
+
+
+def guide_channels(latent_channels: int) -> int:
+    """Channels of the guide: composite, the portrait's part, region, and which part it is."""
+    return 2 * latent_channels + REGION_CHANNELS + 1
+
+
+@dataclass(frozen=True)
+class PartViews:
+    """Parts of some frames: ``outer [b*2, f, 3, s, s]``, ``region [b*2, f, 1, s, s]``, ``still [b*2, 3, s, s]`` of the
+    portraits, and the frames' ``squares [b, f, 2, 2, 3]``."""
+
+    outer: Tensor
+    region: Tensor
+    still: Tensor
+    squares: Tensor
+
+    @property
+    def composite(self) -> Tensor:
+        """The warped surroundings with the portrait's own part, held still, in the region."""
+        return torch.lerp(self.outer, self.still[:, None].expand_as(self.outer), self.region)
+
+    def shown(self, painted: Tensor) -> Tensor:
+        """Parts as a video shows them: ``painted [b*2, f, 3, s, s]`` inside the region, the warp around it."""
+        return torch.lerp(self.outer, painted, self.region)
+
+
+def still_parts(portraits: Tensor, squares: Tensor, size: int) -> Tensor:
+    """The portraits' own parts: ``[b, 3, h, w]`` and squares ``[b, 2, 2, 3]`` to ``[b*2, 3, size, size]``."""
+    return cut(repeat(portraits, "b c h w -> (b p) c h w", p=NUM_PARTS), squares.flatten(0, 1), size)
+
+
+def part_views(
+    portraits: Tensor, reference: Tensor, landmarks: Tensor, size: int, squares: Tensor | None = None
+) -> PartViews:
+    """See frames of people through their parts.
+
+    Args:
+        portraits: ``[b, 3, h, w]`` in [-1, 1]; reference: their landmarks ``[b, 68, 2]``.
+        landmarks: of the frames ``[b, f, 68, 2]``.
+        size: side of a part in pixels.
+        squares: of the portraits, if not :func:`~.parts.reference_squares` of their landmarks.
+    """
+    frames = landmarks.shape[1]
+    squares = reference_squares(reference) if squares is None else squares
+    moved = moved_squares(squares, reference, landmarks)
+    flat = landmarks.flatten(0, 1)
+
+    def each(x: Tensor) -> Tensor:
+        return x.repeat_interleave(frames, 0)
+
+    outer = outer_parts(each(portraits), each(reference), flat, moved.flatten(0, 1), size)
+    region = unknown_regions(each(reference), each(squares), flat, moved.flatten(0, 1), size)
+    by_part = "(b f) p c h w -> (b p) f c h w"
+    return PartViews(
+        rearrange(outer, by_part, f=frames),
+        rearrange(region, by_part, f=frames),
+        still_parts(portraits, squares, size),
+        moved,
+    )
+
+
+def true_parts(frames: Tensor, squares: Tensor, size: int) -> Tensor:
+    """Parts of given frames: ``[b, f, 3, h, w]`` and squares ``[b, f, 2, 2, 3]`` to ``[b*2, f, 3, size, size]``."""
+    number, count = frames.shape[:2]
+    pictures = repeat(frames, "b f c h w -> (b f p) c h w", p=NUM_PARTS)
+    seen = cut(pictures, squares.flatten(0, 2), size)
+    return rearrange(seen, "(b f p) c h w -> (b p) f c h w", b=number, f=count, p=NUM_PARTS)
+
+
+@torch.no_grad()
+def part_guide(encode: Callable[[Tensor], Tensor], views: PartViews, still_latents: Tensor) -> Tensor:
+    """The UNet's guide.
+
+    Args:
+        encode: the autoencoder's: ``[n, 3, s, s]`` in [-1, 1] to normalised latents ``[n, c, h, w]``.
+        still_latents: of the portraits' parts ``[b*2, c, h, w]``.
+
+    Returns:
+        ``[b*2, f, 2 c + 5, h, w]``: composite (the prior mean), the portrait's part, region, part.
+    """
+    parts, frames = views.outer.shape[:2]
+    composite = views.composite.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    latents = encode(composite).unflatten(0, (parts, frames))
+    height, width = latents.shape[-2:]
+    region = F.interpolate(views.region.flatten(0, 1), size=(2 * height, 2 * width), mode="area")
+    region = F.pixel_unshuffle(region, 2).unflatten(0, (parts, frames))
+    which = torch.linspace(-1, 1, NUM_PARTS, device=latents.device).repeat(parts // NUM_PARTS)
+    which = which.view(-1, 1, 1, 1, 1).expand(parts, frames, 1, height, width)
+    still = still_latents[:, None].expand(-1, frames, -1, -1, -1)
+    return torch.cat([x.to(latents.dtype) for x in (latents, still, region, which)], 2)
+
+
+def region_variance(guide: Tensor, latent_channels: int, known: float, unknown: float) -> Tensor:
+    """Variance of the true latents around the composite's, ``[b*2, f, 1, h, w]``, of a guide."""
+    region = guide[:, :, 2 * latent_channels : 2 * latent_channels + REGION_CHANNELS].mean(2, keepdim=True)
+    return known + (unknown - known) * region
+
+
+def part_tokens(tokens: Tensor, reference_tokens: Tensor) -> Tensor:
+    """Motion tokens for every part: what the face does, and what it does otherwise than the portrait.
+
+    Args:
+        tokens: ``[b, f, m, d]``; reference_tokens: of the portraits ``[b, m, d]``.
+
+    Returns:
+        ``[b*2, f, m, 2 d]``.
+    """
+    both = torch.cat([tokens, tokens - reference_tokens[:, None]], -1)
+    return repeat(both, "b f m d -> (b p) f m d", p=NUM_PARTS)

@@ -1,0 +1,1 @@
+"""Training of the denoiser on parts of a face: mouth and eyes, painted from motion tokens and the archive."""

@@ -1,0 +1,133 @@
+"""Batches for the denoiser of parts: a portrait, target frames, and an archive that may hold what the portrait lacks.
+
+Most portraits have closed lips and open eyes, as users' do; the archive is the clip's own past, another stretch of it
+(with other teeth, lids and tongue to be seen), or the portrait repeated, as at a video's start. A still's portrait has
+its lips warped shut while its target, and often its archive, shows the teeth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...face.part_guide import PartViews, part_views, true_parts
+from ...face.parts import NUM_PARTS, compose, reference_squares
+from .rows import ClipRows, FrameRows
+
+_OPEN = 0.04
+"""Lip opening of a still from which it has teeth to show."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Rows of a batch: ``reference [b]``, ``target [b, f]``, ``archive [b, f]``; ``before`` and ``before_archive`` are
+    those of the clip ahead of the target, for a carried memory."""
+
+    reference: Tensor
+    target: Tensor
+    archive: Tensor
+    before: Tensor
+    before_archive: Tensor
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """What one draw of augmentation does to every picture of a clip: gain and offset of colours ``[b, 3, 1, 1]``, and
+    jittered squares of its portrait ``[b, 2, 2, 3]``."""
+
+    gain: Tensor
+    offset: Tensor
+    squares: Tensor
+
+    def tinted(self, pictures: Tensor) -> Tensor:
+        """Pictures ``[b, ..., 3, h, w]`` in other colours."""
+        shape = (len(pictures), *(1,) * (pictures.dim() - 4), 3, 1, 1)
+        return (pictures * self.gain.view(shape) + self.offset.view(shape)).clamp(-1, 1)
+
+
+class BatchDrawer:
+    """Draws clips of each folder with the given shares."""
+
+    def __init__(self, rows: FrameRows, frames: int, shares: Sequence[float], seed: int = 0) -> None:
+        self.rows, self.frames = rows, frames
+        self.random = np.random.default_rng(seed)
+        groups = sorted({clip.group for clip in rows.clips})
+        self._of_group = [[clip for clip in rows.clips if clip.group == group] for group in groups]
+        weights = np.array([shares[group] for group in groups], dtype=float)
+        self._chance = weights / weights.sum()
+
+    def draw(self, number: int) -> Drawn:
+        """Rows of ``number`` clips."""
+        picked = []
+        for group in self.random.choice(len(self._of_group), number, p=self._chance):
+            clips = self._of_group[group]
+            clip = clips[self.random.integers(len(clips))]
+            picked.append(self._still(clip) if clip.still else self._moving(clip))
+        return Drawn(*(torch.tensor(np.array(column)) for column in zip(*picked, strict=True)))
+
+    def _still(self, clip: ClipRows) -> tuple[int, list[int], list[int], list[int], list[int]]:
+        as_is, shut, frames = clip.first, clip.first + 1, self.frames
+        teeth = float(self.rows.lips[as_is]) > _OPEN
+        reference = shut if teeth and self.random.random() < 0.75 else as_is
+        target = as_is if teeth and self.random.random() < 0.85 else shut
+        archive = as_is if self.random.random() < 0.55 else reference
+        return reference, [target] * frames, [archive] * frames, [reference] * frames, [reference] * frames
+
+    def _moving(self, clip: ClipRows) -> tuple[int, list[int], list[int], list[int], list[int]]:
+        frames = self.frames
+        needed = min(3 * frames, clip.length)
+        begin = clip.first + int(self.random.integers(clip.length - needed + 1))
+        end = begin + needed
+
+        def stretch(first: int) -> list[int]:
+            return list(range(first, first + frames))
+
+        reference = self._portrait(clip)
+        target, chance = stretch(end - frames), self.random.random()
+        if chance < 0.55:
+            archive = stretch(end - 2 * frames)
+        elif chance < 0.85:
+            archive = stretch(clip.first + int(self.random.integers(clip.length - frames + 1)))
+        else:
+            archive = [reference] * frames
+        return reference, target, archive, stretch(max(begin, end - 2 * frames)), stretch(begin)
+
+    def _portrait(self, clip: ClipRows) -> int:
+        """A frame as portrait: mostly closed lips and open eyes, sometimes closed eyes, sometimes any."""
+        some = clip.first + self.random.integers(clip.length, size=8)
+        lips, lids, chance = self.rows.lips[some], self.rows.lids[some], self.random.random()
+        if chance < 0.6:
+            return int(some[int((lips - 2 * lids).argmin())])
+        return int(some[int(lids.argmin())]) if chance < 0.75 else int(some[0])
+
+    def appearance(self, reference: Tensor) -> Appearance:
+        """Random colours and framing of clips with these portraits ``[b]``."""
+        number = len(reference)
+        squares = compose(reference_squares(self.rows.landmarks[reference]), _jitter(number))
+        return Appearance(
+            1 + torch.randn(number, 3, 1, 1) * 0.08, torch.randn(number, 3, 1, 1) * 0.06, squares
+        )
+
+    def views(self, reference: Tensor, frames: Tensor, look: Appearance, size: int, shake: float = 0.0) -> PartViews:
+        """Rows ``[b, f]`` seen through their parts; ``shake`` is the error of the landmarks in crop widths."""
+        rows = self.rows
+        points = rows.landmarks[frames] + torch.randn(len(frames), 1, *rows.landmarks.shape[1:]) * shake
+        portraits = look.tinted(rows.picture(reference))
+        return part_views(portraits, rows.landmarks[reference], points, size, look.squares)
+
+    def true(self, frames: Tensor, views: PartViews, look: Appearance, size: int) -> Tensor:
+        """The true parts ``[b*2, f, 3, size, size]`` of rows ``[b, f]``."""
+        return true_parts(look.tinted(self.rows.picture(frames)), views.squares, size)
+
+
+def _jitter(number: int) -> Tensor:
+    """Small turns, shifts and sizes of squares about their middle, ``[number, 2, 2, 3]``."""
+    size, turn = 1 + torch.randn(number, NUM_PARTS) * 0.04, torch.randn(number, NUM_PARTS) * 0.06
+    cosine, sine = torch.cos(turn) * size, torch.sin(turn) * size
+    linear = torch.stack([torch.stack([cosine, -sine], -1), torch.stack([sine, cosine], -1)], -2)
+    shift = 0.5 - linear.sum(-1) / 2 + torch.randn(number, NUM_PARTS, 2) * 0.03
+    return torch.cat([linear, shift[..., None]], -1)

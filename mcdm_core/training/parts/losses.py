@@ -1,0 +1,179 @@
+"""Losses of the denoiser of parts: latents, and decoded pictures where it has to paint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...diffusion.frame_diffusion import FrameDiffusion
+from ...face.part_guide import PartViews, part_guide, part_tokens
+from ..adversary import Adversary
+from ..unet.denoiser import Denoiser
+from .batches import Appearance, BatchDrawer, Drawn
+
+LANDMARK_ERROR = 0.0015
+"""Standard deviation of the landmarks' error in training, in crop widths: predicted ones are not exact either."""
+TOKEN_ERROR, ARCHIVE_ERROR = 0.1, 0.15
+"""Largest standard deviations of noise on motion tokens and on archived latents."""
+KNOWN_WEIGHT = 0.15
+"""Weight of the surroundings in the latents' loss, beside 1 in the region."""
+_START = 0.1
+"""Noise that sampling starts from, for the clip ahead of a carried memory."""
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Of the latents' squared error, the pictures' L1 and Laplacian differences, and the critic's reward."""
+
+    latents: float = 0.5
+    absolute: float = 4.0
+    laplacian: float = 8.0
+    critic: float = 0.0
+
+
+def laplacian_loss(difference: Tensor, levels: int = 3) -> Tensor:
+    """Mean absolute Laplacian pyramid of a difference ``[n, 3, h, w]``; coarse levels weigh more."""
+    total = difference.new_zeros(())
+    for level in range(levels):
+        smaller = F.avg_pool2d(difference, 2)
+        blurred = F.interpolate(smaller, scale_factor=2, mode="bilinear", align_corners=False)
+        total = total + (difference - blurred).abs().mean() * 2.0**level / 2
+        difference = smaller
+    return total
+
+
+class PartLosses:
+    """Losses of batches of parts.
+
+    Args:
+        denoiser: in training; vae: frozen; drawer: of the batches; size: side of a part in pixels.
+        bypass_temporal: stage 1 (method.md, section 4), without layer 4.
+        motion_dropout, carried: shares of batches without motion tokens, and with the memory of a clip before.
+        clips: of a batch; archive: False leaves the archive out (an ablation).
+    """
+
+    def __init__(
+        self, denoiser: Denoiser, vae: nn.Module, drawer: BatchDrawer, diffusion: FrameDiffusion, size: int, *,
+        clips: int, bypass_temporal: bool, motion_dropout: float = 0.06, carried: float = 0.0, archive: bool = True,
+        bfloat16: bool = True,
+    ) -> None:  # fmt: skip
+        self.denoiser, self.vae, self.drawer, self.diffusion, self.size = denoiser, vae, drawer, diffusion, size
+        self.clips, self.bypass_temporal, self.archive, self.bfloat16 = clips, bypass_temporal, archive, bfloat16
+        self.motion_dropout, self.carried = motion_dropout, carried
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bfloat16)
+
+    @torch.no_grad()
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Latents ``[..., c, h, w]`` of pictures ``[..., 3, s, s]``."""
+        flat = pictures.flatten(0, -4).contiguous(memory_format=torch.channels_last)
+        with self._autocast():
+            return self.vae.encode(flat).float().view(*pictures.shape[:-3], -1, self.size // 8, self.size // 8)
+
+    def __call__(self, weights: LossWeights, critic: Adversary | None = None) -> dict[str, Tensor]:
+        """Losses of one batch; ``loss`` is the weighted sum."""
+        drawer, diffusion = self.drawer, self.diffusion
+        drawn = drawer.draw(self.clips)
+        look = drawer.appearance(drawn.reference)
+        views = drawer.views(drawn.reference, drawn.target, look, self.size, LANDMARK_ERROR)
+        true = drawer.true(drawn.target, views, look, self.size)
+        still = self.encode(views.still)
+        guide = part_guide(self.encode, views, still)
+        clean = self.encode(true)
+        archived = self._archived(drawn.reference, drawn.archive, look, still)
+        memory = None
+        if not self.bypass_temporal and drawer.random.random() < self.carried:
+            archived, memory = self._clip_before(drawn, look, still, archived)
+        tokens = self._tokens(drawn.reference, drawn.target)
+        noisy, timestep = self._noisy(clean)
+        estimate = self._denoise(noisy, timestep, archived, still, tokens, guide, memory)[0]
+        losses = {"latents": self._latent_loss(estimate, clean, timestep, guide)}
+        losses.update(self._picture_losses(estimate, true, views, weights, critic))
+        losses["loss"] = weights.latents * losses["latents"] + losses.pop("pictures")
+        return losses
+
+    def _archived(self, reference: Tensor, rows: Tensor, look: Appearance, still: Tensor) -> Tensor:
+        """Latents of archived rows, as a video would have shown them, and a little noise."""
+        if not self.archive:
+            return still[:, None].expand(-1, rows.shape[1], -1, -1, -1)
+        views = self.drawer.views(reference, rows, look, self.size)
+        latents = self.encode(views.shown(self.drawer.true(rows, views, look, self.size)))
+        return latents + torch.randn_like(latents) * torch.rand(len(latents), 1, 1, 1, 1) * ARCHIVE_ERROR
+
+    def _tokens(self, reference: Tensor, rows: Tensor) -> Tensor:
+        tokens = self.drawer.rows.tokens
+        moving = tokens[rows]
+        moving = moving + torch.randn_like(moving) * torch.rand(len(rows), 1, 1, 1) * TOKEN_ERROR
+        given = part_tokens(moving, tokens[reference])
+        return torch.zeros_like(given) if self.drawer.random.random() < self.motion_dropout else given
+
+    def _noisy(self, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """Noisy latents and timesteps: most at the top, where sampling begins from little noise, the rest anywhere."""
+        number, top = len(clean), self.diffusion.schedule.num_train_timesteps - 1
+        begin = torch.rand(number) < 0.6
+        timestep = torch.where(begin, torch.ones(number), 0.02 + 0.95 * torch.rand(number)) * top
+        scale = torch.where(begin, torch.rand(number), torch.ones(number)).view(-1, 1, 1, 1, 1)
+        return self.diffusion.add_noise(clean, torch.randn_like(clean) * scale, timestep), timestep
+
+    def _denoise(
+        self, noisy: Tensor, timestep: Tensor, archived: Tensor, still: Tensor, tokens: Tensor, guide: Tensor,
+        memory: dict[str, Tensor] | None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
+        prior = self.denoiser.archived_clip_prior
+        with self._autocast():
+            f_ac = prior(prior.reference_attention(still), archived)
+            prediction, carried = self.denoiser.unet(
+                noisy, timestep, f_ac, tokens, memory, guide, bypass_temporal=self.bypass_temporal
+            )
+        return self.diffusion.denoised(prediction.float(), noisy, timestep, guide), carried
+
+    @torch.no_grad()
+    def _clip_before(
+        self, drawn: Drawn, look: Appearance, still: Tensor, archived: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Sample the clip ahead: its memory is carried on, and half of the archives are its frames."""
+        views = self.drawer.views(drawn.reference, drawn.before, look, self.size)
+        guide = part_guide(self.encode, views, still)
+        earlier = self._archived(drawn.reference, drawn.before_archive, look, still)
+        tokens = self._tokens(drawn.reference, drawn.before)
+        top = torch.full((len(still),), float(self.diffusion.schedule.num_train_timesteps - 1))
+        noise = torch.randn_like(earlier) * _START
+        made, memory = self._denoise(noise, top, earlier, still, tokens, guide, None)
+        own = (torch.rand(len(made)) < 0.5).view(-1, 1, 1, 1, 1)
+        return (torch.where(own, made, archived) if self.archive else archived), memory
+
+    def _latent_loss(self, estimate: Tensor, clean: Tensor, timestep: Tensor, guide: Tensor) -> Tensor:
+        """Squared error in posterior standard deviations, which is the network's own scale."""
+        alpha_t, sigma_t = self.diffusion.schedule.alpha_sigma(timestep, clean)
+        variance = self.diffusion.variance_of(guide)
+        deviation = (variance * sigma_t**2 / (variance * alpha_t**2 + sigma_t**2)).sqrt().clamp_min(0.05)
+        weight = KNOWN_WEIGHT + self.diffusion.region_of(guide)
+        return (((estimate - clean) / deviation).square() * (weight / weight.mean())).mean()
+
+    def _picture_losses(
+        self, estimate: Tensor, true: Tensor, views: PartViews, weights: LossWeights, critic: Adversary | None
+    ) -> dict[str, Tensor]:
+        """Differences of half of the frames, as a video shows them, per area that is painted."""
+        frames = torch.randperm(estimate.shape[1])[: max(1, estimate.shape[1] // 2)]
+        with self._autocast():
+            decoded = self.vae.decode(
+                estimate[:, frames].flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            ).float()
+        target, outer, region = (x[:, frames].flatten(0, 1) for x in (true, views.outer, views.region))
+        shown, wanted = torch.lerp(outer, decoded, region), torch.lerp(outer, target, region)
+        area = region.mean().clamp_min(0.02)
+        losses = {
+            "absolute": ((decoded - target).abs() * region).mean() / area,
+            "laplacian": laplacian_loss(shown - wanted) / area,
+        }
+        total = weights.absolute * losses["absolute"] + weights.laplacian * losses["laplacian"]
+        if critic is not None and weights.critic:
+            with self._autocast():
+                losses["critic"] = critic.teach(shown, wanted)
+                losses["reward"] = critic.reward(shown, wanted)
+            total = total + weights.critic * losses["reward"]
+        return {**losses, "pictures": total}
