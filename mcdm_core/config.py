@@ -139,6 +139,20 @@ class UNetConfig:
     favor_features: int = 256
     warped_reference: bool = False
     guide_channels: int = 0
+    motion_map_channels: int = 0
+
+
+@dataclass(frozen=True)
+class PartsConfig:
+    """Mouth and eyes painted in squares of their own (``face/parts.py``), the rest of the face warped (C).
+
+    ``size`` is a part's side in pixels; 0 paints the whole crop, as the paper does. The variances are those of the true
+    latents around the portrait's own part held still, in what is to be painted, and around the warp beside it.
+    """
+
+    size: int = 0
+    unknown_variance: float = 0.5
+    known_variance: float = 0.03
 
 
 @dataclass(frozen=True)
@@ -174,6 +188,7 @@ class MCDMConfig:
     present_clip_prior: PresentClipPriorConfig = field(default_factory=PresentClipPriorConfig)
     archived_clip_prior: ArchivedClipPriorConfig = field(default_factory=ArchivedClipPriorConfig)
     unet: UNetConfig = field(default_factory=UNetConfig)
+    parts: PartsConfig = field(default_factory=PartsConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
 
 
@@ -181,7 +196,7 @@ BASE = MCDMConfig()
 
 TINY = MCDMConfig(
     preset="tiny",
-    image_size=128,
+    image_size=192,
     vae=VAEConfig(layout="compact", latent_channels=12, scaling_factor=1.0),
     audio_encoder=AudioEncoderConfig(
         kind="logmel_context", feature_dim=128, window_frames=62, width=128, dilations=(1, 2, 3), spectral_balance=0.5
@@ -193,26 +208,23 @@ TINY = MCDMConfig(
     present_clip_prior=PresentClipPriorConfig(
         width=128, num_heads=4, mlp_ratio=2.0, context_frames=12, persistence=True, sound_path="all"
     ),
-    archived_clip_prior=ArchivedClipPriorConfig(patch_size=2, width=128, latent_size=16),
+    archived_clip_prior=ArchivedClipPriorConfig(patch_size=2, width=128, latent_size=12),
     unet=UNetConfig(
         layout="compact",
         latent_channels=12,
-        latent_size=16,
-        block_channels=(96, 128, 192),
+        latent_size=12,
+        block_channels=(96, 160, 224),
         layers_per_block=1,
-        attention_levels=(False, True, True),
+        attention_levels=(True, True, True),
         num_heads=4,
         norm_groups=8,
         text_context_dim=128,
         ff_mult=3.0,
         warped_reference=True,
-        guide_channels=26,
+        guide_channels=29,
     ),
-    diffusion=DiffusionConfig(
-        prediction_type="prior_residual",
-        prior_variance_terms=(0.03, 0.065, 0.03, 0.092, 1.89),
-        temperature=0.1,
-    ),
+    parts=PartsConfig(size=96),
+    diffusion=DiffusionConfig(prediction_type="prior_residual", temperature=0.1),
 )
 
 PRESETS: dict[str, MCDMConfig] = {"base": BASE, "tiny": TINY}

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..config import MCDMConfig
 from ..errors import MCDMError
+from ..face.part_guide import region_variance
 from .parameterization import check_prediction_type, implied_noise, to_denoised, training_target
 from .sampling import Callback, ddim_sample
 from .schedule import NoiseSchedule
@@ -36,6 +37,7 @@ class FrameDiffusion:
         self._variance = diffusion.prior_variance
         self._variance_terms = diffusion.prior_variance_terms
         self._latent_channels = config.unet.latent_channels
+        self._parts = config.parts
         if self._variance_terms and len(self._variance_terms) != 5:
             raise MCDMError(
                 f"diffusion.prior_variance_terms has {len(self._variance_terms)} numbers; give five, as "
@@ -98,9 +100,16 @@ class FrameDiffusion:
 
     def variance_of(self, guide: Tensor | None) -> float | Tensor:
         """V of the prior: one number, or with ``prior_variance_terms`` ``[b, f, 1, h, w]`` from the guide."""
+        if guide is not None and self._parts.size:
+            known, unknown = self._parts.known_variance, self._parts.unknown_variance
+            return region_variance(guide, self._latent_channels, known, unknown)
         if guide is None or not self._variance_terms:
             return self._variance
         return variance_map(guide, self._latent_channels, self._variance_terms)
+
+    def region_of(self, guide: Tensor) -> Tensor:
+        """How much of each place is to be painted, ``[b, f, 1, h, w]`` in [0, 1], of a guide of parts."""
+        return region_variance(guide, self._latent_channels, 0.0, 1.0)
 
     def prior_mean(self, guide: Tensor | None) -> Tensor | None:
         """The warped latents: the first latent channels of a guide ``[b, f, g, h, w]``."""

@@ -85,20 +85,23 @@ class DenoisingUNet(nn.Module):
         self.time_proj = Timesteps(widths[0], flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(widths[0], embedding)
         self._embedding = embedding
-        motion_dim = config.motion_codec.motion_dim
+        # Parts are told how their motion differs from the portrait's as well (face/part_guide.py).
+        motion_dim = config.motion_codec.motion_dim * (2 if config.parts.size else 1)
         self.present_dim = motion_dim if self.stock else config.archived_clip_prior.width
+        codec = config.motion_codec
+        tokens = codec.head_tokens + codec.lip_tokens + codec.expression_tokens
         self.motion_tokens: nn.Module | None = None
         self.motion_embedding: nn.Module | None = None
         if not self.stock:
-            codec = config.motion_codec
-            tokens = codec.head_tokens + codec.lip_tokens + codec.expression_tokens
             self.motion_tokens = nn.Linear(motion_dim, self.present_dim)
             self.motion_embedding = nn.Sequential(
                 nn.Linear(tokens * motion_dim, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
             )
             nn.init.zeros_(self.motion_embedding[2].weight)
             nn.init.zeros_(self.motion_embedding[2].bias)
-        self.conv_in = nn.Conv2d(unet.latent_channels + self.guide_channels, widths[0], 3, padding=1)
+        drawn = unet.motion_map_channels
+        self.motion_map = nn.Linear(tokens * motion_dim, drawn * unet.latent_size**2) if drawn else None
+        self.conv_in = nn.Conv2d(unet.latent_channels + self.guide_channels + drawn, widths[0], 3, padding=1)
 
         skips = [widths[0]] if self.stock else []
         levels, previous = [], widths[0]
@@ -213,7 +216,7 @@ class DenoisingUNet(nn.Module):
             ``[b, f, c, h, w]`` and the memory to carry on at this timestep.
         """
         b, f = latents.shape[:2]
-        x = self._input(latents, guide)
+        x = self._input(latents, guide, f_pc)
         embedding = self.time_embedding(self.time_proj(timestep.reshape(-1).expand(b)).to(x.dtype))
         embedding = embedding.repeat_interleave(f, 0)
         if f_pc is not None:
@@ -259,7 +262,16 @@ class DenoisingUNet(nn.Module):
         x = self.conv_out(nn.functional.silu(self.conv_norm_out(x)))
         return x.unflatten(0, (b, f)), new_memory
 
-    def _input(self, latents: Tensor, guide: Tensor | None) -> Tensor:
+    def draw_motion(self, f_pc: Tensor | None, like: Tensor) -> Tensor:
+        """Motion tokens ``[b, f, m, dm]`` drawn as maps ``[b, f, k, h, w]``, of the size of ``like``; zero without."""
+        assert self.motion_map is not None
+        b, f, height, width = *like.shape[:2], *like.shape[-2:]
+        channels = self.config.unet.motion_map_channels
+        if f_pc is None:
+            return like.new_zeros(b, f, channels, height, width)
+        return self.motion_map(f_pc.flatten(2)).view(b, f, channels, height, width)
+
+    def _input(self, latents: Tensor, guide: Tensor | None, f_pc: Tensor | None) -> Tensor:
         if latents.dim() != 5 or latents.shape[2] != self.config.unet.latent_channels:
             raise MCDMError(
                 f"Latents have shape {tuple(latents.shape)}, expected [b, f, {self.config.unet.latent_channels}, h, w]."
@@ -272,5 +284,7 @@ class DenoisingUNet(nn.Module):
                     f"got {given}; give landmarks, or use a model with warped_reference switched off."
                 )
             latents = torch.cat([latents, guide], 2)
+        if self.motion_map is not None:
+            latents = torch.cat([latents, self.draw_motion(f_pc, latents)], 2)
         x = latents.flatten(0, 1)
         return x.contiguous(memory_format=torch.channels_last) if not self.stock else x

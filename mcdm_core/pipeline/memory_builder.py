@@ -10,6 +10,7 @@ from torch import Tensor
 from ..errors import MCDMError
 from ..face.crops import resample_crop
 from ..model import MCDMModel
+from .canvas import build_canvas
 from .memory import MotionMemory
 from .reference import Reference, at_size
 
@@ -24,6 +25,7 @@ class MemoryBuilder:
 
     def __init__(self, model: MCDMModel, fingerprint: str) -> None:
         self.model, self.config, self.fingerprint = model, model.config, fingerprint
+        self.canvas = build_canvas(model)
 
     @torch.no_grad()
     def start(self, reference: Reference, seed: int = 0) -> MotionMemory:
@@ -60,9 +62,9 @@ class MemoryBuilder:
                 )
             crops = torch.stack([resample_crop(frame, reference.transform, size) for frame in crops])
         signed = (crops * 2 - 1).to(self.model.device)
-        latents = self.model.vae.encode(signed)[None]
         memory = self.start(reference, seed)
         landmarks = self.model.face_network(signed).landmarks
+        latents = self.canvas.latents_of(reference, signed, landmarks)
         context = self.model.motion_codec.encode(at_size(signed, 128)[None], landmarks[None])
         keep = self.config.present_clip_prior.context_frames
         after = memory.advanced(

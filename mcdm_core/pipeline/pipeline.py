@@ -24,6 +24,7 @@ from ..face.portrait_check import Finding
 from ..model import MCDMModel
 from ..motion.motion import Motion
 from .audio import AudioEmbedder, AudioEmbedding
+from .canvas import build_canvas
 from .finishing import FrameFinisher
 from .memory import MotionMemory
 from .memory_builder import MemoryBuilder
@@ -57,7 +58,7 @@ class MCDMPipeline:
         self.model = model.eval().requires_grad_(False)
         self.config, self.stage = model.config, stage
         self.fingerprint = model_fingerprint(model.states(), model.config)
-        self.references = ReferenceEncoder(model)
+        self.references = ReferenceEncoder(model, build_canvas(model).still_latents)
         self.audio = AudioEmbedder(model)
         self.memories = MemoryBuilder(model, self.fingerprint)
         self.motion = MotionPredictor(model)
@@ -271,7 +272,7 @@ class MCDMPipeline:
             MCDMError: for another ``detail``.
         """
         landmarks = self.motion.landmarks(reference, clip.motion) if detail == "warp" else None
-        return self.finisher.finish(reference, clip.frames, landmarks, detail=detail, paste=paste)
+        return self.finisher.finish(reference, clip.painting, landmarks, detail=detail, paste=paste)
 
     # The whole -----------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +27,7 @@ class Reference:
 
     Attributes:
         image: the portrait [3, h, w] in [0, 1]; crop: the face crop [3, s, s] in [0, 1]; transform: where it lies.
-        latents: of the crop [1, c, h, w].
+        latents: of the crop [1, c, h, w], or of its parts [p, c, h, w] (``face/parts.py``).
         landmarks: [68, 2] in [0, 1] of the crop; pose [6]; values [16].
         image_tokens: [1, k, d]; motion_tokens: of the crop, streams [1, n, dm].
     """
@@ -46,8 +46,9 @@ class Reference:
 class ReferenceEncoder:
     """From a portrait to a :class:`Reference`."""
 
-    def __init__(self, model: MCDMModel) -> None:
-        self.model = model
+    def __init__(self, model: MCDMModel, still_latents: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """``still_latents``: of the canvas (``canvas.py``)."""
+        self.model, self.still_latents = model, still_latents
 
     def detect_faces(self, image: Tensor) -> list[tuple[float, float, float, float]]:
         """Boxes (left, top, right, bottom) in pixels of the faces in a portrait [3, h, w] in [0, 1], largest first."""
@@ -140,7 +141,7 @@ class ReferenceEncoder:
             image=image,
             crop=crop,
             transform=transform,
-            latents=self.model.vae.encode(signed),
+            latents=self.still_latents(signed, reading.landmarks),
             landmarks=reading.landmarks[0],
             pose=reading.pose[0],
             values=reading.values[0],

@@ -11,12 +11,13 @@ from ..checkpoint import LAST_STAGE
 from ..diffusion.frame_diffusion import FrameDiffusion
 from ..diffusion.sampling import Callback, classifier_free_guidance
 from ..errors import MCDMError
-from ..face.reference_warp import warp_guide
 from ..model import MCDMModel
 from ..models.motion_tokens import MotionTokens
 from ..motion.motion import Motion
+from .canvas import build_canvas
 from .defaults import sampling_defaults
 from .memory import MotionMemory
+from .painting import Painting
 from .reference import Reference
 
 Memories = dict[str, dict[str, Tensor]]
@@ -25,9 +26,10 @@ Memories = dict[str, dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Clip:
-    """A finished clip: frames [f, 3, s, s] in [0, 1] on the CPU (face crops), latents [f, c, h, w], and what follows.
+    """A finished clip: frames [f, 3, s, s] in [0, 1] on the CPU (face crops), latents, and what follows.
 
-    ``index`` counts clips and ``start`` frames from the video's beginning; ``memory`` continues after this clip.
+    ``latents`` are [f, c, h, w], or [f, p, c, h, w] where p parts are painted, whose pictures are ``painted``, uint8
+    [f, p, 3, k, k] (``painting.py``). ``index`` counts clips and ``start`` frames from the video's beginning; ``memory`` continues after this clip.
     """
 
     index: int
@@ -36,6 +38,12 @@ class Clip:
     latents: Tensor
     motion: Motion
     memory: MotionMemory
+    painted: Tensor | None = None
+
+    @property
+    def painting(self) -> Painting:
+        """Its pictures."""
+        return Painting(self.frames, self.painted)
 
 
 class ClipSampler:
@@ -49,6 +57,7 @@ class ClipSampler:
     def __init__(self, model: MCDMModel, stage: int = LAST_STAGE) -> None:
         self.model, self.config, self.stage = model, model.config, stage
         self.diffusion = FrameDiffusion(model.config)
+        self.canvas = build_canvas(model)
 
     @torch.no_grad()
     def sample(
@@ -81,27 +90,25 @@ class ClipSampler:
         fill = torch.arange(size, device=motion.tokens.head.device).clamp_max(count - 1)
         tokens = motion.tokens.map(lambda stream: stream[fill][None].to(device))
         landmarks = motion.landmarks if landmarks is None else landmarks
-        guide = None
-        if self.config.unet.warped_reference and landmarks is not None:
-            guide = self._guide(reference, landmarks[fill.to(landmarks.device)].to(device))
+        if landmarks is not None:
+            landmarks = landmarks[fill.to(landmarks.device)].to(device)
+        guide = self.canvas.guide(reference, landmarks)
         after: Memories = {}
         predict = _Denoiser(
-            model, memory.archive_rows.to(device), tokens.cat(), guide, memory.unet_memory, after, guidance,
+            model, memory.archive_rows.to(device), self.canvas.motion(reference, tokens.cat()), guide, memory.unet_memory, after, guidance,
             bypass=self.stage < LAST_STAGE,
         )  # fmt: skip
-        noise = torch.randn((1, size, *reference.latents.shape[1:]), generator=memory.generator("frames")).to(device)
+        videos, *latent = reference.latents.shape
+        noise = torch.randn((videos, size, *latent), generator=memory.generator("frames")).to(device)
         latents = self.diffusion.sample(predict, noise, steps or defaults.steps, guide, callback)[:, :count]
-        frames = model.vae.decode(latents[0]).clamp(-1, 1).float().cpu() / 2 + 0.5
+        painting = self.canvas.paint(reference, latents, None if landmarks is None else landmarks[:count])
         rows = model.archived_clip_prior(memory.reference_map.to(device), latents)
         context = self._context(memory, motion.tokens.map(lambda stream: stream.to(device)))
         following = memory.advanced(latents, rows, after, context, memory.audio_context)
-        return Clip(memory.clip_index, memory.frame_index, frames, latents[0].cpu(), motion, following)
-
-    def _guide(self, reference: Reference, landmarks: Tensor) -> Tensor:
-        """The UNet's guide [1, f, g, h, w] from landmarks [f, 68, 2] (face/reference_warp.py)."""
-        signed = (reference.crop * 2 - 1)[None].to(self.model.device)
-        guide, _ = warp_guide(self.model.vae.encode, signed, reference.landmarks[None], landmarks[None])
-        return guide
+        kept = latents.transpose(0, 1).cpu() if videos > 1 else latents[0].cpu()
+        return Clip(
+            memory.clip_index, memory.frame_index, painting.frames, kept, motion, following, painting.parts
+        )
 
     def _context(self, memory: MotionMemory, tokens: MotionTokens) -> MotionTokens:
         """The last frames' motion: this clip's own, also when it was edited or came from a driver."""
@@ -133,7 +140,7 @@ class _Denoiser:
     def __call__(self, x: Tensor, timestep: Tensor) -> Tensor:
         key = f"{float(timestep):.1f}"
         past = {block: value.to(x.device) for block, value in _nearest(self.before, key).items()} or None
-        time = timestep.to(x.device).expand(1)
+        time = timestep.to(x.device).expand(len(x))
         prediction, self.after[key] = self.unet(
             x, time, self.rows, self.tokens, past, self.guide, bypass_temporal=self.bypass
         )

@@ -1,0 +1,51 @@
+"""What of the face crop the denoiser paints: all of it (the paper), or mouth and eyes in parts of their own (C).
+
+Either canvas gives the denoiser its latents, guide and motion tokens, and makes face crops and finished pictures of
+what it painted. The batch axis of latents, archive and memory counts the canvas' videos: one, or one a part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from torch import Tensor
+
+from ..model import MCDMModel
+from .face_parts import FaceParts
+from .painting import Painting
+from .reference import Reference
+from .whole_crop import WholeCrop
+
+
+class Canvas(Protocol):
+    """What :func:`build_canvas` gives; v videos of latents."""
+
+    def still_latents(self, crop: Tensor, landmarks: Tensor) -> Tensor:
+        """Latents ``[v, c, h, w]`` of a portrait's crop ``[1, 3, s, s]`` in [-1, 1] with landmarks ``[1, 68, 2]``."""
+        ...
+
+    def latents_of(self, reference: Reference, crops: Tensor, landmarks: Tensor) -> Tensor:
+        """Latents ``[v, f, c, h, w]`` of given frames ``[f, 3, s, s]`` in [-1, 1] with landmarks ``[f, 68, 2]``."""
+        ...
+
+    def motion(self, reference: Reference, tokens: Tensor) -> Tensor:
+        """What layer 3 reads, ``[v, f, m, d]``, of motion tokens ``[1, f, m, dm]``."""
+        ...
+
+    def guide(self, reference: Reference, landmarks: Tensor | None) -> Tensor | None:
+        """The UNet's guide ``[v, f, g, h, w]`` for landmarks ``[f, 68, 2]``, where the model has one."""
+        ...
+
+    def paint(self, reference: Reference, latents: Tensor, landmarks: Tensor | None) -> Painting:
+        """Pictures of denoised latents ``[v, f, c, h, w]``."""
+        ...
+
+    def finish(self, reference: Reference, painting: Painting, landmarks: Tensor, *, paste: bool) -> Iterator[Tensor]:
+        """Frames at the portrait's resolution, one by one ``[1, 3, h, w]`` in [0, 1]."""
+        ...
+
+
+def build_canvas(model: MCDMModel) -> Canvas:
+    """The canvas a model's configuration asks for."""
+    return FaceParts(model) if model.config.parts.size else WholeCrop(model)
