@@ -121,7 +121,9 @@ class ArchivedClipPriorConfig:
 class UNetConfig:
     """Denoising UNet with four attention layers per transformer block (section 3.1, 3.4).
 
-    ``layout``: ``"stable_diffusion"`` (base) or ``"compact"`` (tiny); see the model.
+    ``layout``: ``"stable_diffusion"`` (base) or ``"compact"`` (tiny); see the model. ``motion_map_channels``: motion
+    tokens are also drawn as so many maps at the input (C); 0 for none.
+    ``archive_places``: layer 2 begins by looking where it is (C).
     """
 
     layout: str = "stable_diffusion"
@@ -140,6 +142,7 @@ class UNetConfig:
     warped_reference: bool = False
     guide_channels: int = 0
     motion_map_channels: int = 0
+    archive_places: bool = False
 
 
 @dataclass(frozen=True)
@@ -222,6 +225,8 @@ TINY = MCDMConfig(
         ff_mult=3.0,
         warped_reference=True,
         guide_channels=29,
+        motion_map_channels=16,
+        archive_places=True,
     ),
     parts=PartsConfig(size=96),
     diffusion=DiffusionConfig(prediction_type="prior_residual", temperature=0.1),

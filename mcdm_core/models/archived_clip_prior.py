@@ -50,6 +50,22 @@ class ArchivedClipPrior(nn.Module):
         self.norm_out = nn.LayerNorm(prior.width)
         self.to_out = nn.Linear(prior.width, prior.width)
 
+    @torch.no_grad()
+    def begin_at_places(self) -> None:
+        """Let every query begin at a place of its own, on a square grid over the picture (C).
+
+        From random queries the map starts flat: every token is the mean of the whole picture, and layer 2 has nothing
+        to find for a long time. Keys, values and positions begin as one sinusoidal code of the place.
+        """
+        patches, width = self.positions.shape
+        queries = math.isqrt(len(self.queries))
+        self.positions.copy_(_place_code(math.isqrt(patches), width))
+        self.queries[: queries**2].copy_(_place_code(queries, width) * (_PEAK / math.sqrt(width)))
+        self.reference_patches.weight.mul_(0.2)
+        self.reference_patches.bias.zero_()
+        for layer in (self.to_k, self.to_v):
+            layer.weight.copy_(torch.eye(width))
+
     def _check(self, latents: Tensor, what: str) -> None:
         expected = (self.channels, self.latent_size, self.latent_size)
         if tuple(latents.shape[-3:]) != expected:
@@ -87,3 +103,38 @@ class ArchivedClipPrior(nn.Module):
         tokens = self.archive_patches(frames.flatten(0, 1)).flatten(2).transpose(1, 2) + self.positions
         pooled = attention.unsqueeze(1) @ tokens.unflatten(0, (b, a))
         return self.to_out(self.norm_out(self.to_v(pooled)))
+
+
+_PEAK = 9.6
+"""Sharpness of the maps at the start: each is about a patch wide."""
+
+
+def _place_code(side: int, width: int) -> Tensor:
+    """Sines and cosines of the cells' middles of a ``side x side`` grid, ``[side^2, width]``, row by row."""
+    middles = (torch.arange(side) + 0.5) / side
+    down, across = torch.meshgrid(middles, middles, indexing="ij")
+    rates = 3 * math.pi * torch.arange(1, width // 4 + 1) / (width // 4)
+    waves = [wave(place.reshape(-1, 1) * rates) for place in (across, down) for wave in (torch.sin, torch.cos)]
+    return torch.cat(waves, -1)
+
+
+class ArchivePlaces(nn.Module):
+    """Where a feature map's cells and the archived tokens are, as codes that attract their like (C).
+
+    F_ac's tokens begin as places on a square grid (:meth:`ArchivedClipPrior.begin_at_places`); with these codes layer 2
+    begins by looking where it is, and has to learn only what to do with what it finds.
+    """
+
+    def __init__(self, channels: int, cells: int, tokens: int) -> None:
+        super().__init__()
+        width = 128
+        projection = torch.randn(channels, width) * (_ATTRACTION / math.sqrt(width))
+        self.queries = nn.Parameter(_place_code(math.isqrt(cells), width) @ projection.T)
+        self.keys = nn.Parameter(_place_code(math.isqrt(tokens), width) @ projection.T)
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Codes of the cells ``[cells, channels]`` and of the tokens ``[tokens, channels]``."""
+        return self.queries, self.keys
+
+
+_ATTRACTION = 1.4

@@ -120,14 +120,26 @@ class CrossAttention(nn.Module):
             nn.init.zeros_(self.to_out[0].weight)
             nn.init.zeros_(self.to_out[0].bias)
 
-    def forward(self, x: Tensor, context: Tensor | None = None, features: Tensor | None = None) -> Tensor:
-        """``x [b, l, c]``, ``context [b, s, d]`` -> ``[b, l, c]``; with ``features``, by FAVOR+."""
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        features: Tensor | None = None,
+        places: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """``x [b, l, c]``, ``context [b, s, d]`` -> ``[b, l, c]``; with ``features``, by FAVOR+.
+
+        ``places``: codes ``[l, c]`` and ``[s, c]`` of where queries and keys are, added to them.
+        """
         context = x if context is None else context
 
         def split(y: Tensor) -> Tensor:
             return y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-        q, k, v = split(self.to_q(x)), split(self.to_k(context)), split(self.to_v(context))
+        query, key = self.to_q(x), self.to_k(context)
+        if places is not None:
+            query, key = query + places[0].to(query), key + places[1].to(key)
+        q, k, v = split(query), split(key), split(self.to_v(context))
         y = F.scaled_dot_product_attention(q, k, v) if features is None else fast_attention(q, k, v, features)
         return self.to_out[0](y.transpose(1, 2).flatten(2))
 

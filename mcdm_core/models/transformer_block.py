@@ -18,6 +18,7 @@ from typing import Any
 from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 
+from .archived_clip_prior import ArchivePlaces
 from .temporal_attention import CrossAttention, MemoryEfficientTemporalAttention
 
 
@@ -35,6 +36,7 @@ class MCDMTransformerBlock(nn.Module):
         ff_mult: float = 4.0,
         activation: str = "geglu",
         temporal: dict[str, Any] | None = None,
+        archive_places: ArchivePlaces | None = None,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
@@ -43,6 +45,7 @@ class MCDMTransformerBlock(nn.Module):
         self.attn2 = CrossAttention(dim, heads, text_dim) if text_dim else None
         self.archived_norm = nn.LayerNorm(dim)
         self.archived_attn = CrossAttention(dim, heads, archived_dim, zero=True)
+        self.archive_places = archive_places
         self.present_norm = nn.LayerNorm(dim)
         self.present_attn = CrossAttention(dim, heads, present_dim, zero=True)
         self.temporal = MemoryEfficientTemporalAttention(dim, heads, **(temporal or {}))
@@ -78,7 +81,8 @@ class MCDMTransformerBlock(nn.Module):
         y = x + self.attn1(self.norm1(x))
         if text is not None and self.attn2 is not None:
             y = y + self.attn2(self.norm2(y), text)
-        archived = None if f_ac is None else self.archived_attn(self.archived_norm(y), f_ac)
+        places = None if self.archive_places is None else self.archive_places()
+        archived = None if f_ac is None else self.archived_attn(self.archived_norm(y), f_ac, places=places)
         z = y if f_pc is None else y + self.present_attn(self.present_norm(y), f_pc)
         new_memory = None
         if not bypass_temporal:

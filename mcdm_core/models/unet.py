@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..config import MCDMConfig
 from ..errors import MCDMError
+from .archived_clip_prior import ArchivePlaces
 from .transformer_block import MCDMTransformerBlock
 
 Memory = dict[str, Tensor]
@@ -101,13 +102,15 @@ class DenoisingUNet(nn.Module):
             nn.init.zeros_(self.motion_embedding[2].bias)
         drawn = unet.motion_map_channels
         self.motion_map = nn.Linear(tokens * motion_dim, drawn * unet.latent_size**2) if drawn else None
+        # Where lips and lids are, read off the drawn motion: used as a training loss alone.
+        self.motion_reading = nn.Conv2d(drawn, drawn, 1) if drawn else None
         self.conv_in = nn.Conv2d(unet.latent_channels + self.guide_channels + drawn, widths[0], 3, padding=1)
 
         skips = [widths[0]] if self.stock else []
         levels, previous = [], widths[0]
         for i, width in enumerate(widths):
             resnets = [self._resnet(previous if j == 0 else width, width) for j in range(count)]
-            attentions = [self._transformer(width) for _ in range(count)] if unet.attention_levels[i] else []
+            attentions = [self._transformer(width, i) for _ in range(count)] if unet.attention_levels[i] else []
             last = i == len(widths) - 1
             levels.append(UNetLevel(resnets, attentions, down=not last, up=False))
             skips += [width] * count + ([width] if self.stock and not last else [])
@@ -115,7 +118,7 @@ class DenoisingUNet(nn.Module):
         self.down_blocks = nn.ModuleList(levels)
 
         middle = [self._resnet(previous, previous) for _ in range(2 if self.stock else 1)]
-        self.mid_block = UNetLevel(middle, [self._transformer(previous)] if self.stock else [], down=False, up=False)
+        self.mid_block = UNetLevel(middle, [self._transformer(previous, len(widths) - 1)] if self.stock else [], down=False, up=False)
 
         levels = []
         for i, width in reversed(list(enumerate(widths))):
@@ -123,7 +126,7 @@ class DenoisingUNet(nn.Module):
             for _ in range(count + 1 if self.stock else count):
                 resnets.append(self._resnet(previous + skips.pop(), width))
                 previous = width
-            attentions = [self._transformer(width) for _ in resnets] if unet.attention_levels[i] else []
+            attentions = [self._transformer(width, i) for _ in resnets] if unet.attention_levels[i] else []
             levels.append(UNetLevel(resnets, attentions, down=False, up=i > 0))
         self.up_blocks = nn.ModuleList(levels)
         self.conv_norm_out = nn.GroupNorm(unet.norm_groups, widths[0], eps=1e-5)
@@ -156,7 +159,7 @@ class DenoisingUNet(nn.Module):
             nn.init.zeros_(resnet.conv2.bias)
         return resnet
 
-    def _transformer(self, channels: int) -> SpatialTransformer:
+    def _transformer(self, channels: int, level: int) -> SpatialTransformer:
         unet = self.config.unet
         temporal = {
             "alpha": unet.alpha,
@@ -166,6 +169,8 @@ class DenoisingUNet(nn.Module):
             "norm_groups": unet.norm_groups,
             "motion_module": self.stock,
         }
+        cells = (unet.latent_size >> level) ** 2
+        queries = self.config.archived_clip_prior.num_queries
         block = MCDMTransformerBlock(
             channels,
             unet.num_heads,
@@ -175,6 +180,7 @@ class DenoisingUNet(nn.Module):
             ff_mult=unet.ff_mult,
             activation="geglu" if self.stock else "gelu",
             temporal=temporal,
+            archive_places=ArchivePlaces(channels, cells, queries) if unet.archive_places else None,
         )
         return SpatialTransformer(channels, unet.norm_groups, self.stock, block)
 

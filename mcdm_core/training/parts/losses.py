@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from ...diffusion.frame_diffusion import FrameDiffusion
+from ...face.landmarks import INNER_LIPS, LIDS, OUTER_LIPS
 from ...face.part_guide import PartViews, part_guide, part_tokens
+from ...face.parts import EYES, MOUTH, NUM_PARTS, apply, inverse
 from ..adversary import Adversary
 from ..unet.denoiser import Denoiser
 from .batches import Appearance, BatchDrawer, Drawn
@@ -26,12 +29,14 @@ _START = 0.1
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Of the latents' squared error, the pictures' L1 and Laplacian differences, and the critic's reward."""
+    """Of the latents' squared error, the pictures' L1 and Laplacian differences, the critic's reward, and of lips and
+    lids read off the drawn motion tokens."""
 
     latents: float = 0.5
     absolute: float = 4.0
     laplacian: float = 8.0
     critic: float = 0.0
+    drawing: float = 4.0
 
 
 def laplacian_loss(difference: Tensor, levels: int = 3) -> Tensor:
@@ -43,6 +48,31 @@ def laplacian_loss(difference: Tensor, levels: int = 3) -> Tensor:
         total = total + (difference - blurred).abs().mean() * 2.0**level / 2
         difference = smaller
     return total
+
+
+_DOT = 0.03
+"""Standard deviation of a drawn point, in parts."""
+
+
+def draw_lips_and_lids(landmarks: Tensor, squares: Tensor, size: int) -> Tensor:
+    """Outer and inner lips in the mouth's part, lids in the eyes', as soft dots.
+
+    Args:
+        landmarks: ``[b, f, 68, 2]``; squares: ``[b, f, 2, 2, 3]``; size: of the drawing before it is unshuffled.
+
+    Returns:
+        ``[b*2, f, 8, size / 2, size / 2]``.
+    """
+    seen = apply(inverse(squares), landmarks[:, :, None].expand(-1, -1, NUM_PARTS, -1, -1))
+    cells = (torch.arange(size, dtype=torch.float32) + 0.5) / size
+    maps = []
+    for part, groups in ((MOUTH, (OUTER_LIPS, INNER_LIPS)), (EYES, (LIDS, LIDS))):
+        for group in groups:
+            x, y = seen[:, :, part, group, 0, None], seen[:, :, part, group, 1, None]
+            across, down = (torch.exp(-((v - cells) ** 2) / (2 * _DOT**2)) for v in (x, y))
+            maps.append((down[..., :, None] * across[..., None, :]).amax(2))
+    drawn = rearrange(torch.stack(maps, 2), "b f (p g) h w -> (b p) f g h w", p=NUM_PARTS)
+    return F.pixel_unshuffle(drawn, 2)
 
 
 class PartLosses:
@@ -94,7 +124,20 @@ class PartLosses:
         losses = {"latents": self._latent_loss(estimate, clean, timestep, guide)}
         losses.update(self._picture_losses(estimate, true, views, weights, critic))
         losses["loss"] = weights.latents * losses["latents"] + losses.pop("pictures")
+        if self.denoiser.unet.motion_map is not None and tokens.any():
+            losses["drawing"] = self._drawing_loss(tokens, drawn, views, clean)
+            losses["loss"] = losses["loss"] + weights.drawing * losses["drawing"]
         return losses
+
+    def _drawing_loss(self, tokens: Tensor, drawn: Drawn, views: PartViews, like: Tensor) -> Tensor:
+        """Squared error of lips and lids read off the drawn tokens: a short path for the gradient."""
+        unet = self.denoiser.unet
+        assert unet.motion_reading is not None
+        wanted = draw_lips_and_lids(self.drawer.rows.landmarks[drawn.target], views.squares, 2 * like.shape[-1])
+        read = unet.motion_reading(unet.draw_motion(tokens, like).flatten(0, 1)).unflatten(0, like.shape[:2])
+        mouth, eyes = read.chunk(2, 2)
+        mine = torch.stack([mouth[MOUTH::NUM_PARTS], eyes[EYES::NUM_PARTS]], 1).flatten(0, 1)
+        return (mine - wanted).square().mean()
 
     def _archived(self, reference: Tensor, rows: Tensor, look: Appearance, still: Tensor) -> Tensor:
         """Latents of archived rows, as a video would have shown them, and a little noise."""

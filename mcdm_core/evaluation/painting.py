@@ -1,0 +1,206 @@
+"""How well mouth and eyes are painted, and what each idea of the method is worth: parts of the model switched off.
+
+Frames of people the model has not seen are painted with their own motion tokens and landmarks, from a portrait with
+closed lips and open eyes, and compared with the true frames inside the painted regions. Beside them stand the laziest
+baselines: the portrait's own part held still, and the pixel warp with the same (all) landmarks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import MCDMConfig
+from ..diffusion.schedule import NoiseSchedule, ddim_step
+from ..face.part_guide import PartViews, part_guide, part_tokens, part_views, true_parts
+from ..face.parts import EYES, MOUTH
+from ..face.reference_warp import warp_reference
+
+ABLATIONS = ("archive", "f_ac", "tokens", "unet", "memory")
+"""What :func:`paint` can switch off: the archive (F_ac of the portrait alone), F_ac (zero), the motion tokens (zero),
+the UNet's output (zero), and the M carried between clips."""
+
+
+@dataclass(frozen=True)
+class PaintingCase:
+    """A stretch of video of one person, with what the model is given.
+
+    Attributes:
+        portrait: ``[3, s, s]`` in [-1, 1]; reference: its landmarks ``[68, 2]``; reference_tokens: ``[m, d]``.
+        frames: true ones ``[n, 3, s, s]``, n a multiple of the clip's length; landmarks: ``[n, 68, 2]``; tokens:
+            ``[n, m, d]``.
+        archive: frames ``[a, 3, s, s]`` of the person's widest mouths, with ``archive_landmarks``.
+        lips, lids: openings of the true frames ``[n]``; open_lids: the person's usual one.
+    """
+
+    name: str
+    portrait: Tensor
+    reference: Tensor
+    reference_tokens: Tensor
+    frames: Tensor
+    landmarks: Tensor
+    tokens: Tensor
+    archive: Tensor
+    archive_landmarks: Tensor
+    lips: Tensor
+    lids: Tensor
+    open_lids: float
+
+
+@dataclass
+class Painter:
+    """The denoiser with what it needs around it; parts of the method can be switched off.
+
+    ``denoiser`` has the members ``archived_clip_prior`` and ``unet``.
+    """
+
+    denoiser: nn.Module
+    vae: nn.Module
+    config: MCDMConfig
+    bypass_temporal: bool = False
+    schedule: NoiseSchedule = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.schedule = NoiseSchedule(self.config)
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Latents ``[..., c, h, w]`` of pictures ``[..., 3, k, k]``."""
+        flat = pictures.flatten(0, -4).contiguous(memory_format=torch.channels_last)
+        latents = self.vae.encode(flat)
+        return latents.view(*pictures.shape[:-3], *latents.shape[1:])
+
+    def views(self, case: PaintingCase, landmarks: Tensor) -> PartViews:
+        """Parts of frames with landmarks ``[f, 68, 2]``."""
+        return part_views(case.portrait[None], case.reference[None], landmarks[None], self.config.parts.size)
+
+    @torch.no_grad()
+    def paint(self, case: PaintingCase, *, off: str | None = None, teeth: bool = True, steps: int = 1) -> Tensor:
+        """Painted parts ``[2, n, 3, k, k]`` of a case, clip after clip, each archive the clip before.
+
+        Args:
+            off: one of :data:`ABLATIONS`.
+            teeth: the first archive shows the person's open mouths; else it is the portrait, repeated.
+            steps: of sampling.
+        """
+        length = self.config.clip_frames
+        still = self.encode(self.views(case, case.landmarks[:1]).still)
+        repeated = still[:, None].expand(-1, length, -1, -1, -1)
+        archive = repeated
+        if teeth:
+            seen = self.views(case, case.archive_landmarks)
+            true = true_parts(case.archive[None], seen.squares, self.config.parts.size)
+            archive = self.encode(seen.shown(true))
+        prior, carried, painted = self.denoiser.archived_clip_prior, {}, []
+        attention = prior.reference_attention(still)
+        for first in range(0, len(case.frames), length):
+            now = slice(first, first + length)
+            views = self.views(case, case.landmarks[now])
+            guide = part_guide(self.encode, views, still)
+            f_ac = prior(attention, repeated if off == "archive" else archive)
+            tokens = part_tokens(case.tokens[None, now], case.reference_tokens[None])
+            f_ac, tokens = f_ac * (off != "f_ac"), tokens * (off != "tokens")
+            archive, carried = self._sample(guide, f_ac, tokens, {} if off == "memory" else carried, first, off, steps)
+            decoded = self.vae.decode(archive.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+            painted.append(views.shown(decoded.clamp(-1, 1).unflatten(0, archive.shape[:2])))
+        return torch.cat(painted, 1)
+
+    def _sample(
+        self, guide: Tensor, f_ac: Tensor, tokens: Tensor, carried: dict, seed: int, off: str | None, steps: int
+    ) -> tuple[Tensor, dict]:
+        schedule, channels = self.schedule, self.config.unet.latent_channels
+        x = torch.randn(guide[:, :, :channels].shape, generator=torch.Generator().manual_seed(seed))
+        x, denoised, new = x * schedule.temperature, x, {}
+        timesteps = schedule.timesteps(steps)
+        for index, timestep in enumerate(timesteps):
+            prediction, new[index] = self.denoiser.unet(
+                x, timestep.expand(len(x)), f_ac, tokens, carried.get(index), guide,
+                bypass_temporal=self.bypass_temporal,
+            )  # fmt: skip
+            denoised = schedule.estimate(prediction * (off != "unet"), x, timestep, guide)
+            if index + 1 < steps:
+                levels = (
+                    *schedule.signal_and_noise(timestep, x),
+                    *schedule.signal_and_noise(timesteps[index + 1], x),
+                )
+                x = ddim_step(x, denoised, *levels)
+        return denoised, new
+
+
+def region_psnr(painted: Tensor, true: Tensor, region: Tensor) -> Tensor:
+    """PSNR in dB inside a region, ``[n]``: pictures ``[n, 3, k, k]`` in [-1, 1], region ``[n, 1, k, k]``."""
+    error = (((painted - true) / 2).square() * region).sum((1, 2, 3)) / (3 * region.sum((1, 2, 3))).clamp_min(1e-6)
+    return -10 * torch.log10(error.clamp_min(1e-9))
+
+
+def laplacian_energy(pictures: Tensor, region: Tensor) -> Tensor:
+    """Sum of squares of the finest Laplacian level inside a region: how sharp pictures are."""
+    blurred = F.interpolate(F.avg_pool2d(pictures, 2), scale_factor=2, mode="bilinear", align_corners=False)
+    return ((pictures - blurred) * region).square().sum()
+
+
+@torch.no_grad()
+def score_painting(painter: Painter, case: PaintingCase, steps: int = 1) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Scores of a case in dB, and the videos they come from ``[2, n, 3, k, k]`` by name.
+
+    ``mouth`` and ``lids`` are over all frames; ``wide``: the widest fifth of the mouths; ``blink``: lids in the half
+    second around the deepest blink, if there is one. ``_warp`` and ``_still`` name the baselines, ``without_*`` the
+    mouth with a part switched off. ``sharpness`` is Laplacian energy of the painted mouths over the true ones';
+    ``seam`` see :func:`seam`.
+    """
+    views = painter.views(case, case.landmarks)
+    true = true_parts(case.frames[None], views.squares, painter.config.parts.size)
+    size, count = painter.config.parts.size, len(case.frames)
+    warped = warp_reference(
+        case.portrait.expand(count, -1, -1, -1), case.landmarks, case.reference.expand(count, -1, -1)
+    )
+    videos = {
+        "true": true,
+        "still": views.composite,
+        "warp": true_parts(warped[None], views.squares, size),
+        "painted": painter.paint(case, steps=steps),
+        **{f"without_{name}": painter.paint(case, off=name, steps=steps) for name in ABLATIONS},
+    }
+    regions = views.region
+
+    def psnr(name: str, part: int, rows: Tensor) -> float:
+        return float(region_psnr(videos[name][part, rows], true[part, rows], regions[part, rows]).mean())
+
+    moving = torch.arange(count)
+    wide = case.lips.argsort(descending=True)[: max(1, count // 5)]
+    scores = {}
+    for name, suffix in (("painted", ""), ("warp", "_warp"), ("still", "_still")):
+        scores[f"mouth{suffix}"] = psnr(name, MOUTH, moving)
+        scores[f"wide{suffix}"] = psnr(name, MOUTH, wide)
+        scores[f"lids{suffix}"] = psnr(name, EYES, moving)
+        if float(case.lids.min()) < 0.55 * case.open_lids:
+            deepest = int(case.lids.argmin())
+            around = moving[max(0, deepest - 6) : deepest + 7]
+            scores[f"blink{suffix}"] = psnr(name, EYES, around)
+    for name in ABLATIONS:
+        scores[f"without_{name}"] = psnr(f"without_{name}", MOUTH, moving)
+        scores[f"wide_without_{name}"] = psnr(f"without_{name}", MOUTH, wide)
+    sharp = laplacian_energy(videos["painted"][MOUTH], regions[MOUTH])
+    scores["sharpness"] = float(sharp / laplacian_energy(true[MOUTH], regions[MOUTH]).clamp_min(1e-6))
+    scores["sharpness_warp"] = float(
+        laplacian_energy(videos["warp"][MOUTH], regions[MOUTH])
+        / laplacian_energy(true[MOUTH], regions[MOUTH]).clamp_min(1e-6)
+    )
+    length = painter.config.clip_frames
+    if count > length:
+        scores["seam"] = seam(videos["painted"][MOUTH] - true[MOUTH], length)
+        scores["seam_without_memory"] = seam(videos["without_memory"][MOUTH] - true[MOUTH], length)
+    return scores, videos
+
+
+def seam(error: Tensor, length: int) -> float:
+    """Change of the error ``[n, 3, k, k]`` from one clip to the next over that between frames of a clip.
+
+    Of the error and not of the picture: the true motion is not the same in every frame.
+    """
+    change = (error[1:] - error[:-1]).abs().mean((1, 2, 3))
+    across = torch.zeros(len(change), dtype=torch.bool)
+    across[length - 1 :: length] = True
+    return float(change[across].mean() / change[~across].mean().clamp_min(1e-9))

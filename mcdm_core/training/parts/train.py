@@ -1,0 +1,140 @@
+"""Stages 1 and 3 of the denoiser of parts (section 3.5; method.md, section 4).
+
+As for the whole crop, with two choices (C) of a model that starts from nothing. Its own weights and layer 3 train from
+the start: a mouth whose motion is unknown teaches nothing. And stage 3 goes on with all of them, over consecutive
+clips: the memory M of the one ahead is carried, and half of the archives are frames that the model itself has made.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ...checkpoint import component_state
+from ...config import TINY, MCDMConfig, to_json
+from ...diffusion.schedule import NoiseSchedule
+from ...models.vae import build_autoencoder
+from ..adversary import Adversary
+from ..loop import LoopSettings, TrainResult, train
+from ..prior.train import load_codec
+from ..unet.denoiser import Denoiser
+from .batches import BatchDrawer
+from .losses import LossWeights, PartLosses
+from .rows import FrameRows
+from .validation import validate_parts
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PartRecipe:
+    """How a stage draws its batches and weighs its losses.
+
+    Attributes:
+        stage: 1 (layer 4 bypassed) or 3; clips, frames: of a batch.
+        shares: how often clips of each folder are drawn; missing ones count 1.
+        critic_from: fraction of the training from which on the critic is used.
+        motion_dropout, carried: see :class:`~.losses.PartLosses`; archive: False leaves it out (an ablation).
+    """
+
+    stage: int
+    clips: int
+    frames: int
+    learning_rate: float
+    weights: LossWeights = field(default_factory=LossWeights)
+    shares: tuple[float, ...] = ()
+    critic_from: float = 0.3
+    motion_dropout: float = 0.06
+    carried: float = 0.0
+    archive: bool = True
+
+
+PARTS_STAGE_1 = PartRecipe(stage=1, clips=8, frames=2, learning_rate=1.5e-3)
+PARTS_STAGE_3 = PartRecipe(
+    stage=3, clips=2, frames=8, learning_rate=8e-4, carried=0.4, weights=LossWeights(critic=0.05, drawing=1.0)
+)
+
+
+class PartObjective:
+    """Losses of one random batch; called by the training loop with the step number."""
+
+    def __init__(self, losses: PartLosses, recipe: PartRecipe, settings: LoopSettings) -> None:
+        self.losses, self.recipe, self.settings = losses, recipe, settings
+        self.critic = Adversary() if recipe.weights.critic else None
+
+    def __call__(self, step: int) -> Mapping[str, Tensor]:
+        """See the class."""
+        late = self.settings.progress >= self.recipe.critic_from
+        return self.losses(self.recipe.weights, self.critic if late else None)
+
+
+def train_parts(
+    recipe: PartRecipe,
+    folders: Sequence[Path],
+    validation_folders: Sequence[Path],
+    vae_weights: Path,
+    codec_weights: Path,
+    output: Path,
+    *,
+    start_from: Path | None = None,
+    minutes: float | None = None,
+    steps: int | None = None,
+    limit: int | None = None,
+    validate_every: int = 300,
+    pictures: Path | None = None,
+    resume: bool = True,
+    bfloat16: bool = True,
+    config: MCDMConfig = TINY,
+    seed: int = 0,
+) -> TrainResult:
+    """Train one stage.
+
+    Args:
+        folders, validation_folders: of shards; vae_weights, codec_weights: of the frozen models.
+        output: weights file with the prefixes ``archived_clip_prior.`` and ``unet.``.
+        start_from: weights of an earlier stage.
+        minutes, steps: limits, those of the runs resumed included; limit: so many clips of each folder.
+        pictures: folder of validation sheets.
+    """
+    torch.manual_seed(seed)
+    vae = build_autoencoder(config).to(memory_format=torch.channels_last)
+    vae.load_state_dict(component_state(vae_weights, "vae"))
+    vae.eval().requires_grad_(False)
+    codec = load_codec(codec_weights, config)
+    rows = FrameRows(folders, codec, config.image_size, minimum=3 * recipe.frames, limit=limit)
+    held_out = FrameRows(validation_folders, codec, config.image_size, minimum=2 * config.clip_frames, limit=limit)
+    denoiser = Denoiser(config).to(memory_format=torch.channels_last)
+    if start_from is not None:
+        denoiser.load_state_dict(load_file(str(start_from)))
+    else:
+        denoiser.archived_clip_prior.begin_at_places()
+    settings = LoopSettings(
+        output=output, steps=steps, minutes=minutes, learning_rate=recipe.learning_rate, weight_decay=1e-2,
+        ema_decay=0.998, validate_every=validate_every, save_every=validate_every, log_every=25, resume=resume,
+        metadata={"mcdm_config": to_json(config), "component": "unet", "stage": str(recipe.stage)},
+    )  # fmt: skip
+    shares = (*recipe.shares, *[1.0] * (len(folders) - len(recipe.shares)))
+    drawer = BatchDrawer(rows, recipe.frames, shares, seed)
+    schedule = NoiseSchedule(config)
+    losses = PartLosses(
+        denoiser, vae, drawer, schedule, config.parts.size, clips=recipe.clips, bypass_temporal=recipe.stage == 1,
+        motion_dropout=recipe.motion_dropout, carried=recipe.carried, archive=recipe.archive, bfloat16=bfloat16,
+    )  # fmt: skip
+    logger.info("stage %d on parts: %d clips", recipe.stage, len(rows.clips))
+
+    def validate(module: nn.Module, step: int) -> dict[str, float]:
+        path = None if pictures is None else Path(pictures) / f"parts_stage{recipe.stage}_{step:06d}.png"
+        return validate_parts(module, vae, held_out, config, bypass_temporal=recipe.stage == 1, picture=path)
+
+    return train(denoiser, PartObjective(losses, recipe, settings), settings, validate)
+
+
+def without_archive(recipe: PartRecipe) -> PartRecipe:
+    """The recipe of the ablation "no archived frames": the archive is the portrait, repeated."""
+    return replace(recipe, archive=False)

@@ -1,0 +1,69 @@
+"""Validation of the denoiser of parts: people held out, against warp and portrait, with parts of the method off."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ...config import MCDMConfig
+from ...evaluation.painting import Painter, PaintingCase, score_painting
+from ..vae.train import contact_sheet
+from .rows import ClipRows, FrameRows
+
+
+def painting_case(rows: FrameRows, clip: ClipRows, length: int, clips: int = 2) -> PaintingCase:
+    """The stretch of a clip with the widest mouths, driven from its most portrait-like frame."""
+    own = torch.arange(clip.first, clip.first + clip.length)
+    lips, lids = rows.lips[own], rows.lids[own]
+    count = min(clips, clip.length // length) * length
+    reference = int(own[int((lips - 2 * lids).argmin())])
+    mean = torch.nn.functional.avg_pool1d(lips[None, None], count, 1)[0, 0]
+    shown = own[int(mean.argmax()) :][:count]
+    archive = own[lips.argsort(descending=True)[:length].sort().values]
+    return PaintingCase(
+        name=str(clip.first),
+        portrait=rows.picture(torch.tensor([reference]))[0],
+        reference=rows.landmarks[reference],
+        reference_tokens=rows.tokens[reference],
+        frames=rows.picture(shown),
+        landmarks=rows.landmarks[shown],
+        tokens=rows.tokens[shown],
+        archive=rows.picture(archive),
+        archive_landmarks=rows.landmarks[archive],
+        lips=rows.lips[shown],
+        lids=rows.lids[shown],
+        open_lids=float(lids.median()),
+    )
+
+
+def validate_parts(
+    denoiser: nn.Module,
+    vae: nn.Module,
+    rows: FrameRows,
+    config: MCDMConfig,
+    *,
+    bypass_temporal: bool,
+    picture: Path | None = None,
+    people: int = 6,
+) -> dict[str, float]:
+    """Mean scores over some clips; the sheet shows, for each, the widest mouth and the most closed lids.
+
+    Columns: true, portrait, warp, painted, without the archive, without motion tokens.
+    """
+    painter = Painter(denoiser, vae, config, bypass_temporal)
+    totals: dict[str, list[float]] = defaultdict(list)
+    sheet: list[Tensor] = []
+    for clip in rows.clips[:people]:
+        case = painting_case(rows, clip, config.clip_frames)
+        scores, videos = score_painting(painter, case)
+        for name, value in scores.items():
+            totals[name].append(value)
+        names = ("true", "still", "warp", "painted", "without_archive", "without_tokens")
+        for part, frame in enumerate((int(case.lips.argmax()), int(case.lids.argmin()))):
+            sheet += [videos[name][part, frame] for name in names]
+    if picture is not None:
+        contact_sheet(picture, torch.stack(sheet), columns=12)
+    return {name: sum(values) / len(values) for name, values in totals.items()}
