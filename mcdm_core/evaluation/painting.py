@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import MCDMConfig
-from ..diffusion.schedule import NoiseSchedule, ddim_step
+from ..diffusion.frame_diffusion import FrameDiffusion
 from ..face.part_guide import PartViews, part_guide, part_tokens, part_views, true_parts
 from ..face.parts import EYES, MOUTH
 from ..face.reference_warp import warp_reference
@@ -22,6 +22,9 @@ from ..face.reference_warp import warp_reference
 ABLATIONS = ("archive", "f_ac", "tokens", "unet", "memory")
 """What :func:`paint` can switch off: the archive (F_ac of the portrait alone), F_ac (zero), the motion tokens (zero),
 the UNet's output (zero), and the M carried between clips."""
+
+
+Carried = dict[float, dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,10 @@ class Painter:
     vae: nn.Module
     config: MCDMConfig
     bypass_temporal: bool = False
-    schedule: NoiseSchedule = field(init=False)
+    diffusion: FrameDiffusion = field(init=False)
 
     def __post_init__(self) -> None:
-        self.schedule = NoiseSchedule(self.config)
+        self.diffusion = FrameDiffusion(self.config)
 
     def encode(self, pictures: Tensor) -> Tensor:
         """Latents ``[..., c, h, w]`` of pictures ``[..., 3, k, k]``."""
@@ -108,25 +111,25 @@ class Painter:
         return torch.cat(painted, 1)
 
     def _sample(
-        self, guide: Tensor, f_ac: Tensor, tokens: Tensor, carried: dict, seed: int, off: str | None, steps: int
-    ) -> tuple[Tensor, dict]:
-        schedule, channels = self.schedule, self.config.unet.latent_channels
-        x = torch.randn(guide[:, :, :channels].shape, generator=torch.Generator().manual_seed(seed))
-        x, denoised, new = x * schedule.temperature, x, {}
-        timesteps = schedule.timesteps(steps)
-        for index, timestep in enumerate(timesteps):
-            prediction, new[index] = self.denoiser.unet(
-                x, timestep.expand(len(x)), f_ac, tokens, carried.get(index), guide,
+        self, guide: Tensor, f_ac: Tensor, tokens: Tensor, carried: Carried, seed: int, off: str | None, steps: int
+    ) -> tuple[Tensor, Carried]:
+        """Latents of a clip and the memories after it, by timestep."""
+        noise = torch.randn(guide[:, :, : self.config.unet.latent_channels].shape, generator=_generator(seed))
+        after: Carried = {}
+
+        def predict(x: Tensor, timestep: Tensor) -> Tensor:
+            key = float(timestep)
+            prediction, after[key] = self.denoiser.unet(
+                x, timestep.expand(len(x)), f_ac, tokens, carried.get(key), guide,
                 bypass_temporal=self.bypass_temporal,
             )  # fmt: skip
-            denoised = schedule.estimate(prediction * (off != "unet"), x, timestep, guide)
-            if index + 1 < steps:
-                levels = (
-                    *schedule.signal_and_noise(timestep, x),
-                    *schedule.signal_and_noise(timesteps[index + 1], x),
-                )
-                x = ddim_step(x, denoised, *levels)
-        return denoised, new
+            return prediction * (off != "unet")
+
+        return self.diffusion.sample(predict, noise, steps, guide), after
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def region_psnr(painted: Tensor, true: Tensor, region: Tensor) -> Tensor:

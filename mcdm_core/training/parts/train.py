@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ...checkpoint import component_state
 from ...config import TINY, MCDMConfig, to_json
-from ...diffusion.schedule import NoiseSchedule
+from ...diffusion.frame_diffusion import FrameDiffusion
 from ...models.vae import build_autoencoder
 from ..adversary import Adversary
 from ..loop import LoopSettings, TrainResult, train
@@ -121,9 +121,8 @@ def train_parts(
     )  # fmt: skip
     shares = (*recipe.shares, *[1.0] * (len(folders) - len(recipe.shares)))
     drawer = BatchDrawer(rows, recipe.frames, shares, seed)
-    schedule = NoiseSchedule(config)
     losses = PartLosses(
-        denoiser, vae, drawer, schedule, config.parts.size, clips=recipe.clips, bypass_temporal=recipe.stage == 1,
+        denoiser, vae, drawer, FrameDiffusion(config), config.parts.size, clips=recipe.clips, bypass_temporal=recipe.stage == 1,
         motion_dropout=recipe.motion_dropout, carried=recipe.carried, archive=recipe.archive, bfloat16=bfloat16,
     )  # fmt: skip
     logger.info("stage %d on parts: %d clips", recipe.stage, len(rows.clips))
