@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ _ON_GPU: dict[str, dict[str, Any]] = {
     "audio": {"batch": 256, "validate_every": 2000},
     "prior": {"batch": 128, "weight_decay": 1e-2, "validate_every": 2000},
 }
-"""What stages do otherwise on a GPU, which has room for larger batches; the UNet has recipes (``unet/train.py``)."""
+"""What stages do otherwise on a GPU, which has room for larger batches."""
 DEFAULT_MINUTES = {"vae": 30, "face": 15, "parts": 25, "codec": 20, "audio": 10, "prior": 40, "unet1": 60, "unet3": 30}
 _SPEECH_SEED = 777
 
@@ -51,8 +50,6 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--speech", type=Path, nargs="+", default=[], metavar="DIR", help="folders of label-speech, "
                         "for the audio stage, optional")  # fmt: skip
     parser.add_argument("--asset", type=Path, help="cache file of the head model, as of render-data")
-    parser.add_argument("--whole-unet", action="store_true",
-                        help="stage 3 trains all of the UNet, not only the paper's layers")  # fmt: skip
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one, with larger "
                         "batches (default: auto)")  # fmt: skip
     parser.add_argument("--threads", type=arguments.count, help="CPU threads")
@@ -263,14 +260,15 @@ def _prior(options: argparse.Namespace, minutes: float) -> None:
 
 
 def _unet1(options: argparse.Namespace, minutes: float) -> None:
-    from ..training.unet.train import GPU_STAGE_1, STAGE_1, train_stage1
+    from ..training.parts.train import PARTS_STAGE_1, train_parts
 
-    train_stage1(
+    train_parts(
+        PARTS_STAGE_1,
         _folders(options, "train"),
         _folders(options, "val", True),
         _needed(options, "vae", "vae"),
+        _needed(options, "motion_codec", "codec"),
         options.output / "unet_stage1.safetensors",
-        GPU_STAGE_1 if _on_gpu(options) else STAGE_1,
         minutes=minutes,
         device=options.device,
         pictures=options.output / "pictures",
@@ -278,17 +276,16 @@ def _unet1(options: argparse.Namespace, minutes: float) -> None:
 
 
 def _unet3(options: argparse.Namespace, minutes: float) -> None:
-    from ..training.unet.train import GPU_STAGE_3, STAGE_3, train_stage3
+    from ..training.parts.train import PARTS_STAGE_3, train_parts
 
-    recipe = GPU_STAGE_3 if _on_gpu(options) else STAGE_3
-    train_stage3(
-        _folders(options, "train", True),
+    train_parts(
+        PARTS_STAGE_3,
+        _folders(options, "train"),
         _folders(options, "val", True),
         _needed(options, "vae", "vae"),
-        options.output / "unet.safetensors",
-        _needed(options, "unet_stage1", "unet1"),
         _needed(options, "motion_codec", "codec"),
-        dataclasses.replace(recipe, train_backbone=options.whole_unet),
+        options.output / "unet.safetensors",
+        start_from=_needed(options, "unet_stage1", "unet1"),
         minutes=minutes,
         device=options.device,
         pictures=options.output / "pictures",

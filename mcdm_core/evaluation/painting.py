@@ -114,22 +114,19 @@ class Painter:
         self, guide: Tensor, f_ac: Tensor, tokens: Tensor, carried: Carried, seed: int, off: str | None, steps: int
     ) -> tuple[Tensor, Carried]:
         """Latents of a clip and the memories after it, by timestep."""
-        noise = torch.randn(guide[:, :, : self.config.unet.latent_channels].shape, generator=_generator(seed))
+        shape = guide[:, :, : self.config.unet.latent_channels].shape
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(guide)
         after: Carried = {}
 
         def predict(x: Tensor, timestep: Tensor) -> Tensor:
             key = float(timestep)
             prediction, after[key] = self.denoiser.unet(
-                x, timestep.expand(len(x)), f_ac, tokens, carried.get(key), guide,
+                x, timestep.to(x.device).expand(len(x)), f_ac, tokens, carried.get(key), guide,
                 bypass_temporal=self.bypass_temporal,
             )  # fmt: skip
             return prediction * (off != "unet")
 
         return self.diffusion.sample(predict, noise, steps, guide), after
-
-
-def _generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def region_psnr(painted: Tensor, true: Tensor, region: Tensor) -> Tensor:

@@ -8,11 +8,13 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from mcdm_core.config import BASE, TINY, MCDMConfig
+from mcdm_core.config import BASE, MCDMConfig
 from mcdm_core.diffusion.frame_diffusion import FrameDiffusion
 from mcdm_core.diffusion.parameterization import posterior
 from mcdm_core.diffusion.sampling import classifier_free_guidance, ddim_sample, ddim_step
 from mcdm_core.errors import MCDMError
+
+from ..whole_crop import WHOLE_CROP
 
 
 def no_warp(config: MCDMConfig) -> MCDMConfig:
@@ -20,8 +22,8 @@ def no_warp(config: MCDMConfig) -> MCDMConfig:
 
 
 def test_the_prior_residual_falls_back_to_velocity_without_a_warped_reference() -> None:
-    assert FrameDiffusion(TINY).prediction_type == "prior_residual"
-    assert FrameDiffusion(no_warp(TINY)).prediction_type == "v_prediction"
+    assert FrameDiffusion(WHOLE_CROP).prediction_type == "prior_residual"
+    assert FrameDiffusion(no_warp(WHOLE_CROP)).prediction_type == "v_prediction"
     assert FrameDiffusion(BASE).prediction_type == "epsilon"
 
 
@@ -44,7 +46,7 @@ def test_sampling_with_epsilon_equals_diffusers_ddim(steps: int) -> None:
 
 
 def test_a_perfect_denoiser_gives_the_truth_and_the_callback_counts() -> None:
-    schedule, truth, seen = FrameDiffusion(TINY).schedule, torch.randn(1, 2, 12, 4, 4), []
+    schedule, truth, seen = FrameDiffusion(WHOLE_CROP).schedule, torch.randn(1, 2, 12, 4, 4), []
     result = ddim_sample(
         lambda x, t: (truth, x), torch.randn_like(truth), schedule.timesteps(4), schedule, lambda *a: seen.append(a[:2])
     )
@@ -56,7 +58,7 @@ def test_a_callback_may_stop_the_sampling() -> None:
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        FrameDiffusion(no_warp(TINY)).sample(lambda x, t: x, torch.zeros(1, 1, 12, 2, 2), 3, callback=stop)
+        FrameDiffusion(no_warp(WHOLE_CROP)).sample(lambda x, t: x, torch.zeros(1, 1, 12, 2, 2), 3, callback=stop)
 
 
 def test_ddim_keeps_the_noise_of_the_present_sample() -> None:
@@ -74,9 +76,9 @@ def test_guidance_of_one_is_the_conditional_prediction() -> None:
 
 def test_bad_requests_are_refused() -> None:
     with pytest.raises(MCDMError, match="warped"):
-        FrameDiffusion(TINY).denoised(torch.zeros(1, 1, 12, 2, 2), torch.zeros(1, 1, 12, 2, 2), torch.tensor(5.0))
+        FrameDiffusion(WHOLE_CROP).denoised(torch.zeros(1, 1, 12, 2, 2), torch.zeros(1, 1, 12, 2, 2), torch.tensor(5.0))
     for change, message in (({"prediction_type": "score"}, "score"), ({"prior_variance_terms": (1.0,)}, "five")):
-        wrong = dataclasses.replace(TINY, diffusion=dataclasses.replace(TINY.diffusion, **change))
+        wrong = dataclasses.replace(WHOLE_CROP, diffusion=dataclasses.replace(WHOLE_CROP.diffusion, **change))
         with pytest.raises(MCDMError, match=message):
             FrameDiffusion(wrong)
 
@@ -85,7 +87,7 @@ def test_sampling_at_temperature_zero_finds_the_mean_of_a_gaussian() -> None:
     """Closed form: with the exact denoiser of N(m, v), x_0 has mean m and deviation temperature times sqrt(v)."""
     mean, variance = 0.7, 0.25
     for temperature in (0.0, 0.5, 1.0):
-        config = dataclasses.replace(TINY, diffusion=dataclasses.replace(TINY.diffusion, temperature=temperature))
+        config = dataclasses.replace(WHOLE_CROP, diffusion=dataclasses.replace(WHOLE_CROP.diffusion, temperature=temperature))
         diffusion = FrameDiffusion(no_warp(config))
 
         def velocity(x: torch.Tensor, t: torch.Tensor, diffusion: FrameDiffusion = diffusion) -> torch.Tensor:
@@ -100,8 +102,8 @@ def test_sampling_at_temperature_zero_finds_the_mean_of_a_gaussian() -> None:
 
 def test_the_prior_s_variance_follows_the_guide() -> None:
     terms = (0.1, 0.5, 0.25, 0.0, 2.0)
-    diffusion = dataclasses.replace(TINY.diffusion, prior_variance_terms=terms)
-    fd = FrameDiffusion(dataclasses.replace(TINY, diffusion=diffusion))
+    diffusion = dataclasses.replace(WHOLE_CROP.diffusion, prior_variance_terms=terms)
+    fd = FrameDiffusion(dataclasses.replace(WHOLE_CROP, diffusion=diffusion))
     guide = torch.zeros(1, 1, 26, 8, 8)
     guide[0, 0, 14 + 2, 1, 1] = 1.0
     guide[0, 0, 18 + 1, 2, 2] = 1.0

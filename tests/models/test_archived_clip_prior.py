@@ -3,12 +3,13 @@ import dataclasses
 import pytest
 import torch
 
-from mcdm_core.config import TINY
 from mcdm_core.errors import MCDMError
 from mcdm_core.models.archived_clip_prior import ArchivedClipPrior
 
+from ..whole_crop import WHOLE_CROP
+
 CONFIG = dataclasses.replace(
-    TINY, archived_clip_prior=dataclasses.replace(TINY.archived_clip_prior, width=24, num_queries=5)
+    WHOLE_CROP, archived_clip_prior=dataclasses.replace(WHOLE_CROP.archived_clip_prior, width=24, num_queries=5)
 )
 
 
@@ -78,6 +79,6 @@ def test_latents_of_another_size_are_refused(prior):
 
 
 def test_patches_must_tile_the_latents():
-    bad = dataclasses.replace(TINY, archived_clip_prior=dataclasses.replace(TINY.archived_clip_prior, patch_size=3))
+    bad = dataclasses.replace(WHOLE_CROP, archived_clip_prior=dataclasses.replace(WHOLE_CROP.archived_clip_prior, patch_size=3))
     with pytest.raises(MCDMError, match="patch_size"):
         ArchivedClipPrior(bad)

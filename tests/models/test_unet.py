@@ -3,17 +3,18 @@ import dataclasses
 import pytest
 import torch
 
-from mcdm_core.config import TINY
 from mcdm_core.errors import MCDMError
 from mcdm_core.models.transformer_block import MCDMTransformerBlock
 from mcdm_core.models.unet import DenoisingUNet
 from mcdm_core.training.unet.denoiser import Denoiser, freeze_for_stage
 
+from ..whole_crop import WHOLE_CROP
+
 NARROW = dataclasses.replace(
-    TINY,
+    WHOLE_CROP,
     clip_frames=4,
-    unet=dataclasses.replace(TINY.unet, block_channels=(16, 24, 32), num_heads=4, latent_size=8),
-    archived_clip_prior=dataclasses.replace(TINY.archived_clip_prior, width=16, latent_size=8),
+    unet=dataclasses.replace(WHOLE_CROP.unet, block_channels=(16, 24, 32), num_heads=4, latent_size=8),
+    archived_clip_prior=dataclasses.replace(WHOLE_CROP.archived_clip_prior, width=16, latent_size=8),
 )
 
 
@@ -89,7 +90,7 @@ def test_a_frame_reads_its_own_archived_frame_and_its_own_motion():
 
 @torch.no_grad()
 def test_tiny_has_the_planned_size_and_shape():
-    unet = DenoisingUNet(TINY)
+    unet = DenoisingUNet(WHOLE_CROP)
     assert 6.5e6 < sum(p.numel() for p in unet.parameters()) < 8.5e6
     guide, latents = torch.randn(1, 2, 26, 16, 16), torch.randn(1, 2, 12, 16, 16)
     out, memory = unet(latents, torch.tensor(3.5), torch.randn(1, 2, 16, 128), torch.randn(1, 2, 6, 32), guide=guide)

@@ -10,8 +10,10 @@ import torch
 from mcdm_core.errors import MCDMError
 from mcdm_core.pipeline import MCDMPipeline, Reference
 from mcdm_core.pipeline.audio import AudioEmbedder
+from mcdm_core.pipeline.canvas import build_canvas
 from mcdm_core.pipeline.finishing import FrameFinisher
 from mcdm_core.pipeline.memory_builder import MemoryBuilder
+from mcdm_core.pipeline.painting import Painting
 from mcdm_core.pipeline.prediction import MotionPredictor
 from mcdm_core.pipeline.reference import ReferenceEncoder
 from mcdm_core.pipeline.sampling import ClipSampler
@@ -21,12 +23,12 @@ def test_the_parts_alone_make_the_pipeline_s_clip(
     pipe: MCDMPipeline, portrait: torch.Tensor, voice: torch.Tensor
 ) -> None:
     model = pipe.model
-    reference = ReferenceEncoder(model).encode(portrait, (40, 50, 120, 130))
+    reference = ReferenceEncoder(model, build_canvas(model).still_latents).encode(portrait, (40, 50, 120, 130))
     audio = AudioEmbedder(model).embed(voice[:2560], 16_000)
     memory = MemoryBuilder(model, pipe.fingerprint).start(reference, seed=3)
     motion = MotionPredictor(model).predict(reference, audio, memory, steps=2)
     clip = ClipSampler(model).sample(reference, motion, memory, steps=2)
-    finished = torch.cat(list(FrameFinisher(model).finish(reference, clip.frames, motion.landmarks)))
+    finished = torch.cat(list(FrameFinisher(model).finish(reference, clip.painting, motion.landmarks)))
     whole = next(iter(pipe.generate(reference, audio, seed=3, steps=2, motion_steps=2)))
     assert torch.equal(clip.frames, whole.frames) and clip.memory.frame_index == 4
     assert torch.equal(finished, torch.cat(list(pipe.finish_frames(reference, whole))))
@@ -44,7 +46,7 @@ def test_motion_that_was_not_decoded_is_decoded_for_the_person(
 
 
 def test_details_without_landmarks_are_refused(pipe: MCDMPipeline, reference: Reference) -> None:
-    frames = torch.rand(1, 3, 128, 128)
+    frames = Painting(torch.rand(1, 3, 192, 192))
     with pytest.raises(MCDMError, match="landmarks"):
         FrameFinisher(pipe.model).finish(reference, frames)
     with pytest.raises(MCDMError, match="blur"):

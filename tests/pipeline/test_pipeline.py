@@ -23,7 +23,7 @@ def test_the_video_covers_the_sound(pipe, reference, voice) -> None:
     assert [clip.start for clip in clips] == [0, 4, 8, 12]
     assert [clip.index for clip in clips] == [0, 1, 2, 3]
     frames = torch.cat([clip.frames for clip in clips])
-    assert frames.shape == (14, 3, 128, 128) and 0 <= frames.min() and frames.max() <= 1
+    assert frames.shape == (14, 3, 192, 192) and 0 <= frames.min() and frames.max() <= 1
     assert clips[-1].memory.frame_index == 14
 
 
@@ -46,7 +46,8 @@ def test_motion_first_or_on_the_way_is_the_same(pipe, reference, voice) -> None:
     motion = pipe.predict_motion(reference, audio, memory, steps=2)
     for part, expected in zip(motion.clips(4), clips, strict=True):
         clip, memory = pipe.sample_clip(reference, part, memory, steps=2)
-        assert torch.allclose(clip.frames, expected.frames, atol=1e-4)
+        # Painted parts are kept in bytes: a last bit may fall to either side.
+        assert torch.allclose(clip.frames, expected.frames, atol=1.01 / 255)
 
 
 def test_a_saved_memory_continues_bit_for_bit(pipe, reference, voice, tmp_path) -> None:

@@ -6,7 +6,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mcdm_core.config import TINY
 from mcdm_core.diffusion.frame_diffusion import FrameDiffusion
 from mcdm_core.errors import MCDMError
 from mcdm_core.face.landmarks import LIDS, LIPS, mirror_landmarks
@@ -20,14 +19,16 @@ from mcdm_core.training.unet.losses import _cut, decoded_cuts, denoiser_losses, 
 from mcdm_core.training.unet.train import STAGE_1, STAGE_3, DenoiserObjective
 from mcdm_core.training.unet.validation import validate_denoiser
 
+from ..whole_crop import WHOLE_CROP
+
 NARROW = dataclasses.replace(
-    TINY,
+    WHOLE_CROP,
     clip_frames=4,
     image_size=128,
-    vae=dataclasses.replace(TINY.vae, block_channels=(8, 8, 8), blocks_per_level=(1, 1, 1)),
-    unet=dataclasses.replace(TINY.unet, block_channels=(8, 16, 16), num_heads=2, norm_groups=4),
-    archived_clip_prior=dataclasses.replace(TINY.archived_clip_prior, width=16),
-    diffusion=dataclasses.replace(TINY.diffusion, prior_variance_terms=()),
+    vae=dataclasses.replace(WHOLE_CROP.vae, block_channels=(8, 8, 8), blocks_per_level=(1, 1, 1)),
+    unet=dataclasses.replace(WHOLE_CROP.unet, block_channels=(8, 16, 16), num_heads=2, norm_groups=4),
+    archived_clip_prior=dataclasses.replace(WHOLE_CROP.archived_clip_prior, width=16),
+    diffusion=dataclasses.replace(WHOLE_CROP.diffusion, prior_variance_terms=()),
 )
 
 

@@ -1,7 +1,7 @@
 """Batches for the denoiser of parts: a portrait, target frames, and an archive that may hold what the portrait lacks.
 
-Most portraits have closed lips and open eyes, as users' do; the archive is the clip's own past, another stretch of it
-(with other teeth, lids and tongue to be seen), or the portrait repeated, as at a video's start. A still's portrait has
+Most portraits have closed lips and open eyes, as users' do. The archive is the clip's own past, other frames of it with
+teeth or lids like the target's, any others, or the portrait repeated, as at a video's start. A still's portrait has
 its lips warped shut while its target, and often its archive, shows the teeth.
 """
 
@@ -67,14 +67,15 @@ class BatchDrawer:
             clips = self._of_group[group]
             clip = clips[self.random.integers(len(clips))]
             picked.append(self._still(clip) if clip.still else self._moving(clip))
-        return Drawn(*(torch.tensor(np.array(column)) for column in zip(*picked, strict=True)))
+        columns = (torch.tensor(np.array(column)) for column in zip(*picked, strict=True))
+        return Drawn(*(column.to(self.rows.device) for column in columns))
 
     def _still(self, clip: ClipRows) -> tuple[int, list[int], list[int], list[int], list[int]]:
         as_is, shut, frames = clip.first, clip.first + 1, self.frames
         teeth = float(self.rows.lips[as_is]) > _OPEN
         reference = shut if teeth and self.random.random() < 0.75 else as_is
         target = as_is if teeth and self.random.random() < 0.85 else shut
-        archive = as_is if self.random.random() < 0.55 else reference
+        archive = as_is if self.random.random() < 0.7 else reference
         return reference, [target] * frames, [archive] * frames, [reference] * frames, [reference] * frames
 
     def _moving(self, clip: ClipRows) -> tuple[int, list[int], list[int], list[int], list[int]]:
@@ -88,13 +89,26 @@ class BatchDrawer:
 
         reference = self._portrait(clip)
         target, chance = stretch(end - frames), self.random.random()
-        if chance < 0.55:
+        if chance < 0.35:
             archive = stretch(end - 2 * frames)
-        elif chance < 0.85:
+        elif chance < 0.75:
+            archive = self._alike(clip, target)
+        elif chance < 0.9:
             archive = stretch(clip.first + int(self.random.integers(clip.length - frames + 1)))
         else:
             archive = [reference] * frames
         return reference, target, archive, stretch(max(begin, end - 2 * frames)), stretch(begin)
+
+    def _alike(self, clip: ClipRows, target: list[int]) -> list[int]:
+        """Other frames of the clip with mouths as wide as the target's widest, or lids as low as its lowest."""
+        rows = self.rows
+        own = torch.arange(clip.first, clip.first + clip.length, device=rows.device)
+        if self.random.random() < 0.7:
+            apart = (rows.lips[own] - rows.lips[target].max()).abs()
+        else:
+            apart = (rows.lids[own] - rows.lids[target].min()).abs()
+        apart[torch.isin(own, torch.tensor(target, device=rows.device))] = torch.inf
+        return sorted(own[apart.argsort()[: self.frames]].tolist())
 
     def _portrait(self, clip: ClipRows) -> int:
         """A frame as portrait: mostly closed lips and open eyes, sometimes closed eyes, sometimes any."""
@@ -106,16 +120,16 @@ class BatchDrawer:
 
     def appearance(self, reference: Tensor) -> Appearance:
         """Random colours and framing of clips with these portraits ``[b]``."""
-        number = len(reference)
-        squares = compose(reference_squares(self.rows.landmarks[reference]), _jitter(number))
-        return Appearance(
-            1 + torch.randn(number, 3, 1, 1) * 0.08, torch.randn(number, 3, 1, 1) * 0.06, squares
-        )
+        number, device = len(reference), self.rows.device
+        squares = compose(reference_squares(self.rows.landmarks[reference]), _jitter(number, device))
+        gain, offset = torch.randn(2, number, 3, 1, 1, device=device)
+        return Appearance(1 + gain * 0.08, offset * 0.06, squares)
 
     def views(self, reference: Tensor, frames: Tensor, look: Appearance, size: int, shake: float = 0.0) -> PartViews:
         """Rows ``[b, f]`` seen through their parts; ``shake`` is the error of the landmarks in crop widths."""
         rows = self.rows
-        points = rows.landmarks[frames] + torch.randn(len(frames), 1, *rows.landmarks.shape[1:]) * shake
+        error = torch.randn(len(frames), 1, *rows.landmarks.shape[1:], device=rows.device) * shake
+        points = rows.landmarks[frames] + error
         portraits = look.tinted(rows.picture(reference))
         return part_views(portraits, rows.landmarks[reference], points, size, look.squares)
 
@@ -124,10 +138,11 @@ class BatchDrawer:
         return true_parts(look.tinted(self.rows.picture(frames)), views.squares, size)
 
 
-def _jitter(number: int) -> Tensor:
+def _jitter(number: int, device: torch.device) -> Tensor:
     """Small turns, shifts and sizes of squares about their middle, ``[number, 2, 2, 3]``."""
-    size, turn = 1 + torch.randn(number, NUM_PARTS) * 0.04, torch.randn(number, NUM_PARTS) * 0.06
+    size, turn = torch.randn(2, number, NUM_PARTS, device=device) * 0.05
+    size = 1 + size
     cosine, sine = torch.cos(turn) * size, torch.sin(turn) * size
     linear = torch.stack([torch.stack([cosine, -sine], -1), torch.stack([sine, cosine], -1)], -2)
-    shift = 0.5 - linear.sum(-1) / 2 + torch.randn(number, NUM_PARTS, 2) * 0.03
+    shift = 0.5 - linear.sum(-1) / 2 + torch.randn(number, NUM_PARTS, 2, device=device) * 0.03
     return torch.cat([linear, shift[..., None]], -1)

@@ -21,6 +21,8 @@ LANDMARK_ERROR = 0.0015
 """Standard deviation of the landmarks' error in training, in crop widths: predicted ones are not exact either."""
 TOKEN_ERROR, ARCHIVE_ERROR = 0.1, 0.15
 """Largest standard deviations of noise on motion tokens and on archived latents."""
+TOP_SHARE, TOP_NOISE = 0.85, 0.25
+"""Share of clips at the last timestep, where sampling begins, and the largest noise there: it begins from little."""
 KNOWN_WEIGHT = 0.15
 """Weight of the surroundings in the latents' loss, beside 1 in the region."""
 _START = 0.1
@@ -64,7 +66,7 @@ def draw_lips_and_lids(landmarks: Tensor, squares: Tensor, size: int) -> Tensor:
         ``[b*2, f, 8, size / 2, size / 2]``.
     """
     seen = apply(inverse(squares), landmarks[:, :, None].expand(-1, -1, NUM_PARTS, -1, -1))
-    cells = (torch.arange(size, dtype=torch.float32) + 0.5) / size
+    cells = (torch.arange(size, device=seen.device, dtype=torch.float32) + 0.5) / size
     maps = []
     for part, groups in ((MOUTH, (OUTER_LIPS, INNER_LIPS)), (EYES, (LIDS, LIDS))):
         for group in groups:
@@ -95,7 +97,7 @@ class PartLosses:
         self.motion_dropout, self.carried = motion_dropout, carried
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bfloat16)
+        return torch.autocast(self.drawer.rows.device.type, dtype=torch.bfloat16, enabled=self.bfloat16)
 
     @torch.no_grad()
     def encode(self, pictures: Tensor) -> Tensor:
@@ -145,21 +147,22 @@ class PartLosses:
             return still[:, None].expand(-1, rows.shape[1], -1, -1, -1)
         views = self.drawer.views(reference, rows, look, self.size)
         latents = self.encode(views.shown(self.drawer.true(rows, views, look, self.size)))
-        return latents + torch.randn_like(latents) * torch.rand(len(latents), 1, 1, 1, 1) * ARCHIVE_ERROR
+        return latents + torch.randn_like(latents) * torch.rand(len(latents), 1, 1, 1, 1, device=latents.device) * ARCHIVE_ERROR
 
     def _tokens(self, reference: Tensor, rows: Tensor) -> Tensor:
         tokens = self.drawer.rows.tokens
         moving = tokens[rows]
-        moving = moving + torch.randn_like(moving) * torch.rand(len(rows), 1, 1, 1) * TOKEN_ERROR
+        moving = moving + torch.randn_like(moving) * torch.rand(len(rows), 1, 1, 1, device=moving.device) * TOKEN_ERROR
         given = part_tokens(moving, tokens[reference])
         return torch.zeros_like(given) if self.drawer.random.random() < self.motion_dropout else given
 
     def _noisy(self, clean: Tensor) -> tuple[Tensor, Tensor]:
         """Noisy latents and timesteps: most at the top, where sampling begins from little noise, the rest anywhere."""
-        number, top = len(clean), self.diffusion.schedule.num_train_timesteps - 1
-        begin = torch.rand(number) < 0.6
-        timestep = torch.where(begin, torch.ones(number), 0.02 + 0.95 * torch.rand(number)) * top
-        scale = torch.where(begin, torch.rand(number), torch.ones(number)).view(-1, 1, 1, 1, 1)
+        number, device, top = len(clean), clean.device, self.diffusion.schedule.num_train_timesteps - 1
+        begin = torch.rand(number, device=device) < TOP_SHARE
+        anywhere, amount = torch.rand(2, number, device=device)
+        timestep = torch.where(begin, torch.ones_like(anywhere), 0.02 + 0.95 * anywhere) * top
+        scale = torch.where(begin, amount * TOP_NOISE, torch.ones_like(amount)).view(-1, 1, 1, 1, 1)
         return self.diffusion.add_noise(clean, torch.randn_like(clean) * scale, timestep), timestep
 
     def _denoise(
@@ -183,10 +186,10 @@ class PartLosses:
         guide = part_guide(self.encode, views, still)
         earlier = self._archived(drawn.reference, drawn.before_archive, look, still)
         tokens = self._tokens(drawn.reference, drawn.before)
-        top = torch.full((len(still),), float(self.diffusion.schedule.num_train_timesteps - 1))
+        top = still.new_full((len(still),), float(self.diffusion.schedule.num_train_timesteps - 1))
         noise = torch.randn_like(earlier) * _START
         made, memory = self._denoise(noise, top, earlier, still, tokens, guide, None)
-        own = (torch.rand(len(made)) < 0.5).view(-1, 1, 1, 1, 1)
+        own = (torch.rand(len(made), device=made.device) < 0.5).view(-1, 1, 1, 1, 1)
         return (torch.where(own, made, archived) if self.archive else archived), memory
 
     def _latent_loss(self, estimate: Tensor, clean: Tensor, timestep: Tensor, guide: Tensor) -> Tensor:

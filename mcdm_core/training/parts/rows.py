@@ -49,14 +49,16 @@ class FrameRows:
     Args:
         folders: of shards; codec: frozen; size: side of the pictures.
         minimum: clips with fewer frames are left out, stills excepted; limit: clips of each folder.
+        device: where the rows, the codec and what is drawn of them lie.
 
     Raises:
         MCDMError: if there is no clip.
     """
 
     def __init__(
-        self, folders: Sequence[Path], codec: MotionCodec, size: int, *, minimum: int = 32, limit: int | None = None
-    ) -> None:
+        self, folders: Sequence[Path], codec: MotionCodec, size: int, *, minimum: int = 32, limit: int | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:  # fmt: skip
         self.clips: list[ClipRows] = []
         pictures: list[Tensor] = []
         landmarks: list[Tensor] = []
@@ -76,7 +78,8 @@ class FrameRows:
                 f"No clip of at least {minimum} frames lies in {', '.join(map(str, folders))}: render synthetic clips "
                 "or label real ones first."
             )
-        self.pictures, self.landmarks = torch.cat(pictures), torch.cat(landmarks)
+        self.pictures, self.landmarks = torch.cat(pictures).to(device), torch.cat(landmarks).to(device)
+        self.device = self.pictures.device
         self.tokens = _read_tokens(codec, self.pictures, self.landmarks)
         self.lips, self.lids = lip_opening(self.landmarks), lid_opening(self.landmarks)
         logger.info("%d clips, %d frames in memory", len(self.clips), count)

@@ -66,7 +66,7 @@ class PartObjective:
 
     def __init__(self, losses: PartLosses, recipe: PartRecipe, settings: LoopSettings) -> None:
         self.losses, self.recipe, self.settings = losses, recipe, settings
-        self.critic = Adversary() if recipe.weights.critic else None
+        self.critic = Adversary().to(losses.drawer.rows.device) if recipe.weights.critic else None
 
     def __call__(self, step: int) -> Mapping[str, Tensor]:
         """See the class."""
@@ -90,6 +90,7 @@ def train_parts(
     pictures: Path | None = None,
     resume: bool = True,
     bfloat16: bool = True,
+    device: torch.device | str = "cpu",
     config: MCDMConfig = TINY,
     seed: int = 0,
 ) -> TrainResult:
@@ -100,16 +101,17 @@ def train_parts(
         output: weights file with the prefixes ``archived_clip_prior.`` and ``unet.``.
         start_from: weights of an earlier stage.
         minutes, steps: limits, those of the runs resumed included; limit: so many clips of each folder.
-        pictures: folder of validation sheets.
+        pictures: folder of validation sheets; bfloat16: compute in it where the processor can.
     """
     torch.manual_seed(seed)
     vae = build_autoencoder(config).to(memory_format=torch.channels_last)
     vae.load_state_dict(component_state(vae_weights, "vae"))
     vae.eval().requires_grad_(False)
-    codec = load_codec(codec_weights, config)
-    rows = FrameRows(folders, codec, config.image_size, minimum=3 * recipe.frames, limit=limit)
-    held_out = FrameRows(validation_folders, codec, config.image_size, minimum=2 * config.clip_frames, limit=limit)
-    denoiser = Denoiser(config).to(memory_format=torch.channels_last)
+    vae.to(device)
+    codec = load_codec(codec_weights, config).to(device)
+    rows = FrameRows(folders, codec, config.image_size, minimum=3 * recipe.frames, limit=limit, device=device)
+    held_out = FrameRows(validation_folders, codec, config.image_size, minimum=2 * config.clip_frames, limit=limit, device=device)
+    denoiser = Denoiser(config).to(device, memory_format=torch.channels_last)
     if start_from is not None:
         denoiser.load_state_dict(load_file(str(start_from)))
     else:
