@@ -96,7 +96,7 @@ def moved_squares(squares: Tensor, reference: Tensor, landmarks: Tensor) -> Tens
 
 
 def cut(pictures: Tensor, squares: Tensor, size: int) -> Tensor:
-    """The part of each picture: ``[n, 3, h, w]`` and squares ``[n, 2, 3]`` to ``[n, 3, size, size]``, edges repeated."""
+    """A part of each picture: ``[n, 3, h, w]``, squares ``[n, 2, 3]`` to ``[n, 3, size, size]``, edges repeated."""
     cells = cell_centres(size, pictures.device).expand(len(squares), -1, -1)
     grid = apply(squares.to(pictures), cells.to(pictures)).view(len(squares), size, size, 2) * 2 - 1
     return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
@@ -166,10 +166,14 @@ def _mouth_region(cells: Tensor, still: Tensor, now: Tensor) -> Tensor:
     return _blob(cells, ((left + right) / 2, (top + bottom) / 2), (half_width, (bottom - top) / 2), 2.6)
 
 
+_UPPER_LIDS = ((21, 22, 23), (29, 30, 31))
+
+
 def _eye_regions(cells: Tensor, still: Tensor, now: Tensor) -> Tensor:
     """Both eyes from half-way to the brow down to the rim below: a brow is never part of it."""
     regions = []
-    for (outer, inner), lids, brow in zip(EYE_CORNERS, ((21, 22, 23), (29, 30, 31)), (BROW_PICTURE_LEFT, BROW_PICTURE_RIGHT), strict=True):
+    brows = (BROW_PICTURE_LEFT, BROW_PICTURE_RIGHT)
+    for (outer, inner), lids, brow in zip(EYE_CORNERS, _UPPER_LIDS, brows, strict=True):
         middle, width = (now[:, outer] + now[:, inner]) / 2, (now[:, outer] - now[:, inner]).norm(dim=-1)
         grown = width / (still[:, outer] - still[:, inner]).norm(dim=-1).clamp_min(1e-4)
         corners = (still[:, outer, 1] + still[:, inner, 1]) / 2

@@ -118,7 +118,8 @@ class DenoisingUNet(nn.Module):
         self.down_blocks = nn.ModuleList(levels)
 
         middle = [self._resnet(previous, previous) for _ in range(2 if self.stock else 1)]
-        self.mid_block = UNetLevel(middle, [self._transformer(previous, len(widths) - 1)] if self.stock else [], down=False, up=False)
+        attentions = [self._transformer(previous, len(widths) - 1)] if self.stock else []
+        self.mid_block = UNetLevel(middle, attentions, down=False, up=False)
 
         levels = []
         for i, width in reversed(list(enumerate(widths))):

@@ -29,7 +29,8 @@ class Clip:
     """A finished clip: frames [f, 3, s, s] in [0, 1] on the CPU (face crops), latents, and what follows.
 
     ``latents`` are [f, c, h, w], or [f, p, c, h, w] where p parts are painted, whose pictures are ``painted``, uint8
-    [f, p, 3, k, k] (``painting.py``). ``index`` counts clips and ``start`` frames from the video's beginning; ``memory`` continues after this clip.
+    [f, p, 3, k, k] (``painting.py``). ``index`` counts clips and ``start`` frames from the video's beginning;
+    ``memory`` continues after this clip.
     """
 
     index: int
@@ -93,9 +94,10 @@ class ClipSampler:
         if landmarks is not None:
             landmarks = landmarks[fill.to(landmarks.device)].to(device)
         guide = self.canvas.guide(reference, landmarks)
+        f_pc = self.canvas.motion(reference, tokens.cat())
         after: Memories = {}
         predict = _Denoiser(
-            model, memory.archive_rows.to(device), self.canvas.motion(reference, tokens.cat()), guide, memory.unet_memory, after, guidance,
+            model, memory.archive_rows.to(device), f_pc, guide, memory.unet_memory, after, guidance,
             bypass=self.stage < LAST_STAGE,
         )  # fmt: skip
         videos, *latent = reference.latents.shape

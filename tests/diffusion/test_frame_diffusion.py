@@ -87,7 +87,8 @@ def test_sampling_at_temperature_zero_finds_the_mean_of_a_gaussian() -> None:
     """Closed form: with the exact denoiser of N(m, v), x_0 has mean m and deviation temperature times sqrt(v)."""
     mean, variance = 0.7, 0.25
     for temperature in (0.0, 0.5, 1.0):
-        config = dataclasses.replace(WHOLE_CROP, diffusion=dataclasses.replace(WHOLE_CROP.diffusion, temperature=temperature))
+        settings = dataclasses.replace(WHOLE_CROP.diffusion, temperature=temperature)
+        config = dataclasses.replace(WHOLE_CROP, diffusion=settings)
         diffusion = FrameDiffusion(no_warp(config))
 
         def velocity(x: torch.Tensor, t: torch.Tensor, diffusion: FrameDiffusion = diffusion) -> torch.Tensor:

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from mcdm_core.face.landmarks import LIDS, LIPS, eye_centres
+from mcdm_core.face.landmarks import LIDS, LIPS
 from mcdm_core.face.outer_warp import outer_flow, outer_parts, spline_lookup
 from mcdm_core.face.part_compositing import lay_parts, move_head
 from mcdm_core.face.part_guide import part_guide, part_tokens, part_views, region_variance
@@ -106,7 +106,8 @@ def test_the_guide_does_not_know_lips_or_lids_and_shows_the_portrait_s_own() -> 
         views = part_views(portrait, points, frames[:, None], SIZE)
         guides.append(part_guide(encode, views, encode(views.still)))
         inside = views.region > 0.999
-        assert torch.equal(views.composite[inside.expand_as(views.composite)], views.still[:, None][inside.expand_as(views.composite)])
+        everywhere = inside.expand_as(views.composite)
+        assert torch.equal(views.composite[everywhere], views.still[:, None][everywhere])
     assert torch.equal(guides[0], guides[1]) and torch.equal(guides[0], guides[2])
     variance = region_variance(guides[0], 3, 0.1, 0.7)
     assert variance.min() >= 0.1 - 1e-6 and 0.6 < variance.max() <= 0.7 + 1e-6

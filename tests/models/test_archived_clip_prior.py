@@ -79,6 +79,7 @@ def test_latents_of_another_size_are_refused(prior):
 
 
 def test_patches_must_tile_the_latents():
-    bad = dataclasses.replace(WHOLE_CROP, archived_clip_prior=dataclasses.replace(WHOLE_CROP.archived_clip_prior, patch_size=3))
+    odd = dataclasses.replace(WHOLE_CROP.archived_clip_prior, patch_size=3)
+    bad = dataclasses.replace(WHOLE_CROP, archived_clip_prior=odd)
     with pytest.raises(MCDMError, match="patch_size"):
         ArchivedClipPrior(bad)

@@ -108,7 +108,7 @@ class PartLosses:
 
     def __call__(self, weights: LossWeights, critic: Adversary | None = None) -> dict[str, Tensor]:
         """Losses of one batch; ``loss`` is the weighted sum."""
-        drawer, diffusion = self.drawer, self.diffusion
+        drawer = self.drawer
         drawn = drawer.draw(self.clips)
         look = drawer.appearance(drawn.reference)
         views = drawer.views(drawn.reference, drawn.target, look, self.size, LANDMARK_ERROR)
@@ -147,7 +147,8 @@ class PartLosses:
             return still[:, None].expand(-1, rows.shape[1], -1, -1, -1)
         views = self.drawer.views(reference, rows, look, self.size)
         latents = self.encode(views.shown(self.drawer.true(rows, views, look, self.size)))
-        return latents + torch.randn_like(latents) * torch.rand(len(latents), 1, 1, 1, 1, device=latents.device) * ARCHIVE_ERROR
+        error = torch.rand(len(latents), 1, 1, 1, 1, device=latents.device) * ARCHIVE_ERROR
+        return latents + torch.randn_like(latents) * error
 
     def _tokens(self, reference: Tensor, rows: Tensor) -> Tensor:
         tokens = self.drawer.rows.tokens

@@ -110,7 +110,9 @@ def train_parts(
     vae.to(device)
     codec = load_codec(codec_weights, config).to(device)
     rows = FrameRows(folders, codec, config.image_size, minimum=3 * recipe.frames, limit=limit, device=device)
-    held_out = FrameRows(validation_folders, codec, config.image_size, minimum=2 * config.clip_frames, limit=limit, device=device)
+    held_out = FrameRows(
+        validation_folders, codec, config.image_size, minimum=2 * config.clip_frames, limit=limit, device=device
+    )
     denoiser = Denoiser(config).to(device, memory_format=torch.channels_last)
     if start_from is not None:
         denoiser.load_state_dict(load_file(str(start_from)))
@@ -124,8 +126,9 @@ def train_parts(
     shares = (*recipe.shares, *[1.0] * (len(folders) - len(recipe.shares)))
     drawer = BatchDrawer(rows, recipe.frames, shares, seed)
     losses = PartLosses(
-        denoiser, vae, drawer, FrameDiffusion(config), config.parts.size, clips=recipe.clips, bypass_temporal=recipe.stage == 1,
-        motion_dropout=recipe.motion_dropout, carried=recipe.carried, archive=recipe.archive, bfloat16=bfloat16,
+        denoiser, vae, drawer, FrameDiffusion(config), config.parts.size, clips=recipe.clips,
+        bypass_temporal=recipe.stage == 1, motion_dropout=recipe.motion_dropout,
+        carried=recipe.carried, archive=recipe.archive, bfloat16=bfloat16,
     )  # fmt: skip
     logger.info("stage %d on parts: %d clips", recipe.stage, len(rows.clips))
 
