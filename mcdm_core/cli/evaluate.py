@@ -1,4 +1,4 @@
-"""``evaluate``: measure a generated video against its portrait and sound."""
+"""``evaluate``: measure a generated video against its portrait and sound, or weights against their gates."""
 
 from __future__ import annotations
 
@@ -15,12 +15,20 @@ def add_parser(commands: Any) -> None:
     """Add this command to the main parser."""
     parser = commands.add_parser(
         "evaluate",
-        help="measure lip movement and identity of a video",
-        description="Read the face in a generated video with the model's own face network: correlation of the lips "
-        "with the sound, and likeness to the portrait at the video's beginning and end.",
+        help="measure a video, or weights on people they do not know",
+        description="With a video: read the face with the model's own face network, correlation of the lips with the "
+        "sound and likeness to the portrait at the video's beginning and end. With --people: how well weights paint "
+        "the mouths and eyes of people they were not trained on, beside the laziest baselines and with parts of the "
+        "method switched off; each figure against what is wanted.",
     )
-    parser.add_argument("video", type=Path, help="made by generate without --crop")
-    parser.add_argument("--portrait", type=Path, required=True, help="the picture the video was made from")
+    parser.add_argument("video", type=Path, nargs="?", help="made by generate without --crop")
+    parser.add_argument("--portrait", type=Path, help="the picture the video was made from; needed with a video")
+    parser.add_argument("--people", type=Path, nargs="+", metavar="DIR", help="folders of shards of render-data or "
+                        "label-data that were kept from the training")  # fmt: skip
+    parser.add_argument("--output", type=Path, metavar="DIR", help="with --people: folder for gates.json and contact "
+                        "sheets of mouths and eyes")  # fmt: skip
+    parser.add_argument("--limit", type=arguments.count, default=6, help="clips of each folder (default: 6)")
+    parser.add_argument("--steps", type=arguments.count, default=1, help="denoising steps (default: 1)")
     parser.add_argument("--audio", type=Path, help="the sound (default: the video's own)")
     parser.add_argument("--weights", type=Path, help="weight file (default: the shipped one)")
     parser.add_argument("--box", type=float, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="face, pixels")
@@ -30,7 +38,33 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the measurements as JSON; returns the exit status."""
+    """Print the measurements; returns the exit status.
+
+    Raises:
+        MediaError: if what is to be measured is not given.
+    """
+    if options.people:
+        return _gates(options)
+    if options.video is None or options.portrait is None:
+        raise MediaError("Nothing to measure: give a video and its --portrait, or --people and folders of shards.")
+    return _video(options)
+
+
+def _gates(options: argparse.Namespace) -> int:
+    from ..evaluation.gates import report, table
+    from ..pipeline import MCDMPipeline
+
+    pipe = MCDMPipeline.from_file(options.weights) if options.weights else MCDMPipeline.from_preset("tiny")
+    if options.output is not None:
+        options.output.mkdir(parents=True, exist_ok=True)
+    result = report(pipe, options.people, options.output, limit=options.limit, steps=options.steps)
+    print(table(result))
+    if options.output is not None:
+        (options.output / "gates.json").write_text(json.dumps(result, indent=2))
+    return 0
+
+
+def _video(options: argparse.Namespace) -> int:
     import torch
 
     from ..evaluation.face_track import track_face

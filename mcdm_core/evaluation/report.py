@@ -23,6 +23,8 @@ from ..training.audio.train import validate_audio
 from ..training.clip_frames import ClipFrames
 from ..training.codec.data import load_codec_frames
 from ..training.codec.validation import validate_codec
+from ..training.parts.rows import FrameRows
+from ..training.parts.validation import validate_parts
 from ..training.prior.train import load_motion_clips
 from ..training.prior.validation import validate_prior
 from ..training.unet.data import LatentClips
@@ -41,7 +43,6 @@ def part_scores(model: MCDMModel, folder: Path, limit: int = 32, stage: int = 3)
     config, codec = model.config, model.motion_codec
     clips = load_motion_clips(folder, codec, config, limit)
     frames = ClipFrames([folder], 2 * config.clip_frames, seed=0, limit=limit)
-    data = LatentClips(frames, model.vae, config, codec)
     rows = np.linspace(0, frames.rows - 1, min(frames.rows, 200)).round().astype(np.int64)
     pictures = frames.pictures(rows)
     decibels = torch.cat([psnr(model.vae(part).clamp(-1, 1), part) for part in pictures.split(32)])
@@ -50,10 +51,22 @@ def part_scores(model: MCDMModel, folder: Path, limit: int = 32, stage: int = 3)
         "audio_encoder": validate_audio(model.audio_encoder, clips),
         "motion_codec": validate_codec(codec, load_codec_frames([folder], limit=limit)),
         "present_clip_prior": validate_prior(model, codec, clips),
-        "unet": validate_denoiser(
-            model, data, FrameDiffusion(config), bypass_temporal=stage == 1, motion=stage == 3, steps=(4, 2, 1)
-        ),
+        "unet": _painting_scores(model, folder, frames, limit, stage),
     }
+
+
+def _painting_scores(
+    model: MCDMModel, folder: Path, frames: ClipFrames, limit: int, stage: int
+) -> dict[str, float]:
+    """The denoiser's scores: on parts of faces, or on the whole crop."""
+    config, codec = model.config, model.motion_codec
+    if config.parts.size:
+        rows = FrameRows([folder], codec, config.image_size, minimum=2 * config.clip_frames, limit=limit)
+        return validate_parts(model, model.vae, rows, config, bypass_temporal=stage == 1)
+    data = LatentClips(frames, model.vae, config, codec)
+    return validate_denoiser(
+        model, data, FrameDiffusion(config), bypass_temporal=stage == 1, motion=stage == 3, steps=(4, 2, 1)
+    )
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ...config import MCDMConfig
-from ...evaluation.painting import Painter, PaintingCase, score_painting
 from ..vae.train import contact_sheet
+from .painting import Painter, PaintingCase, score_painting
 from .rows import ClipRows, FrameRows
 
 

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import MCDMConfig
-from ..diffusion.frame_diffusion import FrameDiffusion
-from ..face.part_guide import PartViews, part_guide, part_tokens, part_views, true_parts
-from ..face.parts import EYES, MOUTH
-from ..face.reference_warp import warp_reference
+from ...config import MCDMConfig
+from ...diffusion.frame_diffusion import FrameDiffusion
+from ...face.part_guide import PartViews, part_guide, part_tokens, part_views, true_parts
+from ...face.parts import EYES, MOUTH
+from ...face.reference_warp import warp_reference
 
 ABLATIONS = ("archive", "f_ac", "tokens", "unet", "memory")
 """What :func:`paint` can switch off: the archive (F_ac of the portrait alone), F_ac (zero), the motion tokens (zero),

@@ -1,0 +1,144 @@
+"""What weights have to reach, beside what the laziest baseline reaches and what is lost when an idea is switched off.
+
+Scores come from people whom the weights were not trained on (``training/parts/painting.py``). A gate whose idea is
+dead is missed: the loss without it is then zero.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from ..errors import MCDMError
+from ..pipeline import MCDMPipeline
+from ..training.parts.painting import Painter, score_painting
+from ..training.parts.rows import FrameRows
+from ..training.parts.validation import painting_case
+from ..training.vae.train import contact_sheet
+
+Scores = dict[str, float]
+SHEET_COLUMNS = ("true", "still", "warp", "painted", "without_archive", "without_tokens")
+"""Columns of the contact sheet, for the mouth's widest frame and then for the lids' lowest."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One line of the report: what was measured, what is wanted, and the laziest baseline beside it."""
+
+    name: str
+    value: float
+    least: float
+    most: float
+    baseline: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value lies within its bounds."""
+        return self.least <= self.value <= self.most
+
+
+@dataclass(frozen=True)
+class _Rule:
+    name: str
+    value: Callable[[Scores], float]
+    least: float
+    most: float
+    baseline: Callable[[Scores], str]
+    needs: str = "mouth"
+
+
+def _db(name: str) -> Callable[[Scores], str]:
+    return lambda scores: f"{scores[name]:.2f} dB"
+
+
+_RULES = (
+    _Rule("mouth above the pixel warp, all frames, dB", lambda s: s["mouth"] - s["mouth_warp"], 0.3, 99,
+          lambda s: f"warp {s['mouth_warp']:.2f}, held still {s['mouth_still']:.2f} dB"),
+    _Rule("mouth above the pixel warp, widest fifth, dB", lambda s: s["wide"] - s["wide_warp"], 1.5, 99,
+          lambda s: f"warp {s['wide_warp']:.2f}, held still {s['wide_still']:.2f} dB"),
+    _Rule("mouth above the portrait held still, dB", lambda s: s["mouth"] - s["mouth_still"], 1.0, 99,
+          lambda s: f"held still {s['mouth_still']:.2f} dB"),
+    _Rule("lids around a blink above the pixel warp, dB", lambda s: s["blink"] - s["blink_warp"], 1.0, 99,
+          lambda s: f"warp {s['blink_warp']:.2f}, held still {s['blink_still']:.2f} dB", "blink"),
+    _Rule("widest mouths: loss without the archive, dB", lambda s: s["wide"] - s["wide_without_archive"], 0.5, 99,
+          _db("wide_without_archive")),
+    _Rule("mouth: loss without F_ac, dB", lambda s: s["mouth"] - s["without_f_ac"], 0.05, 99, _db("without_f_ac")),
+    _Rule("mouth: loss without motion tokens, dB", lambda s: s["mouth"] - s["without_tokens"], 2.0, 99,
+          _db("without_tokens")),
+    _Rule("mouth: loss without the UNet, dB", lambda s: s["mouth"] - s["without_unet"], 1.0, 99, _db("without_unet")),
+    _Rule("seam between clips over ordinary change", lambda s: s["seam"], 0.0, 1.1,
+          lambda s: f"without M {s['seam_without_memory']:.3f}", "seam"),
+    _Rule("seam: gain by M", lambda s: s["seam_without_memory"] - s["seam"], 1e-3, 99, lambda s: "0", "seam"),
+    _Rule("sharpness of mouths over true ones", lambda s: s["sharpness"], 0.7, 1.2,
+          lambda s: f"warp {s['sharpness_warp']:.2f}"),
+)  # fmt: skip
+
+
+def gates_of(scores: Scores) -> list[Gate]:
+    """The gates that some people's mean scores can be held against."""
+    return [
+        Gate(rule.name, round(rule.value(scores), 4), rule.least, rule.most, rule.baseline(scores))
+        for rule in _RULES
+        if rule.needs in scores
+    ]
+
+
+def painting_scores(
+    pipe: MCDMPipeline, folder: Path, *, limit: int = 6, steps: int = 1, sheet: Path | None = None
+) -> Scores:
+    """Mean scores over the first ``limit`` clips of a folder of shards; ``sheet`` is a picture of mouths and eyes.
+
+    Raises:
+        MCDMError: if the model paints no parts, or the folder has no clip of two clips' length.
+    """
+    config = pipe.config
+    if not config.parts.size:
+        raise MCDMError("These weights paint the whole crop; the gates are for those that paint parts of a face.")
+    length = config.clip_frames
+    rows = FrameRows([folder], pipe.model.motion_codec, config.image_size, minimum=2 * length, limit=limit)
+    painter = Painter(pipe.model, pipe.model.vae, config, bypass_temporal=pipe.stage == 1)
+    totals: dict[str, list[float]] = defaultdict(list)
+    shown: list[torch.Tensor] = []
+    for clip in rows.clips:
+        if clip.still:
+            continue
+        case = painting_case(rows, clip, length)
+        scores, videos = score_painting(painter, case, steps)
+        for name, value in scores.items():
+            totals[name].append(value)
+        for part, frame in enumerate((int(case.lips.argmax()), int(case.lids.argmin()))):
+            shown += [videos[name][part, frame] for name in SHEET_COLUMNS]
+    if sheet is not None and shown:
+        contact_sheet(sheet, torch.stack(shown), columns=2 * len(SHEET_COLUMNS))
+    return {name: sum(values) / len(values) for name, values in totals.items()}
+
+
+def report(
+    pipe: MCDMPipeline, folders: Sequence[Path], output: Path | None = None, *, limit: int = 6, steps: int = 1
+) -> dict[str, dict[str, object]]:
+    """Scores and gates of every folder, ready for JSON; contact sheets go into ``output``."""
+    result: dict[str, dict[str, object]] = {}
+    for folder in folders:
+        sheet = None if output is None else output / f"{folder.parent.name}_{folder.name}.png"
+        scores = painting_scores(pipe, folder, limit=limit, steps=steps, sheet=sheet)
+        gates = [{**asdict(gate), "passed": gate.passed} for gate in gates_of(scores)]
+        result[str(folder)] = {"gates": gates, "scores": {name: round(v, 4) for name, v in scores.items()}}
+    return result
+
+
+def table(result: dict[str, dict[str, object]]) -> str:
+    """The gates as lines of text."""
+    lines = []
+    for folder, found in result.items():
+        lines.append(folder)
+        gates = found["gates"]
+        assert isinstance(gates, list)
+        for gate in gates:
+            bounds = f">= {gate['least']:g}" if gate["most"] >= 99 else f"{gate['least']:g} to {gate['most']:g}"
+            mark = "ok    " if gate["passed"] else "missed"
+            lines.append(f"  {mark} {gate['name']:<48} {gate['value']:>8.3f}  wanted {bounds:<11} ({gate['baseline']})")
+    return "\n".join(lines)
