@@ -1,0 +1,111 @@
+"""Gates: a figure stands beside its baseline, and an idea that is switched off without loss misses its gate."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mcdm_core.config import TINY
+from mcdm_core.data.shards import INFO_FIELDS, ShardWriter
+from mcdm_core.errors import MCDMError
+from mcdm_core.evaluation.gates import gates_of, painting_scores, report, table
+from mcdm_core.pipeline import MCDMPipeline
+from mcdm_core.training.parts.painting import laplacian_energy, region_psnr, seam
+
+from ..conftest import small_config
+from ..motion_fixtures import face_landmarks
+from ..whole_crop import WHOLE_CROP
+
+GOOD = {
+    "mouth": 30.0, "mouth_warp": 29.0, "mouth_still": 26.0, "wide": 28.0, "wide_warp": 26.0, "wide_still": 23.0,
+    "blink": 29.0, "blink_warp": 27.0, "blink_still": 25.0, "wide_without_archive": 27.0, "without_f_ac": 29.5,
+    "without_tokens": 27.0, "without_unet": 26.0, "seam": 1.02, "seam_without_memory": 1.2, "sharpness": 0.9,
+    "sharpness_warp": 0.6,
+}  # fmt: skip
+
+
+def test_good_scores_pass_every_gate() -> None:
+    gates = gates_of(GOOD)
+    assert len(gates) == 11 and all(gate.passed for gate in gates)
+    assert "27.00" in next(gate.baseline for gate in gates if "blink" in gate.name)
+
+
+@pytest.mark.parametrize(
+    ("part", "alive"),
+    [("wide_without_archive", "wide"), ("without_f_ac", "mouth"), ("without_tokens", "mouth"), ("without_unet", "mouth"),
+     ("seam_without_memory", "seam")],
+)  # fmt: skip
+def test_an_idea_without_effect_misses_its_gate(part: str, alive: str) -> None:
+    missed = [gate for gate in gates_of({**GOOD, part: GOOD[alive]}) if not gate.passed]
+    assert len(missed) == 1
+
+
+def test_gates_without_figures_are_left_out() -> None:
+    names = {gate.name for gate in gates_of({k: v for k, v in GOOD.items() if "blink" not in k and "seam" not in k})}
+    assert not any("blink" in name or "seam" in name for name in names) and len(names) == 8
+
+
+def test_measures_are_what_they_say() -> None:
+    true = torch.zeros(1, 3, 8, 8)
+    region = torch.zeros(1, 1, 8, 8)
+    region[..., :4] = 1
+    wrong = true.clone()
+    wrong[..., :4] = 0.2
+    wrong[..., 4:] = 2.0
+    assert region_psnr(wrong, true, region).item() == pytest.approx(20.0, abs=1e-3)
+    noise = torch.randn(1, 3, 32, 32)
+    blurred = torch.nn.functional.avg_pool2d(noise, 3, 1, 1)
+    everywhere = torch.ones(1, 1, 32, 32)
+    assert laplacian_energy(blurred, everywhere) < 0.3 * laplacian_energy(noise, everywhere)
+    error = torch.zeros(8, 3, 4, 4)
+    error[1::2] = 0.1
+    assert seam(error, 4) == pytest.approx(1.0)
+    error[4:] += 0.3
+    assert seam(error, 4) > 1.5
+
+
+def _people(folder: Path, clips: int = 1, frames: int = 12) -> None:
+    random = np.random.default_rng(0)
+    points = np.asarray(face_landmarks(), np.float32).reshape(-1, 68, 2)[0]
+    with ShardWriter(folder / "people-00000.safetensors") as writer:
+        for index in range(clips):
+            landmarks = np.repeat(points[None], frames, 0)
+            landmarks[:, 16:20, 1] += 0.03 * np.abs(np.sin(np.arange(frames)))[:, None]
+            tensors = {
+                "frames": random.integers(0, 255, (frames, 96, 96, 3), dtype=np.uint8),
+                "landmarks": landmarks.astype(np.float32),
+                "pose": np.zeros((frames, 6), np.float32),
+                "values": np.zeros((frames, 16), np.float32),
+                "audio": np.zeros(frames * 640, np.int16),
+            }
+            info = {**dict.fromkeys(INFO_FIELDS, ""), "source": "real video", "fps": 25, "seed": 0, "index": index}
+            writer.add(tensors, info)
+
+
+def test_a_report_of_random_weights_is_whole_and_misses_gates(tmp_path: Path) -> None:
+    _people(tmp_path / "people")
+    pipe = MCDMPipeline.from_config(dataclasses.replace(small_config(), preset="tiny"))
+    result = report(pipe, [tmp_path / "people"], tmp_path, limit=1)
+    found = result[str(tmp_path / "people")]
+    assert json.loads(json.dumps(result)) == result
+    assert "missed" in table(result) and (tmp_path / f"{tmp_path.name}_people.png").is_file()
+    # A UNet that ends in zeros paints the portrait held still, and the report says so.
+    scores = found["scores"]
+    assert isinstance(scores, dict)
+    assert scores["without_tokens"] == pytest.approx(scores["mouth"], abs=1e-4)
+    assert scores["mouth"] == pytest.approx(scores["without_unet"], abs=1e-4)
+
+
+def test_weights_that_paint_the_whole_crop_are_refused(tmp_path: Path) -> None:
+    whole = dataclasses.replace(
+        WHOLE_CROP,
+        unet=dataclasses.replace(WHOLE_CROP.unet, block_channels=(16, 16, 16), num_heads=2),
+        present_clip_prior=dataclasses.replace(TINY.present_clip_prior, width=32, num_layers=1, num_heads=2),
+    )
+    with pytest.raises(MCDMError, match="whole crop"):
+        painting_scores(MCDMPipeline.from_config(whole), tmp_path)
