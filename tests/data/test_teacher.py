@@ -39,22 +39,27 @@ def test_table_covers_all_but_the_neck_and_agrees_with_the_judges_pairs() -> Non
 
 
 def test_small_frames_are_doubled_and_read_one_by_one(teacher, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = {}
+    asked = []
 
     def read(frames, follow: bool):
-        asked["shapes"], asked["follow"] = [frame.shape for frame in frames], follow
-        return mesh_of(2)
+        frames = list(frames)
+        asked.append(([frame.shape for frame in frames], follow))
+        # Every point is where the picture is bright.
+        spots = [np.argwhere(frame[..., 0] > 100).mean(0)[::-1] + 0.5 for frame in frames]
+        return np.repeat(np.array(spots)[:, None], face_mesh.POINTS, 1)
 
     monkeypatch.setattr(teacher_module, "mesh_points", read)
-    points = teacher(np.zeros((2, 100, 120, 3), np.uint8))
-    assert asked == {"shapes": [(200, 240, 3)] * 2, "follow": False}
-    np.testing.assert_allclose(points[:, 14], mesh_of(2)[:, 13] / 2, rtol=1e-6)
+    pictures = np.zeros((2, 100, 120, 3), np.uint8)
+    pictures[:, 20:30, 80:100] = 255
+    points = teacher(pictures)
+    assert asked == [([(200, 240, 3)] * 2, False)] * 2, "plain and mirrored"
+    np.testing.assert_allclose(points[:, :64], np.full((2, 64, 2), (90, 25)), atol=0.3)
 
 
 def test_a_frame_without_a_face_takes_its_neighbours_points(teacher, monkeypatch: pytest.MonkeyPatch) -> None:
     mesh = mesh_of(10)
     mesh[4] = np.nan
-    monkeypatch.setattr(teacher_module, "mesh_points", lambda frames, follow: mesh)
+    monkeypatch.setattr(teacher_module, "mesh_points", lambda frames, follow: mesh if len(list(frames)) else None)
     frames = np.zeros((10, 500, 500, 3), np.uint8)
     points = teacher(frames)
     assert np.isfinite(points[:, :64]).all() and (points[4] == points[3])[:64].all()
