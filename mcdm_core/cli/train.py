@@ -15,13 +15,13 @@ _ON_GPU: dict[str, dict[str, Any]] = {
     "vae": {"batch_size": 512, "learning_rate": 2.5e-3, "every": 4, "critic_weight": 0.02},
     "face": {"batch_size": 384, "learning_rate": 4e-3, "every": 4},
     "boxes": {"batch_size": 128},
-    "parts": {"batch": 384, "eyes": 256, "learning_rate": 4e-3},
+    "reader": {"batch": 384, "eyes": 256, "learning_rate": 4e-3},
     "codec": {"couples": 256, "quads": 48, "learning_rate": 2e-3, "validate_every": 2000},
     "audio": {"batch": 256, "validate_every": 2000},
     "prior": {"batch": 128, "weight_decay": 1e-2, "validate_every": 2000},
 }
 """What stages do otherwise on a GPU, which has room for larger batches."""
-DEFAULT_MINUTES = {"vae": 30, "face": 15, "parts": 25, "codec": 20, "audio": 10, "prior": 40, "unet1": 60, "unet3": 30}
+DEFAULT_MINUTES = {"vae": 30, "face": 15, "reader": 25, "codec": 20, "audio": 10, "prior": 40, "unet1": 60, "unet3": 30}
 _SPEECH_SEED = 777
 
 
@@ -201,15 +201,15 @@ def _face(options: argparse.Namespace, minutes: float) -> None:
     train_face_boxes(network, faces, [], output, TINY, minutes=0.25 * minutes, **_sizes(options, "boxes"))
 
 
-def _parts(options: argparse.Namespace, minutes: float) -> None:
-    from ..training.face.part_train import train_part_reader
+def _reader(options: argparse.Namespace, minutes: float) -> None:
+    from ..training.face.reader_train import train_part_reader
 
     train_part_reader(
         _truly_labelled(options, "train"),
         options.output / "part_reader.safetensors",
         minutes=minutes,
         held={folder.parent.name: folder for folder in _truly_labelled(options, "val")},
-        **_sizes(options, "parts"),
+        **_sizes(options, "reader"),
     )
 
 
@@ -301,7 +301,7 @@ def _bundle(options: argparse.Namespace, minutes: float) -> None:
 _STAGES: dict[str, Callable[[argparse.Namespace, float], None]] = {
     "vae": _vae,
     "face": _face,
-    "parts": _parts,
+    "reader": _reader,
     "codec": _codec,
     "audio": _audio,
     "prior": _prior,

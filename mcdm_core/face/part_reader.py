@@ -1,11 +1,13 @@
 """Lips, lids and brows read a second time, on zoomed and upright cuts of the picture at its own resolution.
 
-The face network reads the whole face at 128 px, where a lip is three pixels high. Its points place the windows of
-``part_windows.py``; here small heat-map networks read them again at about 50 px for an inter-ocular distance.
+The face network reads the whole face at 128 px, where a lip is three pixels high. Its points place upright windows on
+the mouth and on each eye; here small heat-map networks read these again at about 50 px for an inter-ocular distance.
+The eye at the picture's right is seen mirrored, so that one network reads both.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -13,11 +15,71 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from .heat_maps import soft_argmax
-from .part_windows import EYE, MOUTH, OTHER_EYE, Part, cut_windows, out_of_windows, upright_windows
+from .landmarks import (
+    BROW_PICTURE_LEFT,
+    BROW_PICTURE_RIGHT,
+    EYE_PICTURE_LEFT,
+    EYE_PICTURE_RIGHT,
+    LIPS,
+    constant,
+    eye_centres,
+    inter_ocular_distance,
+)
+from .parts import apply, cut
 
 DETAIL_SIZE = 256
 """Side of the face crop whose pixels the windows are cut from; finer ones add nothing at the windows' size."""
-PARTS: tuple[Part, ...] = (MOUTH, EYE, OTHER_EYE)
+
+_EYES_TO_MOUTH = 0.85
+"""Inter-ocular distance over that from the eyes to the mouth, about the least of faces seen from the front."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """What is read in a window: the landmarks, its side in :func:`face_scale` and in pixels, if it is mirrored."""
+
+    points: tuple[int, ...]
+    extent: float
+    size: int
+    mirrored: bool = False
+
+
+def _indices(*groups: slice) -> tuple[int, ...]:
+    return tuple(index for group in groups for index in range(group.start, group.stop))
+
+
+MOUTH = Window(_indices(LIPS), 1.8, 96)
+EYE = Window(_indices(EYE_PICTURE_LEFT, BROW_PICTURE_LEFT), 1.3, 64)
+"""The eye and brow at the picture's left."""
+OTHER_EYE = Window(_indices(EYE_PICTURE_RIGHT, BROW_PICTURE_RIGHT), 1.3, 64, mirrored=True)
+
+
+def face_scale(landmarks: Tensor) -> Tensor:
+    """Size of a face ``[..., 68, 2] -> [...]``: its inter-ocular distance, or what that would be if it were not turned.
+
+    A turned head's eyes lie closer together; the distance from the eyes to the mouth then takes over.
+    """
+    between = inter_ocular_distance(landmarks)
+    down = (landmarks[..., LIPS, :].mean(-2) - eye_centres(landmarks).mean(-2)).norm(dim=-1)
+    return torch.maximum(between, _EYES_TO_MOUTH * down).clamp_min(1e-6)
+
+
+def upright_windows(landmarks: Tensor, window: Window, margin: float = 1.0) -> Tensor:
+    """Where a window lies on faces ``[b, 68, 2]``: maps ``[b, 2, 3]`` as in ``parts.py``, axes along the eyes.
+
+    Args:
+        margin: times as large as usual.
+    """
+    eyes = eye_centres(landmarks)
+    across = eyes[:, 1] - eyes[:, 0]
+    right = across / across.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    down = torch.stack([-right[:, 1], right[:, 0]], -1)
+    side = (margin * window.extent * face_scale(landmarks))[:, None]
+    axes = torch.stack([(-right if window.mirrored else right) * side, down * side], -1)
+    centre = landmarks[:, constant(window.points, landmarks.device)].mean(1)
+    return torch.cat([axes, (centre - axes.sum(-1) / 2)[..., None]], -1)
+
+WINDOWS: tuple[Window, ...] = (MOUTH, EYE, OTHER_EYE)
 
 
 class PartReading(NamedTuple):
@@ -79,9 +141,9 @@ class PartReader(nn.Module):
         self.lips = PartNetwork(len(MOUTH.points), channels)
         self.eye = PartNetwork(len(EYE.points), tuple(3 * width // 4 for width in channels))
 
-    def network_of(self, part: Part) -> PartNetwork:
-        """The network that reads a part."""
-        return self.lips if part is MOUTH else self.eye
+    def network_of(self, window: Window) -> PartNetwork:
+        """The network that reads a window."""
+        return self.lips if window is MOUTH else self.eye
 
     def forward(self, pictures: Tensor, landmarks: Tensor) -> PartReading:
         """Read lips, lids and brows again.
@@ -103,9 +165,9 @@ class PartReader(nn.Module):
 
     def _read_once(self, pictures: Tensor, landmarks: Tensor) -> PartReading:
         read, covers = landmarks.clone(), []
-        for part in PARTS:
-            windows = upright_windows(landmarks, part)
-            points, cover = self.network_of(part)(cut_windows(pictures, windows, part.size))
-            read[:, list(part.points)] = out_of_windows(windows, points).to(read.dtype)
+        for window in WINDOWS:
+            squares = upright_windows(landmarks, window)
+            points, cover = self.network_of(window)(cut(pictures.float(), squares.float(), window.size))
+            read[:, list(window.points)] = apply(squares, points).to(read.dtype)
             covers.append(cover.sigmoid())
         return PartReading(read, torch.stack(covers, 1))

@@ -9,22 +9,13 @@ import torch
 from mcdm_core.config import TINY
 from mcdm_core.face.face_network import FaceNetwork
 from mcdm_core.face.landmarks import LIDS, LIPS, mirror_landmarks
-from mcdm_core.face.part_reader import PARTS, PartReader
-from mcdm_core.face.part_windows import (
-    EYE,
-    MOUTH,
-    OTHER_EYE,
-    cut_windows,
-    face_scale,
-    into_windows,
-    out_of_windows,
-    upright_windows,
-)
+from mcdm_core.face.part_reader import EYE, MOUTH, OTHER_EYE, WINDOWS, PartReader, face_scale, upright_windows
+from mcdm_core.face.parts import apply, cut, inverse
 
 WITH_PARTS = dataclasses.replace(
     TINY, face_network=dataclasses.replace(TINY.face_network, part_channels=(8, 8, 16, 16))
 )
-READ_AGAIN = sorted(index for part in PARTS for index in part.points)
+READ_AGAIN = sorted(index for window in WINDOWS for index in window.points)
 
 
 def a_face() -> torch.Tensor:
@@ -40,31 +31,32 @@ def a_face() -> torch.Tensor:
     return points[None]
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_points_come_out_of_a_window_where_they_went_in(part) -> None:
+@pytest.mark.parametrize("window", WINDOWS)
+def test_points_come_out_of_a_window_where_they_went_in(window) -> None:
     face = a_face()
-    windows = upright_windows(face, part)
-    inside = into_windows(windows, face)
-    assert torch.allclose(out_of_windows(windows, inside), face, atol=1e-5)
-    own = inside[:, list(part.points)]
+    windows = upright_windows(face, window)
+    inside = apply(inverse(windows), face)
+    assert torch.allclose(apply(windows, inside), face, atol=1e-5)
+    own = inside[:, list(window.points)]
     assert 0 < own.min() and own.max() < 1, "the part lies inside its window"
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_a_turned_shifted_and_enlarged_face_looks_the_same_in_its_window(part) -> None:
+@pytest.mark.parametrize("window", WINDOWS)
+def test_a_turned_shifted_and_enlarged_face_looks_the_same_in_its_window(window) -> None:
     face, angle = a_face(), 0.4
     turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     moved = 1.7 * face @ turn.T + torch.tensor([3.0, -1.0])
-    plain = into_windows(upright_windows(face, part), face)
-    assert torch.allclose(into_windows(upright_windows(moved, part), moved), plain, atol=1e-4)
+    plain = apply(inverse(upright_windows(face, window)), face)
+    assert torch.allclose(apply(inverse(upright_windows(moved, window)), moved), plain, atol=1e-4)
     assert torch.allclose(face_scale(moved), 1.7 * face_scale(face), atol=1e-4)
 
 
 def test_the_other_eye_is_the_eye_of_the_mirrored_face() -> None:
     face = a_face()
-    seen = into_windows(upright_windows(face, OTHER_EYE), face[:, list(OTHER_EYE.points)])
+    seen = apply(inverse(upright_windows(face, OTHER_EYE)), face[:, list(OTHER_EYE.points)])
     mirrored = mirror_landmarks(face)
-    assert torch.allclose(seen, into_windows(upright_windows(mirrored, EYE), mirrored[:, list(EYE.points)]), atol=1e-5)
+    expected = apply(inverse(upright_windows(mirrored, EYE)), mirrored[:, list(EYE.points)])
+    assert torch.allclose(seen, expected, atol=1e-5)
 
 
 def test_a_turned_head_does_not_shrink_the_mouths_window() -> None:
@@ -76,10 +68,10 @@ def test_a_turned_head_does_not_shrink_the_mouths_window() -> None:
 def test_cut_windows_shows_the_place() -> None:
     ys, xs = torch.meshgrid(*[(torch.arange(200) + 0.5) / 200] * 2, indexing="ij")
     windows = upright_windows(a_face(), MOUTH)
-    cut = cut_windows(torch.stack([xs, ys, xs])[None], windows, 32)
+    shown = cut(torch.stack([xs, ys, xs])[None], windows, 32)
     steps = (torch.arange(32) + 0.5) / 32
-    places = out_of_windows(windows, torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1).reshape(1, -1, 2))
-    assert torch.allclose(cut[0, :2].flatten(1).T, places[0], atol=2e-3)
+    places = apply(windows, torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1).reshape(1, -1, 2))
+    assert torch.allclose(shown[0, :2].flatten(1).T, places[0], atol=2e-3)
 
 
 class Brightest(torch.nn.Module):

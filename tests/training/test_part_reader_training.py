@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from mcdm_core.data.shards import INFO_FIELDS, ShardWriter
 from mcdm_core.errors import MediaError
 from mcdm_core.face.part_reader import PartNetwork, PartReader
-from mcdm_core.training.face.part_augmentation import (
+from mcdm_core.training.face.reader_augmentation import (
     block_artefacts,
     cover,
     covered_points,
@@ -18,7 +18,7 @@ from mcdm_core.training.face.part_augmentation import (
     plain_homography,
     random_homography,
 )
-from mcdm_core.training.face.part_data import (
+from mcdm_core.training.face.reader_data import (
     MARGIN,
     MOUTH_CORNERS,
     MOUTH_GAPS,
@@ -26,7 +26,7 @@ from mcdm_core.training.face.part_data import (
     load_parts,
     mirrored_mouths,
 )
-from mcdm_core.training.face.part_train import PartLoss, augmented, measure, train_part_reader
+from mcdm_core.training.face.reader_train import PartLoss, augmented, measure, train_part_reader
 
 
 def dots(count: int, size: int = 144) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,10 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ...data.shards import read_rows
 from ...face.landmarks import INNER_LIP_PAIRS, LID_PAIRS, MIRROR
-from ...face.part_windows import EYE, MOUTH, OTHER_EYE, Part, cut_windows, face_scale, into_windows, upright_windows
+from ...face.part_reader import EYE, MOUTH, OTHER_EYE, Window, face_scale, upright_windows
+from ...face.parts import apply, cut, inverse
 from ...media.pixels import to_bytes, to_unit
-from ..frame_store import read_shards, split_count
+from ..frame_store import split_count
 
 MARGIN = 1.5
 """Side of a stored window over that of the one that is read: room for turn, scale and shift."""
@@ -62,27 +64,26 @@ def gap(points: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
     return (points[:, index[:, 0]] - points[:, index[:, 1]]).norm(dim=-1).mean(1)
 
 
-def cut_parts(frames: Tensor, landmarks: Tensor, part: Part, gaps: tuple[tuple[int, int], ...]) -> PartWindows:
+def cut_parts(frames: Tensor, landmarks: Tensor, window: Window, gaps: tuple[tuple[int, int], ...]) -> PartWindows:
     """Windows ``MARGIN`` times as large as those read, of frames uint8 ``[n, h, w, 3]`` with points ``[n, 68, 2]``."""
-    windows = upright_windows(landmarks, part, MARGIN)
-    size = round(MARGIN * part.size)
+    windows = upright_windows(landmarks, window, MARGIN)
+    size = round(MARGIN * window.size)
     cuts = []
     for start in range(0, len(frames), _CUT_AT_A_TIME):
         rows = slice(start, start + _CUT_AT_A_TIME)
-        cut = cut_windows(to_unit(frames[rows]).movedim(-1, 1), windows[rows], size)
-        cuts.append(to_bytes(cut))
-    points = into_windows(windows, landmarks[:, list(part.points)])
+        cuts.append(to_bytes(cut(to_unit(frames[rows]).movedim(-1, 1), windows[rows], size)))
+    points = apply(inverse(windows), landmarks[:, list(window.points)])
     side = windows[:, :, 0].norm(dim=1)
     return PartWindows(torch.cat(cuts), points, face_scale(landmarks) / side, gaps)
 
 
 def load_parts(folder: Path, every: int, device: torch.device | str = "cpu") -> tuple[PartWindows, PartWindows] | None:
     """Mouths and eyes of every ``every``-th frame of a folder's shards, or None if it has none."""
-    read = read_shards(folder, ("frames", "landmarks"), every, device=device)
+    read = read_rows(folder, ("frames", "landmarks"), every, device=device)
     if read is None:
         return None
     frames, landmarks = read["frames"], read["landmarks"].float()
-    left, right = (cut_parts(frames, landmarks, part, EYE_GAPS) for part in (EYE, OTHER_EYE))
+    left, right = (cut_parts(frames, landmarks, window, EYE_GAPS) for window in (EYE, OTHER_EYE))
     eyes = PartWindows(
         *(torch.cat([getattr(left, key), getattr(right, key)]) for key in ("windows", "points", "scale")), EYE_GAPS
     )

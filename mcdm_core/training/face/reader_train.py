@@ -17,12 +17,11 @@ from torch import Tensor, nn
 
 from ...config import TINY, MCDMConfig, to_json
 from ...errors import MediaError
-from ...face.part_reader import PartNetwork, PartReader
-from ...face.part_windows import EYE, MOUTH, Part
+from ...face.part_reader import EYE, MOUTH, PartNetwork, PartReader, Window
 from ...media.pixels import to_unit
 from ..loop import LoopSettings, TrainResult, train
 from .augmentation import hide, spoil
-from .part_augmentation import (
+from .reader_augmentation import (
     block_artefacts,
     cover,
     covered_points,
@@ -30,7 +29,7 @@ from .part_augmentation import (
     plain_homography,
     random_homography,
 )
-from .part_data import EYE_CORNERS, MARGIN, MOUTH_CORNERS, PartWindows, drawn_batch, gap, load_parts, mirrored_mouths
+from .reader_data import EYE_CORNERS, MARGIN, MOUTH_CORNERS, PartWindows, drawn_batch, gap, load_parts, mirrored_mouths
 
 logger = logging.getLogger(__name__)
 
@@ -128,8 +127,8 @@ def train_part_reader(
     eye_loss = PartLoss(lids[0].gaps, EYE_CORNERS)
     device = torch.device(device)
 
-    def read(network: PartNetwork, loss: PartLoss, part: Part, drawn: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        windows, *labels = augmented(*drawn, part.size)
+    def read(network: PartNetwork, loss: PartLoss, window: Window, drawn: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        windows, *labels = augmented(*drawn, window.size)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
             found = network(windows)
         return loss(*found, *labels)
