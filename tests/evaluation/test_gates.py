@@ -37,8 +37,8 @@ def test_good_scores_pass_every_gate() -> None:
 
 @pytest.mark.parametrize(
     ("part", "alive"),
-    [("wide_without_archive", "wide"), ("without_f_ac", "mouth"), ("without_tokens", "mouth"), ("without_unet", "mouth"),
-     ("seam_without_memory", "seam")],
+    [("wide_without_archive", "wide"), ("without_f_ac", "mouth"), ("without_tokens", "mouth"),
+     ("without_unet", "mouth"), ("seam_without_memory", "seam")],
 )  # fmt: skip
 def test_an_idea_without_effect_misses_its_gate(part: str, alive: str) -> None:
     missed = [gate for gate in gates_of({**GOOD, part: GOOD[alive]}) if not gate.passed]

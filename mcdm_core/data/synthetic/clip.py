@@ -65,9 +65,9 @@ class ClipMaker:
         frames: length of a clip; ``pairs``: sets of four codec pictures a clip.
     """
 
-    def __init__(self, asset: HeadAsset, frames: int = CLIP_FRAMES, pairs: int = 3, size: int = 256) -> None:
+    def __init__(self, asset: HeadAsset, frames: int = CLIP_FRAMES, pairs: int = 2, size: int = 384) -> None:
         self.asset, self.num_frames, self.num_pairs = asset, frames, pairs
-        self.renderer = Renderer(asset, size=size)
+        self.renderer = Renderer(asset, size=size, output=size // 2)
         self.parts = RigParts(asset)
 
     def make(self, seed: int, split: str, index: int) -> Clip:

@@ -48,21 +48,23 @@ def _eye(x, y, z, centres, iris, seed):
 
 
 @njit(**JIT)
-def _teeth(x, y, z):
-    place = math.atan2(x, 0.036 - (y + 0.1468)) * 7
+def _teeth(x, y, z, teeth):
+    """``teeth``: see identity.py:Identity."""
+    place = math.atan2(x, 0.036 - (y + 0.1468)) * teeth[4]
     place -= math.floor(place)
-    gap = mix(0.6, 1.0, step(0.0, 0.12, min(place, 1 - place)))
-    gum = min(1.0, step(0.6682, 0.6707, z) + step(0.6478, 0.6458, z))
-    r, g, b = mix(0.74 * gap, 0.45, gum), mix(0.69 * gap, 0.15, gum), mix(0.58 * gap, 0.15, gum)
+    gap = mix(teeth[3], 1.0, step(0.0, 0.12, min(place, 1 - place)))
+    gum = min(1.0, step(0.6682 + teeth[5], 0.6707 + teeth[5], z) + step(0.6478 - teeth[5], 0.6458 - teeth[5], z))
+    r, g, b = mix(teeth[0] * gap, 0.45, gum), mix(teeth[1] * gap, 0.15, gum), mix(teeth[2] * gap, 0.15, gum)
     return r, g, b, 0.5, 40.0, step(-0.105, -0.148, y) * 0.72, 0.2
 
 
 @njit(**JIT)
-def material(part, x, y, z, skin, iris, frame, eye_centres, seed):
+def material(part, x, y, z, skin, iris, frame, teeth, eye_centres, seed):
     """Everything but skin and hair.
 
     Args:
-        part: part code; ``x, y, z``: the point on the template; ``skin, iris, frame``: ``[3]`` linear colours.
+        part: part code; ``x, y, z``: the point on the template; ``skin, iris, frame``: ``[3]`` linear colours;
+        ``teeth``: ``[6]``, see identity.py:Identity.
 
     Returns:
         Red, green, blue, strength and sharpness of the highlight, ambient occlusion in [0, 1], share of light that
@@ -71,7 +73,7 @@ def material(part, x, y, z, skin, iris, frame, eye_centres, seed):
     if part == EYE:
         return _eye(x, y, z, eye_centres, iris, seed)
     if part == TEETH:
-        return _teeth(x, y, z)
+        return _teeth(x, y, z, teeth)
     if part == TONGUE:
         return 0.42, 0.13, 0.125, 0.3, 25.0, 0.08 + step(-0.09, -0.145, y) * 0.62 * step(0.632, 0.662, z), 1.0
     if part == MOUTH:

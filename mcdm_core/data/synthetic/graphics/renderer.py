@@ -158,7 +158,7 @@ class Renderer:
         shade(
             self._triangle, self._u, self._v, triangles, parts, len(body), vertices, normals, rest,
             self._all_uv, self._all_masks, self._texture, self._shadow_matrix, self._shadow, float(light.shadow),
-            _f32(person.skin), _f32(person.hair), _f32(person.iris), _f32(person.glasses_colour),
+            _f32(person.skin), _f32(person.hair), _f32(person.iris), _f32(person.glasses_colour), _f32(person.teeth),
             self._eye_centres, seed, _f32(self._camera.position),
             _f32(light.key_direction), _f32(light.key_colour), _f32(light.fill_direction), _f32(light.fill_colour),
             _f32(light.sky), _f32(light.ground), float(light.exposure), self._colour, self._covered,

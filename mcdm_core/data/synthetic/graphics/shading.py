@@ -68,7 +68,7 @@ def _film(value):
 @njit(**JIT)
 def shade(
     owner, weight_b, weight_c, triangles, parts, num_body, points, normals, rest, uv, masks, texture,
-    shadow_matrix, shadow_map, shadow_strength, skin, hair, iris, frame, eye_centres, seed,
+    shadow_matrix, shadow_map, shadow_strength, skin, hair, iris, frame, teeth, eye_centres, seed,
     camera, key, key_colour, fill, fill_colour, sky, ground, exposure, colour, covered,
 ):  # fmt: skip
     """Colour every covered pixel.
@@ -109,7 +109,7 @@ def shade(
                 red, green, blue, gloss, sharpness, open_sky, wrap = skin_material(texture[row, column], lip)
             else:
                 red, green, blue, gloss, sharpness, open_sky, wrap = material(
-                    part, x, y, z, skin, iris, frame, eye_centres, seed
+                    part, x, y, z, skin, iris, frame, teeth, eye_centres, seed
                 )
             up = nz * 0.5 + 0.5
             out_r = red * mix(ground[0], sky[0], up) * open_sky

@@ -76,6 +76,7 @@ class Identity:
     glasses_colour: np.ndarray
     glasses_size: np.ndarray  # [2] half-width and half-height of a lens
     noise_seed: float
+    teeth: np.ndarray  # [6] enamel's colour, its share left between teeth, teeth a radian, height of the gums
 
 
 def phenotype_coefficients(asset: HeadAsset, phenotype: dict[str, float]) -> np.ndarray:
@@ -134,7 +135,7 @@ def random_identity(asset: HeadAsset, rng: np.random.Generator) -> Identity:
     cloth = rng.random(3)
     cloth = (cloth.mean() + (cloth - cloth.mean()) * rng.uniform(0.1, 0.7)) ** 2.2 * 0.8
     has_glasses = rng.random() < 0.16
-    return Identity(
+    person = Identity(
         vertices=vertices,
         scale=scale,
         centre=centre,
@@ -162,7 +163,17 @@ def random_identity(asset: HeadAsset, rng: np.random.Generator) -> Identity:
         glasses_colour=0.4 * rng.random() ** 2 * rng.uniform(0.4, 1.0, 3) + 0.005,
         glasses_size=np.array([rng.uniform(0.0205, 0.0255), rng.uniform(0.0145, 0.020)]),
         noise_seed=float(rng.uniform(0, 50)),
+        teeth=np.zeros(6),
     )
+    return dataclasses.replace(person, teeth=random_teeth(np.random.default_rng(int(person.noise_seed * 1e6))))
+
+
+def random_teeth(rng: np.random.Generator) -> np.ndarray:
+    """Teeth of a person, ``[6]``: see :class:`Identity`. White and even ones, yellow, dark, wide or crowded ones."""
+    white, yellow = rng.beta(2.0, 1.2), rng.random() ** 1.5
+    colour = (0.30 + 0.55 * white) * np.array([1.0, 0.97 - 0.10 * yellow, 0.92 - 0.42 * yellow])
+    gap = rng.uniform(0.15, 0.95)
+    return np.array([*colour, gap, rng.uniform(5.0, 9.0), rng.uniform(-0.0035, 0.0015)])
 
 
 def _local_spread(name: str) -> float:
