@@ -1,0 +1,95 @@
+"""``dub``: a new voice for an existing video."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ..files import check_destination, replace_finished
+from . import arguments
+from .interruption import exit_status, hold_interrupts
+
+
+def add_parser(commands: Any) -> None:
+    """Add this command to the main parser."""
+    parser = commands.add_parser(
+        "dub",
+        help="speak a video's mouth anew",
+        description="Give a video a new voice: frames, head and eyes stay, the mouth speaks the new sound. Stopped in "
+        "the middle, the same command goes on after the last finished clip.",
+    )
+    parser.add_argument("--video", type=Path, required=True, help="the video of a speaking person")
+    parser.add_argument("--audio", type=Path, required=True, help="the new voice; cut or filled up to the video")
+    parser.add_argument("--output", type=Path, default=Path("output/dubbed.mp4"), metavar="FILE",
+                        help="mp4 to write (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--preset", default="tiny", help="model preset (default: tiny)")
+    parser.add_argument("--weights", type=Path, help="weight file, instead of the preset's shipped one")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps ... (default: cpu)")
+    parser.add_argument("--seed", type=int, default=0, help="same seed and inputs, same video (default: 0)")
+    parser.add_argument("--steps", type=arguments.count, help="denoising steps of the pictures")
+    parser.add_argument("--face", type=arguments.count, default=1, metavar="N",
+                        help="which of several faces, the largest first (default: 1)")  # fmt: skip
+    parser.add_argument("--box", type=float, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
+                        help="the face in pixels where it is first seen, roughly")  # fmt: skip
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Dub the video; returns the exit status.
+
+    Raises:
+        MCDMError (errors.py): for inputs that cannot be used, see the messages.
+    """
+    from tqdm import tqdm
+
+    from ..media.audio import load_audio
+    from ..media.video_reader import VideoReader
+    from ..pipeline import MCDMPipeline
+    from ..pipeline.dubbing import dub, fitted_sound, prepare_dubbing
+    from ..pipeline.memory import MotionMemory
+    from ..pipeline.run_folder import RunFolder, run_key
+
+    check_destination(options.output, (".mp4",), [options.video, options.audio, options.weights])
+    audio, video = load_audio(options.audio), VideoReader(options.video)
+    if options.weights:
+        pipe = MCDMPipeline.from_file(options.weights, device=options.device)
+    else:
+        pipe = MCDMPipeline.from_preset(options.preset, device=options.device)
+    dubbing = prepare_dubbing(
+        pipe, lambda: video, video.fps, audio, box=options.box, number=options.face, seed=options.seed
+    )
+    sound = fitted_sound(audio, dubbing.frames / video.fps)
+    key = run_key(pipe.fingerprint, dubbing.track.squares, dubbing.motion.tokens.cat(), sound, video.fps, options.steps)
+    folder = RunFolder(options.output.with_name(f"{options.output.stem}.dub_{key}"))
+    memory = None
+    if folder.clips:
+        memory = MotionMemory.load(folder.memory_path(len(folder.clips)), pipe.fingerprint)
+        print(f"{folder.frames} frames are taken over from {folder.path}", file=sys.stderr)
+    begin, before, status = time.monotonic(), folder.frames, 0
+    with tqdm(total=dubbing.frames, initial=before, unit="frame", disable=None) as bar:
+        try:
+            clips = dub(pipe, dubbing, video, memory=memory, start_frame=before, steps=options.steps)
+            for clip in clips:
+                with hold_interrupts():
+                    folder.add(clip.frames, video.fps, None, {}, clip.memory, clip.motion)
+                    bar.update(len(clip.frames))
+        except KeyboardInterrupt as stop:
+            status = exit_status(stop)
+    if status:
+        print(f"interrupted: {folder.frames} frames are kept in {folder.path}; run again to go on", file=sys.stderr)
+        return status
+    made = folder.frames - before
+    replace_finished(folder.join(video.fps, sound), options.output)
+    shutil.rmtree(folder.path)
+    lost = int((~dubbing.track.found).sum())
+    print(
+        f"{dubbing.frames} frames at {video.fps:g} fps to {options.output}"
+        + (f", {lost} without the face left as they were" if lost else "")
+        + f"; {made / max(time.monotonic() - begin, 1e-9):.1f} frames a second"
+    )
+    return 0
+
