@@ -164,14 +164,21 @@ class RunFolder:
         part.write_text(json.dumps(state), encoding="utf-8")
         os.replace(part, self.path / STATE)
 
-    def join(self, fps: float, audio: Audio | None, between: Callable[[], None] | None = None) -> Path:
+    def join(
+        self,
+        fps: float,
+        audio: Audio | None,
+        between: Callable[[], None] | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> Path:
         """Join the clips into one mp4 with one sound track; packets are copied, not coded again.
 
         Args:
             between: called before each clip; may raise to stop.
+            metadata: tags of the container beside those of the clips.
         """
         target = self.path / f"video_{self.frames:07d}.mp4"
         part = target.with_suffix(".part.mp4")
-        join_clips([self.path / clip.filename for clip in self.clips], part, fps, audio, between)
+        join_clips([self.path / clip.filename for clip in self.clips], part, fps, audio, between, metadata)
         os.replace(part, target)
         return target
