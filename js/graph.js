@@ -1,8 +1,11 @@
 /** Finding and linking nodes, on ComfyUI's graph objects that the caller passes in. */
 
-/** The node of an execution id such as "7" or, inside subgraphs, "1:7"; null when this graph has none. */
+/**
+ * The node of an execution id such as "7" or, inside subgraphs, "1:7"; null when this graph has none. What a node has
+ * expanded into runs under ids such as "7.0.0.3": that is still node 7.
+ */
 export function nodeOfExecutionId(rootGraph, executionId) {
-  const path = String(executionId).split(":");
+  const path = String(executionId).split(".")[0].split(":");
   let graph = rootGraph;
   for (const id of path.slice(0, -1)) {
     graph = graph?.getNodeById(id)?.subgraph;

@@ -4,20 +4,37 @@ import { app } from "/scripts/app.js";
 import { api } from "/scripts/api.js";
 import { acceptOnNode, kindsFor, listenForDrops, makePickers, takeFiles } from "./drop.js";
 import { nodeOfExecutionId } from "./graph.js";
-import { Player, PLAYER_HEIGHT } from "./player.js";
+import { LARGE_HEIGHT, Player, PLAYER_HEIGHT } from "./player.js";
+import { PLAYER_EVENTS, Runs } from "./runs.js";
 import { createTranslator, pickMessages } from "./strings.js";
 import { parseMissingWeights, WeightsPanel } from "./weights.js";
 
-const PLAYER_CLASSES = ["MCDMSampleVideo", "MCDMSampleClip", "MCDMAssembleVideo", "MCDMUpscaleVideo"];
+const PLAYER_CLASSES = [
+  "MCDMSampleVideo",
+  "MCDMSampleClip",
+  "MCDMAssembleVideo",
+  "MCDMUpscaleVideo",
+  "MCDMTalkingPortrait",
+  "MCDMDubVideo",
+];
 const SAMPLER_CLASSES = ["MCDMSampleVideo", "MCDMSampleClip"];
-const EVENTS = ["start", "clip", "done", "failed"];
+/** A single clip is done in one piece. */
+const CANNOT_STOP = ["MCDMSampleClip"];
+/** Colours of our sockets and their links. */
+const SOCKET_COLOURS = {
+  MCDM_MODEL: "#b39ddb",
+  MCDM_REFERENCE: "#ffab91",
+  MCDM_AUDIO: "#80cbc4",
+  MCDM_MEMORY: "#f48fb1",
+  MCDM_MOTION: "#fff176",
+};
 const PICKER_HEIGHT = 100;
 
 const t = createTranslator();
 const players = new WeakMap();
+const livePlayers = new Set();
 const weightPanels = new WeakMap();
-/** Events of the last run by execution id, to fill the players again when the user comes back to a workflow's tab. */
-const history = new Map();
+const noteLines = new WeakMap();
 
 const rootGraph = () => app.rootGraph ?? app.graph?.rootGraph ?? app.graph;
 const setting = (name) => app.extensionManager?.setting?.get(`MCDM.Player.${name}`);
@@ -38,15 +55,32 @@ function onRemoved(node, callback) {
   };
 }
 
+/** Let a node grow to what its widgets ask for. */
+function growToFit(node, width = 0) {
+  const size = node.computeSize?.();
+  if (size) node.setSize?.([Math.max(node.size[0], size[0], width), Math.max(node.size[1], size[1])]);
+  node.graph?.setDirtyCanvas?.(true, true);
+}
+
 function addPlayer(node) {
   const kinds = kindsFor(node.comfyClass, SAMPLER_CLASSES);
   const say = (text, isError) => player.say(text, isError);
   const take = (files) => takeFiles(node, files, kinds, { api, t, createNode, say });
   const idle = t(kinds.length ? "idle" : "idleWhole");
-  const player = new Player({ api, t, setting }, idle, makePickers(kinds, t, take));
-  addPanel(node, "mcdm_player", player.element, () => PLAYER_HEIGHT);
+  const resize = (larger) => {
+    node.setSize?.([node.size[0] + (larger ? 1 : -1) * (LARGE_HEIGHT - PLAYER_HEIGHT), node.size[1]]);
+    if (!larger) node.setSize?.([node.size[0], node.computeSize?.()[1] ?? node.size[1]]);
+    growToFit(node);
+  };
+  const host = { api, t, setting, resize };
+  const player = new Player(host, idle, makePickers(kinds, t, take), !CANNOT_STOP.includes(node.comfyClass));
+  addPanel(node, "mcdm_player", player.element, () => (player.large ? LARGE_HEIGHT : PLAYER_HEIGHT));
   players.set(node, player);
-  onRemoved(node, () => player.destroy());
+  livePlayers.add(player);
+  onRemoved(node, () => {
+    livePlayers.delete(player);
+    player.destroy();
+  });
   if (kinds.length) {
     listenForDrops(player.element, take);
     acceptOnNode(node, take);
@@ -65,6 +99,7 @@ function addPicker(node, kinds) {
     status.textContent = text;
     status.classList.toggle("mcdm-error", isError);
   };
+  noteLines.set(node, say);
   const take = (files) => takeFiles(node, files, kinds, { api, t, createNode, say });
   element.append(...makePickers(kinds, t, take), hint, status);
   addPanel(node, "mcdm_picker", element, () => PICKER_HEIGHT);
@@ -82,8 +117,35 @@ function showMissingWeights(node, files) {
   } else {
     panel.show(files);
   }
-  const size = node.computeSize?.();
-  if (size) node.setSize?.([Math.max(node.size[0], size[0], 380), Math.max(node.size[1], size[1])]);
+  growToFit(node, 380);
+}
+
+/** Show what a model that is not there needs as soon as it is chosen, not only when a run has failed. */
+function watchModelChoice(node) {
+  const widget = node.widgets?.find(({ name }) => name === "model_name");
+  if (!widget) return;
+  const show = async () => {
+    const { needs = {} } = await runs.ask("/mcdm/info");
+    const files = needs[widget.value];
+    if (files) showMissingWeights(node, files);
+    else if (weightPanels.has(node)) removeWeightsPanel(node);
+  };
+  const { callback } = widget;
+  widget.callback = function (...args) {
+    show();
+    return callback?.apply(this, args);
+  };
+  // A loaded workflow sets its values after the node was made.
+  setTimeout(show);
+}
+
+function removeWeightsPanel(node) {
+  const index = node.widgets?.findIndex(({ name }) => name === "mcdm_weights") ?? -1;
+  if (index < 0) return;
+  const [widget] = node.widgets.splice(index, 1);
+  widget.onRemove?.();
+  widget.element?.remove();
+  weightPanels.delete(node);
   node.graph?.setDirtyCanvas?.(true, true);
 }
 
@@ -92,18 +154,14 @@ function playerOf(executionId) {
   return node ? players.get(node) : undefined;
 }
 
+const runs = new Runs({ api, graphId: () => rootGraph()?.id, playerOf });
+
 function listen() {
-  for (const name of EVENTS) {
-    api.addEventListener(`mcdm.${name}`, ({ detail }) => {
-      if (!detail?.node) return;
-      if (name === "start" || !history.has(detail.node)) history.set(detail.node, { graph: rootGraph()?.id, events: [] });
-      history.get(detail.node).events.push([name, detail]);
-      playerOf(detail.node)?.handle(name, detail);
-    });
+  for (const name of [...PLAYER_EVENTS, "frame"]) {
+    api.addEventListener(`mcdm.${name}`, ({ detail }) => runs.take(name, detail));
   }
-  api.addEventListener("mcdm.frame", ({ detail }) => {
-    if (detail?.node) playerOf(detail.node)?.handle("frame", detail);
-  });
+  api.addEventListener("mcdm.note", ({ detail }) => showNote(detail));
+  api.addEventListener("executed", ({ detail }) => runs.executed(detail ?? {}));
   // A node with a panel that ran without raising again has its weights: the next node begins, or the run succeeds.
   let executing = null;
   const passed = () => {
@@ -120,15 +178,24 @@ function listen() {
     api.addEventListener(name, ({ detail }) => {
       if (name === "execution_success") passed();
       executing = null;
-      for (const [executionId, run] of history) {
-        run.over = true;
-        playerOf(executionId)?.endRun();
-      }
+      for (const player of livePlayers) if (player.promptId === detail?.prompt_id) player.endRun();
       const files = parseMissingWeights(detail?.exception_message);
       const node = files && nodeOfExecutionId(rootGraph(), detail.node_id);
       if (node) showMissingWeights(node, files);
     });
   }
+}
+
+function showNote({ node: executionId, workflow, text }) {
+  app.extensionManager?.toast?.add?.({ severity: "warn", summary: t("noteTitle"), detail: text, life: 12000 });
+  const node = runs.isShown(workflow) ? nodeOfExecutionId(rootGraph(), executionId) : null;
+  if (node) noteLines.get(node)?.(text);
+}
+
+/** Give our sockets and links colours of their own, by the table that ComfyUI's canvas uses for its own types. */
+function colourSockets() {
+  const tables = [app.canvas?.default_connection_color_byType, globalThis.LGraphCanvas?.link_type_colors];
+  for (const table of tables) if (table) Object.assign(table, SOCKET_COLOURS);
 }
 
 function addStyle() {
@@ -172,18 +239,15 @@ app.registerExtension({
     listen();
     await loadStrings();
   },
+  setup: colourSockets,
   nodeCreated(node) {
     if (PLAYER_CLASSES.includes(node.comfyClass)) return addPlayer(node);
+    if (node.comfyClass === "MCDMLoadModel") return watchModelChoice(node);
     const kinds = kindsFor(node.comfyClass, []);
     if (kinds.length) addPicker(node, kinds);
   },
   afterConfigureGraph() {
-    const graph = rootGraph();
-    for (const [executionId, run] of history) {
-      const player = run.graph === graph?.id ? playerOf(executionId) : undefined;
-      if (!player || player.executionId !== null) continue;
-      for (const [name, data] of run.events) player.handle(name, data);
-      if (run.over) player.endRun();
-    }
+    colourSockets();
+    return runs.catchUp();
   },
 });

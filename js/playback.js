@@ -34,6 +34,7 @@ export class Playback {
     this.segments = [];
     this.index = -1;
     this.complete = false;
+    this.loop = this.loop ?? false;
     this.playing = false;
     this.waiting = false;
     this.request = (this.request ?? 0) + 1;
@@ -204,11 +205,21 @@ export class Playback {
     if (this.pending !== undefined) return;
     if (this.index + 1 < this.segments.length) {
       this.open(this.index + 1, this.segments[this.index + 1].start);
+    } else if (this.complete && this.loop && this.playing) {
+      return this.seek(this.segments[0].start);
     } else if (this.complete) {
       this.playing = false;
     } else {
       this.waiting = this.playing;
     }
+    this.onState();
+  }
+
+  /** Nothing will follow: what is there is all. A player that waits for the next clip stops. */
+  end() {
+    this.complete = true;
+    if (this.waiting) this.playing = false;
+    this.waiting = false;
     this.onState();
   }
 

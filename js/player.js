@@ -7,6 +7,7 @@ import { WaveformView } from "./waveform.js";
 
 /** Height in pixels that the panel asks for; ComfyUI takes 20 of it for its margins. */
 export const PLAYER_HEIGHT = 340;
+export const LARGE_HEIGHT = 640;
 
 const LEGEND = [
   ["lipOpening", "mcdm-key-lips"],
@@ -17,6 +18,13 @@ const LEGEND = [
 /** Address of a file that ComfyUI's `/view` serves. `version` keeps the browser from showing an older file of that name. */
 export function viewAddress({ filename, subfolder = "", type = "output" }, version) {
   return `/view?${new URLSearchParams({ filename, subfolder, type, v: String(version) })}`;
+}
+
+/** Words on the progress of a node that makes one video. */
+export function frameText(t, { done, frames, frames_per_second: fps }) {
+  const parts = [t("framesOf", { done, frames })];
+  if (fps > 0) parts.push(t("speed", { fps: fps.toFixed(fps < 10 ? 1 : 0) }));
+  return parts.join(" \u00b7 ");
 }
 
 /** Words on a clip's progress, without the time left (which counts down by itself). */
@@ -54,13 +62,18 @@ function makeVideo() {
 
 export class Player {
   /**
-   * `host`: `{api, t, setting(name)}`; `idleText`: shown before the first run; `extra`: elements for the empty stage.
+   * `host`: `{api, t, setting(name), resize(larger)}`; `idleText`: shown before the first run; `extra`: elements for the
+   * empty stage; `stoppable`: whether the node can be asked to stop and keep.
    */
-  constructor(host, idleText, extra = []) {
+  constructor(host, idleText, extra = [], stoppable = true) {
     this.host = host;
+    this.stoppable = stoppable;
     this.t = host.t;
     this.timeline = new Timeline();
     this.executionId = null;
+    this.promptId = null;
+    this.seq = -1;
+    this.large = false;
     this.running = false;
     this.version = 0;
     this.build(idleText, extra);
@@ -94,12 +107,22 @@ export class Player {
     this.playButton.append(make("span", "mcdm-icon"));
     this.muteButton = make("button", "mcdm-button mcdm-mute");
     this.muteButton.append(make("span", "mcdm-icon"));
+    this.loopButton = this.iconButton("loop", "loop", () => this.setLoop(!this.playback.loop));
+    this.saveLink = make("a", "mcdm-button mcdm-save");
+    this.saveLink.append(make("span", "mcdm-icon"));
+    this.saveLink.title = t("download");
+    this.saveLink.setAttribute("aria-label", t("download"));
+    this.sizeButton = this.iconButton("size", "largerPlayer", () => this.setLarge(!this.large));
+    this.fullButton = this.iconButton("full", "fullScreen", () => this.fullScreen());
     this.time = make("span", "mcdm-time");
     this.stopButton = make("button", "mcdm-button mcdm-stop", t("stopAndKeep"));
     this.stopButton.title = t("stopAndKeepHint");
     for (const button of [this.playButton, this.muteButton, this.stopButton]) button.type = "button";
     const controls = make("div", "mcdm-controls");
-    controls.append(this.playButton, this.muteButton, this.time, this.stopButton);
+    const more = make("span", "mcdm-more");
+    more.append(this.loopButton, this.saveLink, this.sizeButton, this.fullButton);
+    this.stopButton.hidden = !this.stoppable;
+    controls.append(this.playButton, this.muteButton, this.time, this.stopButton, more);
 
     const state = make("div", "mcdm-state");
     this.status = make("span", "mcdm-status");
@@ -119,18 +142,57 @@ export class Player {
     });
   }
 
+  iconButton(name, textKey, act) {
+    const button = make("button", `mcdm-button mcdm-${name}`);
+    button.type = "button";
+    button.append(make("span", "mcdm-icon"));
+    button.title = this.t(textKey);
+    button.setAttribute("aria-label", this.t(textKey));
+    button.addEventListener("click", act);
+    return button;
+  }
+
+  setLoop(on) {
+    this.playback.loop = on;
+    this.loopButton.classList.toggle("mcdm-on", on);
+    this.loopButton.setAttribute("aria-pressed", String(on));
+  }
+
+  setLarge(on) {
+    this.large = on;
+    const text = this.t(on ? "smallerPlayer" : "largerPlayer");
+    this.sizeButton.classList.toggle("mcdm-on", on);
+    this.sizeButton.title = text;
+    this.sizeButton.setAttribute("aria-label", text);
+    this.host.resize?.(on);
+  }
+
+  async fullScreen() {
+    try {
+      if (document.fullscreenElement) await document.exitFullscreen();
+      else await this.element.requestFullscreen();
+    } catch (error) {
+      console.warn("MCDM: no full screen:", error);
+    }
+    this.redraw();
+  }
+
   /** Take one of the server's events; `name` without its `mcdm.` prefix. */
   handle(name, data) {
     this.executionId = data.node;
+    this.promptId = data.prompt_id;
     if (name === "start") this.onStart(data);
     else if (name === "frame") this.onFrame(data);
     else if (name === "clip") this.onClip(data);
+    else if (name === "progress") this.onProgress(data);
     else if (name === "done") this.onDone(data);
     else if (name === "failed") this.onFailed(data);
   }
 
   onStart(data) {
     this.version = Date.now();
+    this.shown = null;
+    this.stoppable = data.stoppable ?? this.stoppable;
     this.timeline.start(data);
     this.playback.reset();
     this.hideStill();
@@ -145,6 +207,13 @@ export class Player {
     if (this.playback.segments.length || !image?.startsWith("data:image/")) return;
     this.still.src = image;
     this.still.hidden = false;
+  }
+
+  /** Frames, speed and time left of a node that makes one video. */
+  onProgress(data) {
+    if (!this.running) this.setRunning(true);
+    this.setEta(data.eta);
+    if (!this.stopping) this.say(frameText(this.t, data));
   }
 
   hideStill() {
@@ -169,17 +238,36 @@ export class Player {
   onDone(data) {
     this.timeline.finish(data);
     this.setRunning(false);
-    const values = { seconds: this.timeline.duration.toFixed(1), frames: this.timeline.frames };
+    const values = { time: clock(this.timeline.duration, true), frames: this.timeline.frames };
     this.say(this.t(data.stopped ? "stoppedKept" : "finished", values));
     if (data.filename) {
       this.version = this.version || Date.now();
+      this.shown = data;
       this.playback.setSegments([{ start: 0, end: this.timeline.duration, url: this.address(data) }], true);
+      this.saveLink.href = this.address(data);
+      this.saveLink.download = data.filename;
     }
+    this.playback.end();
     this.redraw();
+  }
+
+  /** Whether this very file is what the player has. */
+  shows({ filename, subfolder = "", type }) {
+    const { shown } = this;
+    return shown?.filename === filename && (shown.subfolder ?? "") === subfolder && shown.type === type;
+  }
+
+  /** Play a file of which nothing else is known: its length comes from the file. */
+  showFile(file, seconds) {
+    const fps = this.timeline.fps;
+    this.timeline.start({ clips: 1, frames: Math.max(1, Math.round(seconds * fps)), fps });
+    this.onDone({ ...file, frames: this.timeline.frames, fps });
   }
 
   onFailed(data) {
     this.setRunning(false);
+    this.hideStill();
+    this.playback.end();
     this.say(failureText(this.t, data), data.reason === "error");
   }
 
@@ -187,6 +275,7 @@ export class Player {
   endRun() {
     if (!this.running) return;
     this.setRunning(false);
+    this.playback.end();
     this.say("");
   }
 
@@ -212,7 +301,7 @@ export class Player {
       const answer = await this.host.api.fetchApi("/mcdm/stop_and_keep", {
         method: "POST",
         headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ node: this.executionId }),
+        body: JSON.stringify({ node: this.executionId, prompt_id: this.promptId }),
       });
       if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
       const { running } = await answer.json();
@@ -235,6 +324,7 @@ export class Player {
 
   showRunning() {
     this.element.classList.toggle("mcdm-running", this.running);
+    this.stopButton.hidden = !this.stoppable;
     this.stopButton.disabled = !this.running || this.stopping;
   }
 
@@ -264,6 +354,7 @@ export class Player {
     this.playButton.setAttribute("aria-label", playText);
     this.playButton.title = waiting ? this.t("waiting") : playText;
     this.playButton.disabled = !segments.length;
+    this.saveLink.hidden = !this.shown || !segments.length;
     const muteText = this.t(muted ? "unmute" : "mute");
     this.muteButton.classList.toggle("mcdm-on", !muted);
     this.muteButton.setAttribute("aria-label", muteText);

@@ -8,10 +8,11 @@ export const ENGLISH = Object.freeze({
   preparing: "Preparing",
   clipOf: "Clip {clip} of {clips}",
   resumed: "{count} clips taken over from an earlier run",
+  framesOf: "{done} of {frames} frames",
   speed: "{fps} frames/s",
   timeLeft: "{time} left",
-  finished: "Finished: {seconds} s, {frames} frames",
-  stoppedKept: "Stopped: {seconds} s, {frames} frames kept",
+  finished: "Finished: {time}, {frames} frames",
+  stoppedKept: "Stopped: {time}, {frames} frames kept",
   interrupted: "Interrupted: {count} finished clips kept in {folder}",
   interruptedNone: "Interrupted before the first clip was finished",
   failed: "The run failed: {count} finished clips kept in {folder}",
@@ -21,8 +22,14 @@ export const ENGLISH = Object.freeze({
   mute: "Turn sound off",
   unmute: "Turn sound on",
   stopAndKeep: "Stop and keep",
-  stopAndKeepHint: "End after the clip in work and hand on what is finished",
-  stopping: "Stopping after this clip",
+  stopAndKeepHint: "End soon and hand on what is finished",
+  stopping: "Stopping",
+  loop: "Play again and again",
+  download: "Save the video as a file",
+  fullScreen: "Full screen",
+  largerPlayer: "Make the player larger",
+  smallerPlayer: "Make the player smaller",
+  noteTitle: "MCDM: please look at this input",
   notRunning: "This node is not running",
   stopFailed: "The stop request failed: {reason}",
   cannotPlay: "The browser cannot play this clip; the file on disk is not affected",
@@ -84,12 +91,13 @@ export function createTranslator(messages = ENGLISH) {
   return t;
 }
 
-/** `75.4` becomes `1:15`, or `1:15.4` with `tenths`; anything unknown or negative becomes zero. */
+/** `75.4` becomes `1:15`, or `1:15.4` with `tenths` (rounded); anything unknown or negative becomes zero. */
 export function clock(seconds, tenths = false) {
   const known = Number.isFinite(seconds) && seconds > 0 ? seconds : 0;
-  const whole = Math.floor(known + 1e-6);
+  const counted = tenths ? Math.round(known * 10 + 1e-6) : 10 * Math.floor(known + 1e-6);
+  const whole = Math.floor(counted / 10);
   const hours = Math.floor(whole / 3600);
   const minutes = Math.floor(whole / 60) % 60;
-  const tail = String(whole % 60).padStart(2, "0") + (tenths ? `.${Math.floor((known + 1e-6 - whole) * 10)}` : "");
+  const tail = String(whole % 60).padStart(2, "0") + (tenths ? `.${counted % 10}` : "");
   return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${tail}` : `${minutes}:${tail}`;
 }

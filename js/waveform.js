@@ -88,15 +88,25 @@ export function drawTimeline(context, timeline, width, height, colours) {
   }
 }
 
+/**
+ * The middle of the frame that is shown at `time`: a video element asked for a frame's very beginning may show the one
+ * before, since its clock is rounded.
+ */
+export function frameTime(time, { duration, fps }) {
+  const last = Math.max(0, Math.round(duration * fps) - 1);
+  const frame = Math.min(last, Math.max(0, Math.floor(time * fps + 1e-6)));
+  return (frame + 0.5) / fps;
+}
+
 /** Seconds to which a key moves the cursor, or null for keys that do nothing here. */
 export function keyTarget(key, time, duration, fps) {
   switch (key) {
     case "ArrowLeft":
     case "ArrowDown":
-      return Math.max(0, time - 1 / fps);
+      return frameTime(time - 1 / fps, { duration, fps });
     case "ArrowRight":
     case "ArrowUp":
-      return Math.min(duration, time + 1 / fps);
+      return frameTime(time + 1 / fps, { duration, fps });
     case "PageDown":
       return Math.max(0, time - 1);
     case "PageUp":
@@ -144,7 +154,7 @@ export class WaveformView {
     else if (!this.element.hasPointerCapture(event.pointerId)) return;
     const box = this.element.getBoundingClientRect();
     const share = Math.min(1, Math.max(0, (event.clientX - box.left) / (box.width || 1)));
-    this.onSeek(share * this.timeline.duration);
+    this.onSeek(frameTime(share * this.timeline.duration, this.timeline));
   }
 
   key(event) {

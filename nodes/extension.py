@@ -1,4 +1,4 @@
-"""The list of nodes, and the two routes the front end uses."""
+"""The list of nodes, and the routes the front end uses."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from typing import Any
 from comfy_api.latest import ComfyExtension, io
 
 from ..mcdm_core.samples import list_samples
+from .clean_up import MCDMCleanUpRuns
 from .comfy import model_patcher, packages
+from .comfy.node_run import JOURNAL
 from .comfy.stop_requests import STOP_REQUESTS
+from .dub import MCDMDubVideo
 from .loaders import MCDMLoadModel, MCDMSamples
 from .memory import MCDMLoadMemory, MCDMMemoryFromVideo, MCDMSaveMemory, MCDMStartMemory
 from .motion import MCDMEditMotion, MCDMPlotMotion, MCDMPredictMotion
 from .reference import MCDMEmbedAudio, MCDMEncodeReference
 from .sampling import MCDMSampleClip, MCDMSampleVideo
-from .video import MCDMAssembleVideo, MCDMUpscaleVideo
+from .talking_portrait import MCDMTalkingPortrait
+from .upscale import MCDMUpscaleVideo
+from .video import MCDMAssembleVideo
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +40,9 @@ NODES: list[type[io.ComfyNode]] = [
     MCDMSampleVideo,
     MCDMAssembleVideo,
     MCDMUpscaleVideo,
+    MCDMDubVideo,
+    MCDMTalkingPortrait,
+    MCDMCleanUpRuns,
 ]
 
 model_patcher.register_folder()
@@ -49,7 +57,7 @@ class MCDMExtension(ComfyExtension):
 
 
 def register_routes() -> None:
-    """Add ``POST /mcdm/stop_and_keep`` and ``GET /mcdm/info`` to ComfyUI's server, where there is one."""
+    """Add the routes of docs/frontend.md to ComfyUI's server, where there is one."""
     from aiohttp import web
     from server import PromptServer
 
@@ -60,14 +68,38 @@ def register_routes() -> None:
     @server.routes.post("/mcdm/stop_and_keep")
     async def stop_and_keep(request: web.Request) -> web.Response:
         try:
-            node = (await request.json())["node"]
-        except (ValueError, KeyError, TypeError):
+            asked = await request.json()
+            node, prompt = str(asked["node"]), str(asked.get("prompt_id") or "")
+        except (ValueError, KeyError, TypeError, AttributeError):
             return web.json_response({"error": 'Send the execution id of the node: {"node": "7"}.'}, status=400)
-        return web.json_response({"ok": True, "running": STOP_REQUESTS.ask(str(node))})
+        return web.json_response({"ok": True, "running": STOP_REQUESTS.ask(node, prompt)})
+
+    @server.routes.get("/mcdm/runs")
+    async def runs(request: web.Request) -> web.Response:
+        asked = request.query
+        if "workflow" in asked:
+            return web.json_response({"runs": JOURNAL.of_workflow(asked["workflow"])})
+        events = JOURNAL.of_file(asked.get("filename", ""), asked.get("subfolder", ""), asked.get("type", ""))
+        return web.json_response({"runs": [events] if events else []})
+
+    @server.routes.get("/mcdm/workflow")
+    async def workflow(request: web.Request) -> web.Response:
+        return web.json_response({"workflow": _workflow_of(server.prompt_queue, request.query.get("prompt_id", ""))})
 
     @server.routes.get("/mcdm/info")
     async def info(request: web.Request) -> web.Response:
         return web.json_response(_info())
+
+
+def _workflow_of(queue: Any, prompt_id: str) -> str:
+    """Id of the workflow that a running or finished prompt was made from; empty if there is none."""
+    running, _ = queue.get_current_queue()
+    items = [item for item in running if item[1] == prompt_id]
+    items += [entry["prompt"] for entry in queue.get_history(prompt_id=prompt_id).values()]
+    for item in items:
+        workflow = (item[3].get("extra_pnginfo") or {}).get("workflow") or {}
+        return str(workflow.get("id") or "")
+    return ""
 
 
 def _info() -> dict[str, Any]:
@@ -76,6 +108,7 @@ def _info() -> dict[str, Any]:
     return {
         "version": __version__,
         "models": model_patcher.available_models(),
+        "needs": model_patcher.needed_files(),
         "presets": ["tiny", "base"],
         "samples": list_samples(),
     }

@@ -6,8 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..mcdm_core.pipeline.defaults import sampling_defaults
-from .schema import Model, Reference
+from .schema import Model, Reference, advanced
 
 LAST_FRAME, ALL_FRAMES = "last frame", "all frames"
 
@@ -22,45 +21,55 @@ def reference() -> Any:
     return Reference.Input("reference", tooltip="The face that speaks, from Encode Reference.")
 
 
-def steps(default: int = 1) -> Any:
+def steps() -> Any:
     """Denoising steps of the pictures."""
     return io.Int.Input(
-        "steps",
-        default=default,
-        min=1,
-        max=100,
-        tooltip="Denoising steps of the pictures. The shipped tiny model is best with 1; base wants about 25.",
+        "steps", default=0, min=0, max=100, tooltip="Denoising steps of the pictures. 0: the model's own number."
+    )
+
+
+def guidance() -> Any:
+    """Classifier-free guidance of the pictures; 1 switches it off and halves the work."""
+    return io.Float.Input(
+        "guidance",
+        default=0.0,
+        min=0.0,
+        max=10.0,
+        step=0.05,
+        tooltip="How strongly the motion steers the pictures. 0: the model's own; 1: off, twice as fast.",
     )
 
 
 def motion_steps(name: str = "motion_steps") -> Any:
     """Denoising steps of the motion."""
     return io.Int.Input(
-        name, default=4, min=1, max=100, tooltip="Denoising steps of the motion; cheap beside the pictures."
-    )
-
-
-def guidance(name: str = "guidance", default: float = 1.0) -> Any:
-    """Classifier-free guidance; 1 switches it off and halves the work."""
-    return io.Float.Input(
-        name,
-        default=default,
-        min=1.0,
-        max=10.0,
-        step=0.05,
-        tooltip="How strongly the voice and face steer the result. 1 = off (twice as fast); base likes 2.5 to 3.5.",
-    )
+        name, default=0, min=0, max=100, tooltip="Denoising steps of the motion. 0: the model's own number.",
+        **advanced(),
+    )  # fmt: skip
 
 
 def motion_guidance(name: str = "motion_guidance") -> Any:
     """Guidance of the motion by the voice."""
-    return guidance(name, sampling_defaults("tiny").motion_guidance)
+    return io.Float.Input(
+        name,
+        default=0.0,
+        min=0.0,
+        max=10.0,
+        step=0.05,
+        tooltip="How strongly the voice steers the motion: larger opens the mouth wider. 0: the model's own; 1: off.",
+        **advanced(),
+    )
 
 
 def temperature() -> Any:
     """Scale of the noise that the motion begins with."""
     return io.Float.Input(
-        "temperature", default=0.0, min=0.0, max=2.0, step=0.05, tooltip="Liveliness: 0 calm, 1 as learnt."
+        "temperature",
+        default=-1.0,
+        min=-1.0,
+        max=2.0,
+        step=0.05,
+        tooltip="Liveliness: 0 calm and the same for every seed, 1 as learnt. Below 0: the model's own.",
     )
 
 
@@ -72,10 +81,41 @@ def seed() -> Any:
         min=0,
         max=0xFFFFFFFFFFFFFFFF,
         control_after_generate=True,
-        tooltip="Same seed and inputs, same video.",
+        tooltip="Chooses the movement, the blinks and the grain. Same seed and inputs, same video.",
     )
+
+
+def expression() -> Any:
+    """Expressions over time."""
+    return io.String.Input(
+        "expression",
+        default="",
+        multiline=False,
+        optional=True,
+        tooltip="Expressions with seconds and strength: '0 neutral, 3.5 happy 0.8'. Empty: as the voice makes it.",
+    )
+
+
+def head_movement() -> Any:
+    """Scale of the head's movement."""
+    return io.Float.Input(
+        "head_movement",
+        default=1.0,
+        min=0.0,
+        max=2.0,
+        step=0.05,
+        optional=True,
+        tooltip="How far the head moves: 0 still, 1 as predicted.",
+    )
+
+
+def blinks() -> Any:
+    """Whether the face blinks."""
+    return io.Boolean.Input("blinks", default=True, optional=True, tooltip="Whether the face blinks by itself.")
 
 
 def frames_out(tooltip: str) -> Any:
     """What the ``images`` output of a streaming node holds."""
-    return io.Combo.Input("frames_out", options=[LAST_FRAME, ALL_FRAMES], default=LAST_FRAME, tooltip=tooltip)
+    return io.Combo.Input(
+        "frames_out", options=[LAST_FRAME, ALL_FRAMES], default=LAST_FRAME, tooltip=tooltip, **advanced()
+    )

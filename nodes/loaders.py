@@ -11,7 +11,7 @@ from ..mcdm_core.samples import FOLDER as SAMPLES
 from ..mcdm_core.samples import list_samples
 from .comfy import media_bridge, model_patcher
 from .comfy.packages import import_packages
-from .schema import Model, schema
+from .schema import Model, advanced, schema
 
 
 class MCDMLoadModel(io.ComfyNode):
@@ -29,19 +29,21 @@ class MCDMLoadModel(io.ComfyNode):
                     "model_name",
                     options=model_patcher.available_models(),
                     default=model_patcher.SHIPPED,
-                    tooltip="The shipped tiny model (128 pixels) or a file in models/mcdm.",
+                    tooltip="The shipped tiny model or a file in models/mcdm; base tells what it needs.",
                 ),
                 io.Combo.Input(
                     "dtype",
                     options=["auto", "float32", "bfloat16", "float16"],
                     default="auto",
                     tooltip="Number format of the weights. auto: what the device is good at; float32 on a CPU.",
+                    **advanced(),
                 ),
                 io.Combo.Input(
                     "attention",
                     options=["model's own", "exact", "favor"],
                     default="model's own",
                     tooltip="Temporal attention: exact, or the paper's FAVOR+ (linear in clip length).",
+                    **advanced(),
                 ),
                 io.Vae.Input("vae", optional=True, tooltip="base only: a Stable Diffusion 1.5 VAE; not loaded twice."),
                 io.ClipVision.Input(
@@ -76,7 +78,7 @@ class MCDMLoadModel(io.ComfyNode):
         """Reload when the file has changed."""
         import folder_paths
 
-        own = model_name != model_patcher.SHIPPED
+        own = model_name not in (model_patcher.SHIPPED, model_patcher.BASE)
         found = folder_paths.get_full_path(model_patcher.FOLDER, model_name) if own else None
         if found is None:
             return model_name

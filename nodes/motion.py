@@ -14,6 +14,7 @@ from .comfy.interruption import StoppableTorch
 from .comfy.progress import StepProgress
 from .comfy.working_memory import working_bytes
 from .memory import crops_of
+from .sampling_settings import MotionSettings
 from .schema import EmbeddedAudio, Memory, Motion, schema
 
 STREAMS = {
@@ -43,11 +44,18 @@ class MCDMPredictMotion(io.ComfyNode):
                 EmbeddedAudio.Input("audio", tooltip="From Embed Audio."),
                 Memory.Input("memory", optional=True, tooltip="Continue after this video; else a new one begins."),
                 io.Video.Input("driver", optional=True, tooltip="A video whose head movement is taken over."),
-                io.Image.Input("driver_images", optional=True, tooltip="The driver as frames instead."),
+                io.Image.Input(
+                    "driver_images",
+                    optional=True,
+                    tooltip="The driver as frames instead, at the video's rate.",
+                ),
                 inputs.motion_steps("steps"),
                 inputs.motion_guidance("guidance"),
                 inputs.temperature(),
                 inputs.seed(),
+                inputs.expression(),
+                inputs.head_movement(),
+                inputs.blinks(),
             ],
             outputs=[Motion.Output("motion", display_name="motion", tooltip="Motion of the whole voice.")],
         )
@@ -65,27 +73,26 @@ class MCDMPredictMotion(io.ComfyNode):
         memory: Any = None,
         driver: Any = None,
         driver_images: Any = None,
+        expression: str = "",
+        head_movement: float = 1.0,
+        blinks: bool = True,
     ) -> io.NodeOutput:
         pipeline = model.ready(working_bytes(model.pipeline))
+        moves = MotionSettings(steps, guidance, temperature, expression, head_movement, blinks)
+        moves.check()
         with StoppableTorch():
             landmarks = _driver_landmarks(pipeline, reference, audio.num_frames, driver, driver_images)
         begin = memory if memory is not None else pipeline.start_memory(reference, seed=seed)
         clips = -(-audio.num_frames // pipeline.config.clip_frames)
-        progress = StepProgress(clips * steps)
+        progress = StepProgress(clips)
+        done = 0
 
-        def report(done: int, total: int, latents: Any = None) -> None:
-            progress.advance()
+        def report(step: int, steps: int, tokens: Any = None) -> None:
+            nonlocal done
+            done += step == steps
+            progress.update(done)
 
-        motion = pipeline.predict_motion(
-            reference,
-            audio.embedding,
-            begin,
-            steps=steps,
-            guidance=guidance,
-            temperature=temperature,
-            landmarks=landmarks,
-            callback=report,
-        )
+        motion = moves.predict(pipeline, reference, audio.embedding, begin, landmarks=landmarks, callback=report)
         return io.NodeOutput(motion)
 
 
@@ -217,7 +224,7 @@ class MCDMEditMotion(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..mcdm_core.motion import editing
 
-        codec = model.ready().model.motion_codec
+        pipeline = model.ready()
         rest = reference.motion_tokens.map(lambda stream: stream[0])
         if take_from_other != NOTHING:
             if other is None:
@@ -228,11 +235,11 @@ class MCDMEditMotion(io.ComfyNode):
         if smooth > 0:
             motion = editing.smooth_motion(motion, smooth)
         if expression != "unchanged":
-            motion = editing.set_expression(motion, codec, expression, strength)
+            motion = editing.set_expression(motion, pipeline.model.motion_codec, expression, strength)
         if (head_scale, lips_scale, expression_scale) != (1.0, 1.0, 1.0):
             motion = editing.scale_motion(motion, rest, head_scale, lips_scale, expression_scale)
         if motion.landmarks is None:
-            motion = editing.decode_motion(motion, codec, rest, reference.landmarks)
+            motion = pipeline.decode_motion(reference, motion)
         return io.NodeOutput(motion)
 
 
@@ -250,8 +257,8 @@ class MCDMPlotMotion(io.ComfyNode):
             inputs=[
                 Motion.Input("motion", tooltip="From Predict Motion or Edit Motion."),
                 EmbeddedAudio.Input("audio", optional=True, tooltip="Its waveform is drawn beneath the curves."),
-                io.Int.Input("width", default=960, min=256, max=4096, step=16, tooltip="Of the picture, in pixels."),
-                io.Int.Input("height", default=420, min=128, max=2048, step=4, tooltip="Of the picture, in pixels."),
+                io.Int.Input("width", default=960, min=256, max=4096, step=16, tooltip="Width in pixels."),
+                io.Int.Input("height", default=420, min=128, max=2048, step=4, tooltip="Height in pixels."),
             ],
             outputs=[io.Image.Output("image", display_name="image", tooltip="The picture.")],
         )

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from comfy_api.latest import io, ui
 
+from ..mcdm_core.errors import MediaError
 from . import inputs
 from .comfy import media_bridge
 from .comfy.interruption import StoppableTorch
-from .schema import EmbeddedAudio, Reference, schema
+from .comfy.node_run import NodeRun
+from .face_choice import choose_face
+from .schema import EmbeddedAudio, Reference, advanced, schema
 from .values import EmbeddedSound
+
+MOST_PORTRAITS = 16
+"""Pictures of a batch that become a video each; more are taken for the frames of a video."""
 
 
 class MCDMEncodeReference(io.ComfyNode):
@@ -18,7 +25,8 @@ class MCDMEncodeReference(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        side = {"default": 0, "min": 0, "max": 16384}
+        side = {"default": 0, "min": 0, "max": 16384} | advanced()
+        place = "Face box in pixels; all four 0: the face is found."
         return schema(
             "MCDMEncodeReference",
             "Encode Reference",
@@ -27,34 +35,59 @@ class MCDMEncodeReference(io.ComfyNode):
             has_intermediate_output=True,
             inputs=[
                 inputs.model(),
-                io.Image.Input("image", tooltip="The portrait. Of a batch, the first picture is used."),
+                io.Image.Input("image", tooltip="The portrait. Each picture of a batch becomes a video of its own."),
                 io.Mask.Input("mask", optional=True, tooltip="Paint over the face to say where it is."),
-                io.Int.Input("box_left", **side, tooltip="Face box in pixels; all four 0: the face is found."),
-                io.Int.Input("box_top", **side, tooltip="Face box in pixels; all four 0: the face is found."),
-                io.Int.Input("box_right", **side, tooltip="Face box in pixels; all four 0: the face is found."),
-                io.Int.Input("box_bottom", **side, tooltip="Face box in pixels; all four 0: the face is found."),
+                io.Int.Input("box_left", tooltip=place, **side),
+                io.Int.Input("box_top", tooltip=place, **side),
+                io.Int.Input("box_right", tooltip=place, **side),
+                io.Int.Input("box_bottom", tooltip=place, **side),
+                io.Int.Input(
+                    "face_number",
+                    default=1,
+                    min=1,
+                    max=32,
+                    optional=True,
+                    tooltip="Which of several faces, the largest first. A mask or a box goes before it.",
+                ),
             ],
             outputs=[
-                Reference.Output("reference", display_name="reference", tooltip="The encoded face."),
+                Reference.Output(
+                    "reference", display_name="reference", is_output_list=True, tooltip="The encoded face."
+                ),
                 io.Image.Output("crop", display_name="crop", tooltip="The square the model sees."),
             ],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
     def execute(
-        cls, model: Any, image: Any, box_left: int, box_top: int, box_right: int, box_bottom: int, mask: Any = None
+        cls,
+        model: Any,
+        image: Any,
+        box_left: int,
+        box_top: int,
+        box_right: int,
+        box_bottom: int,
+        mask: Any = None,
+        face_number: int = 1,
     ) -> io.NodeOutput:
-        pipeline = model.ready()
-        box = None
-        if mask is not None:
-            box = media_bridge.mask_to_box(mask)
-        elif any((box_left, box_top, box_right, box_bottom)):
-            box = (float(box_left), float(box_top), float(box_right), float(box_bottom))
+        run, pipeline = NodeRun.of(cls), model.ready()
+        box = (float(box_left), float(box_top), float(box_right), float(box_bottom))
         with StoppableTorch():
-            portrait = media_bridge.image_to_frames(image[:1] if image.ndim == 4 else image)[0]
-            reference = pipeline.encode_reference(portrait, box=box)
-        crop = media_bridge.frames_to_image(reference.crop.reshape(1, *reference.crop.shape[-3:]).clamp(0, 1).cpu())
-        return io.NodeOutput(reference, crop, ui=ui.PreviewImage(crop, cls=cls))
+            portraits = media_bridge.image_to_frames(image[: MOST_PORTRAITS + 1] if image.ndim == 4 else image)
+            if len(portraits) > MOST_PORTRAITS:
+                raise MediaError(
+                    f"The input 'image' holds {image.shape[0]} pictures, each of which would become a video; at most "
+                    f"{MOST_PORTRAITS} are taken. Connect a portrait, or choose one by Image From Batch."
+                )
+            references = []
+            for index, portrait in enumerate(portraits):
+                own = mask if mask is None or mask.ndim == 2 or len(mask) != len(portraits) else mask[index]
+                place = choose_face(run, pipeline, portrait, own, box, face_number)
+                references.append(pipeline.encode_reference(portrait, box=place))
+        crops = [reference.crop.reshape(3, *reference.crop.shape[-2:]).clamp(0, 1).cpu() for reference in references]
+        crop = media_bridge.frames_to_image(torch.stack(crops))
+        return io.NodeOutput(references, crop, ui=ui.PreviewImage(crop, cls=cls))
 
 
 class MCDMEmbedAudio(io.ComfyNode):
@@ -75,10 +108,19 @@ class MCDMEmbedAudio(io.ComfyNode):
                     "duration", default=0.0, min=0.0, max=86400.0, step=0.1, tooltip="Length in seconds; 0: to the end."
                 ),
                 io.Float.Input(
-                    "fps", default=25.0, min=1.0, max=60.0, step=1.0, tooltip="Frames a second; made for 25."
+                    "fps",
+                    default=25.0,
+                    min=1.0,
+                    max=60.0,
+                    step=1.0,
+                    tooltip="Frames a second; made for 25.",
+                    **advanced(),
                 ),
                 io.Boolean.Input(
-                    "allow_silent", default=False, tooltip="Accept a wholly silent sound: a face at rest that listens."
+                    "allow_silent",
+                    default=False,
+                    tooltip="Accept a wholly silent sound: a face at rest that listens.",
+                    **advanced(),
                 ),
             ],
             outputs=[

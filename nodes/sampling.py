@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,18 @@ from ..mcdm_core.pipeline.run_folder import RunFolder, run_key
 from . import inputs
 from .comfy import media_bridge
 from .comfy.interruption import check_interrupt
+from .comfy.node_run import NodeRun
 from .comfy.player_events import WholeVideoPlayer
-from .comfy.progress import StepProgress, send_event
+from .comfy.progress import StepProgress
 from .comfy.stop_requests import STOP_REQUESTS
 from .comfy.temporary_files import temporary_video, video_result
+from .comfy.workflow_metadata import workflow_metadata
 from .comfy.working_memory import working_bytes
 from .curves import player_curves
 from .loaders import video_from_file
-from .schema import EmbeddedAudio, Memory, Motion, schema
-from .video_job import VideoJob
+from .sampling_settings import MotionSettings, PictureSettings
+from .schema import EmbeddedAudio, Memory, Motion, advanced, schema
+from .video_job import VideoJob, run_path
 
 
 class MCDMSampleClip(io.ComfyNode):
@@ -53,7 +57,7 @@ class MCDMSampleClip(io.ComfyNode):
                 io.Latent.Output("latent", display_name="latent", tooltip="Their latents."),
                 Memory.Output("out_memory", display_name="memory", tooltip="For the next Sample Clip."),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
@@ -66,28 +70,29 @@ class MCDMSampleClip(io.ComfyNode):
             raise MCDMError(
                 f"clip_index is {clip_index}, but the motion has {clips} clips (0 to {clips - 1}). Choose one of them."
             )
-        node = str(cls.hidden.unique_id)
-        progress = StepProgress(steps, node)
+        run = NodeRun.of(cls)
         pipeline = model.ready(working_bytes(model.pipeline))
+        pictures = PictureSettings.of(pipeline, steps, guidance)
+        progress = StepProgress(pictures.steps, run)
         piece = motion[clip_index * size : (clip_index + 1) * size]
         clip, after = pipeline.sample_clip(
-            reference, piece, memory, steps=steps, guidance=guidance, callback=progress.callback(0, steps)
+            reference, piece, memory, callback=progress.callback(0, pictures.steps), **pictures.arguments()
         )
         progress.show(clip.frames[-1])
-        path = _write_clip(node, clip, motion.fps)
+        path = _write_clip(run, clip, motion.fps)
         latents = clip.latents.reshape(-1, *clip.latents.shape[-3:]).cpu()
         images = media_bridge.frames_to_image(clip.frames)
         return io.NodeOutput(images, {"samples": latents}, after, ui=video_result(path))
 
 
-def _write_clip(node: str, clip: Any, fps: float) -> Path:
+def _write_clip(run: NodeRun, clip: Any, fps: float) -> Path:
     """Write a clip to the temporary folder, for the player and the history; a motion has no sound."""
     from ..mcdm_core.media.video_writer import VideoWriter
 
     frames = clip.frames
     count, _, height, width = frames.shape
     path = temporary_video("mcdm_clip")
-    player = WholeVideoPlayer(node, (width, height), count, fps)
+    player = WholeVideoPlayer(run, (width, height), count, fps, stoppable=False)
     with VideoWriter(path, width, height, fps) as writer:
         writer.write(frames)
     player.finish(path, count, player_curves(clip.motion, count))
@@ -122,11 +127,15 @@ class MCDMSampleVideo(io.ComfyNode):
                     "filename_prefix", default="mcdm/video", tooltip="Folder and name under output for the clips."
                 ),
                 io.Boolean.Input(
-                    "resume", default=True, tooltip="Take over clips of an earlier run with the very same inputs."
-                ),
+                    "resume", default=True, tooltip="Take over clips of an earlier run with the very same inputs.",
+                    **advanced(),
+                ),  # fmt: skip
                 inputs.frames_out(
                     "What 'images' holds. All frames of a long video need much memory; the VIDEO needs none."
                 ),
+                inputs.expression(),
+                inputs.head_movement(),
+                inputs.blinks(),
             ],
             outputs=[
                 io.Video.Output("video", display_name="video", tooltip="The face crops with sound, on disk."),
@@ -134,7 +143,7 @@ class MCDMSampleVideo(io.ComfyNode):
                 Memory.Output("out_memory", display_name="memory", tooltip="To continue the video."),
                 Motion.Output("out_motion", display_name="motion", tooltip="The video's motion, to plot or edit it."),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
@@ -159,47 +168,78 @@ class MCDMSampleVideo(io.ComfyNode):
         frames_out: str,
         motion: Any = None,
         memory: Any = None,
+        expression: str = "",
+        head_movement: float = 1.0,
+        blinks: bool = True,
     ) -> io.NodeOutput:
-        node = str(cls.hidden.unique_id)
+        moves = MotionSettings(motion_steps, motion_guidance, temperature, expression, head_movement, blinks)
+        moves.check()
         pipeline = model.ready(working_bytes(model.pipeline))
-        settings = {"steps": steps, "guidance": guidance}
-        if motion is None:
-            settings |= {"motion_steps": motion_steps, "motion_guidance": motion_guidance, "temperature": temperature}
+        pictures = PictureSettings.of(pipeline, steps, guidance)
         begin = memory if memory is not None else pipeline.start_memory(reference, seed=seed)
         frames = min(audio.num_frames, len(motion)) if motion is not None else audio.num_frames
         key = run_key(
-            pipeline.fingerprint, pipeline.numerics, reference.crop, audio.audio, audio.fps, settings, begin.tensors(),
-            begin.seed, begin.frame_index, begin.clip_index, frames, motion,
+            pipeline.fingerprint, pipeline.numerics, reference.crop, audio.audio, audio.fps, pictures,
+            moves if motion is None else None, begin.tensors(), begin.seed, begin.frame_index, begin.clip_index,
+            frames, motion,
         )  # fmt: skip
-        run = RunFolder(_run_path(filename_prefix, key), resume=resume)
-        job = VideoJob(node, pipeline, reference, audio, frames, run)
-        STOP_REQUESTS.begin(node)
-        stopped = False
-        try:
-            stopped = job.sample(begin, motion, settings)
-            path = run.join(audio.fps, audio.audio, between=check_interrupt)
-            send_event("done", job.facts(path) | {"frames": run.frames, "fps": audio.fps, "stopped": stopped})
-        except BaseException as error:  # an interruption is no Exception on newer ComfyUI
-            job.report_failure(error)
-            raise
-        finally:
-            STOP_REQUESTS.end(node, stopped=stopped)
+        run = RunFolder(run_path(filename_prefix, key), resume=resume)
+        size = (int(pipeline.config.image_size),) * 2
+        job = VideoJob(NodeRun.of(cls), pipeline, audio.audio, audio.fps, frames, size, run)
+
+        def clips(after: Any, first: int, callback: Any) -> Iterator[Any]:
+            return _clips(
+                pipeline, reference, audio, begin, after, first, frames, motion, pictures, moves, callback
+            )
+
+        path = job.make(begin, clips, pictures.steps, workflow_metadata(cls))
         if frames_out == inputs.LAST_FRAME:
-            pictures = media_bridge.last_frames(video_from_file(run.clip_path(len(run.clips) - 1)), 1)
+            images = media_bridge.last_frames(video_from_file(run.clip_path(len(run.clips) - 1)), 1)
         else:
-            pictures = media_bridge.all_frames(video_from_file(path))
+            images = media_bridge.all_frames(video_from_file(path))
         return io.NodeOutput(
             video_from_file(path),
-            media_bridge.frames_to_image(pictures),
+            media_bridge.frames_to_image(images),
             job.memory,
             run.motion(),
             ui=video_result(path, "output"),
         )
 
 
-def _run_path(prefix: str, key: str) -> Path:
-    """The folder of a run under the output folder; ComfyUI's own check keeps the prefix inside."""
-    import folder_paths
+def _clips(
+    pipeline: Any,
+    reference: Any,
+    audio: Any,
+    begin: Any,
+    memory: Any,
+    first: int,
+    frames: int,
+    motion: Any,
+    pictures: PictureSettings,
+    moves: MotionSettings,
+    callback: Any,
+) -> Iterator[Any]:
+    """Clips from frame ``first`` on: with motion that was given or is changed as a whole, or predicted on the way.
 
-    folder, name, _, _, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
-    return Path(folder) / f"{name}_{key}"
+    Args:
+        begin: the memory at the video's beginning; memory: the one to go on from.
+    """
+    if motion is None and moves.edited:
+        # From the beginning also after a stop: what was predicted before is part of what follows.
+        motion = moves.predict(pipeline, reference, audio.embedding, begin, callback=lambda *_: check_interrupt())
+    if motion is None:
+        yield from pipeline.generate(
+            reference,
+            audio.embedding,
+            memory,
+            start_frame=first,
+            callback=callback,
+            **moves.arguments("motion_"),
+            **pictures.arguments(),
+        )
+        return
+    size = pipeline.config.clip_frames
+    for at in range(first, frames, size):
+        piece = motion[at : min(at + size, frames)]
+        clip, memory = pipeline.sample_clip(reference, piece, memory, callback=callback, **pictures.arguments())
+        yield clip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import Any
 
 from comfy_api.latest import io
@@ -30,3 +31,8 @@ def schema(node_id: str, display_name: str, **fields: Any) -> io.Schema:
         display_name=display_name,
         **{name: value for name, value in fields.items() if name in _SCHEMA_FIELDS},
     )
+
+
+def advanced() -> dict[str, bool]:
+    """Arguments that put an input under "advanced"; none where this ComfyUI has no such thing (0.3.64)."""
+    return {"advanced": True} if "advanced" in inspect.signature(io.Int.Input.__init__).parameters else {}

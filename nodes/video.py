@@ -1,4 +1,4 @@
-"""Assemble Video and Upscale Video: streaming from disk to disk, a chunk in memory at a time."""
+"""Assemble Video: face crops into the full picture, streaming from disk to disk, a chunk in memory at a time."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..mcdm_core.errors import MediaError, OutOfMemoryError
+from ..mcdm_core.errors import MediaError
 from ..mcdm_core.media.audio import Audio
 from . import inputs
 from .comfy import media_bridge
-from .comfy.interruption import StoppableTorch, check_interrupt, interruptible, stoppable
+from .comfy.interruption import StoppableTorch, check_interrupt, stoppable
+from .comfy.node_run import NodeRun
+from .comfy.notes import note
 from .comfy.player_events import WholeVideoPlayer
 from .comfy.progress import StepProgress
+from .comfy.stop_requests import STOP_REQUESTS
 from .comfy.temporary_files import temporary_video, video_result
 from .curves import player_curves
 from .loaders import video_from_file
-from .schema import Motion, schema
+from .schema import Motion, advanced, schema
 
 CHUNK = 16
 FULL, CROP = "full picture", "face crop"
@@ -29,7 +32,7 @@ class MCDMAssembleVideo(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        more = {"optional": True, "tooltip": "Frames that follow, from the next Sample Clip."}
+        more = {"optional": True, "tooltip": "Frames that follow, from the next Sample Clip."} | advanced()
         return schema(
             "MCDMAssembleVideo",
             "Assemble Video",
@@ -69,8 +72,13 @@ class MCDMAssembleVideo(io.ComfyNode):
                 io.Image.Output("out_images", display_name="images", tooltip="The last frame, or all."),
                 io.Audio.Output("out_audio", display_name="audio", tooltip="The sound, as long as the video."),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_: Any) -> int:
+        """A video that was stopped early must not be taken from ComfyUI's cache for the whole one."""
+        return STOP_REQUESTS.stops
 
     @classmethod
     def execute(
@@ -104,23 +112,33 @@ class MCDMAssembleVideo(io.ComfyNode):
         path = temporary_video("mcdm_assembled")
         kept: list[torch.Tensor] = []
         count = 0
-        node, expected = str(cls.hidden.unique_id), _expected_frames(video, batches, fps)
-        player = WholeVideoPlayer(node, (width, height), expected, fps, sound)
-        progress = StepProgress(expected, node)
-        with TemporaryVideoWriter(path, width, height, fps, sound) as writer:
-            for crops in _chunks(video, batches):
+        run, expected = NodeRun.of(cls), expected_frames(video, batches, fps)
+        progress = StepProgress(expected, run)
+        with (
+            WholeVideoPlayer(run, (width, height), expected, fps, sound) as player,
+            TemporaryVideoWriter(path, width, height, fps, sound) as writer,
+        ):
+            for given in _chunks(video, batches):
+                crops = _sized(given, pipeline.config.image_size)
+                if count == 0:
+                    _warn_of_foreign_frames(run, pipeline, given)
                 piece = motion[count : count + crops.shape[0]] if motion is not None else None
-                crops = _sized(crops, pipeline.config.image_size)
-                for frames in _finished(pipeline, reference, crops, piece, paste):
+                for frames in _finished(pipeline, reference, crops, piece, paste, fps):
                     with StoppableTorch():
                         writer.write(frames)
                     if frames_out == inputs.LAST_FRAME:
                         kept.clear()
                     kept.extend(frames.cpu())
+                    player.progress(writer.frames_written)
                 count += crops.shape[0]
                 progress.show(kept[-1])
                 progress.update(count)
-        player.finish(path, count, player_curves(motion, count) if motion is not None else None)
+                if player.stop_asked():
+                    break
+            if not kept:
+                raise MediaError("The input 'video' has no frames. Connect another video.")
+            writer.close()
+            player.finish(path, count, player_curves(motion, count) if motion is not None else None)
         trimmed = media_bridge.audio_of_frames(sound or _silence(), 0, count, fps)
         result = video_from_file(path)
         with StoppableTorch():
@@ -128,17 +146,33 @@ class MCDMAssembleVideo(io.ComfyNode):
         return io.NodeOutput(result, pictures, media_bridge.audio_from_core(trimmed), ui=video_result(path))
 
 
-def _finished(pipeline: Any, reference: Any, crops: torch.Tensor, motion: Any, paste: bool) -> Iterator[torch.Tensor]:
+def _warn_of_foreign_frames(run: NodeRun, pipeline: Any, frames: torch.Tensor) -> None:
+    """Say so if the first frame is square but shows no face where face crops have it."""
+    side = frames.shape[-1]
+    for left, top, right, bottom in pipeline.detect_faces(frames[0]):
+        middle = abs((left + right) / 2 - side / 2) < side / 4 and abs((top + bottom) / 2 - side / 2) < side / 4
+        if middle and 0.35 * side < right - left < 0.9 * side:
+            return
+    note(
+        run,
+        "The frames to assemble show no face where Sample Video's crops have it; pasted into the portrait they will "
+        "look wrong. Connect the video or the images of Sample Video or Sample Clip.",
+    )
+
+
+def _finished(
+    pipeline: Any, reference: Any, crops: torch.Tensor, motion: Any, paste: bool, fps: float
+) -> Iterator[torch.Tensor]:
     """Crops [f, 3, s, s] as finished frames [1, 3, h, w]; without their motion the detail comes from read landmarks."""
     from ..mcdm_core.pipeline import Clip
 
     if motion is None or len(motion) < crops.shape[0]:
-        motion = read_motion(pipeline, reference, crops)
+        motion = read_motion(pipeline, crops, fps)
     clip = Clip(0, 0, crops, crops, motion, None)
     return stoppable(pipeline.finish_frames(reference, clip, paste=paste))
 
 
-def read_motion(pipeline: Any, reference: Any, crops: torch.Tensor) -> Any:
+def read_motion(pipeline: Any, crops: torch.Tensor, fps: float) -> Any:
     """The motion of crops [f, 3, s, s] in [0, 1] as the face network and the codec read it."""
     from ..mcdm_core.motion.motion import Motion as CoreMotion
 
@@ -147,7 +181,7 @@ def read_motion(pipeline: Any, reference: Any, crops: torch.Tensor) -> Any:
     signed = signed.to(pipeline.device)
     reading = pipeline.model.face_network(signed)
     tokens = pipeline.model.motion_codec.encode(signed[None], reading.landmarks[None]).map(lambda stream: stream[0])
-    return CoreMotion(tokens, reading.landmarks.cpu(), reading.values.cpu(), 25.0)
+    return CoreMotion(tokens, reading.landmarks.cpu(), reading.values.cpu(), fps)
 
 
 def _silence() -> Audio:
@@ -155,7 +189,8 @@ def _silence() -> Audio:
     return Audio(torch.zeros(1, 1), 44_100)
 
 
-def _expected_frames(video: Any, batches: list[torch.Tensor], fps: float) -> int:
+def expected_frames(video: Any, batches: list[torch.Tensor], fps: float) -> int:
+    """How many frames a video, or else batches of pictures, will give."""
     if video is not None:
         return max(1, round(video.get_duration() * fps))
     return sum(batch.shape[0] for batch in batches)
@@ -188,106 +223,3 @@ def _sized(crops: torch.Tensor, size: int) -> torch.Tensor:
     if width == size:
         return crops
     return torch.nn.functional.interpolate(crops, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
-
-
-class MCDMUpscaleVideo(io.ComfyNode):
-    """Any upscaler, a few frames at a time, from disk to disk."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            "MCDMUpscaleVideo",
-            "Upscale Video (streaming)",
-            description="Upscales a video of any length with any upscale model; only a few frames are in memory.",
-            search_aliases=["video upscale", "super resolution", "enhance video"],
-            has_intermediate_output=True,
-            inputs=[
-                io.Video.Input("video", tooltip="From Assemble Video, Sample Video or Load Video."),
-                io.UpscaleModel.Input("upscale_model", optional=True, tooltip="From Load Upscale Model; else bicubic."),
-                io.Float.Input(
-                    "scale", default=2.0, min=1.0, max=8.0, step=0.25, tooltip="Size of the result against the video's."
-                ),
-                io.Int.Input("frames_at_once", default=4, min=1, max=64, tooltip="Fewer need less memory."),
-                io.Int.Input(
-                    "tile", default=512, min=128, max=2048, step=64, tooltip="Tile of the upscaler, in pixels."
-                ),
-            ],
-            outputs=[io.Video.Output("out_video", display_name="video", tooltip="The larger video, with its sound.")],
-            hidden=[io.Hidden.unique_id],
-        )
-
-    @classmethod
-    def execute(
-        cls, video: Any, scale: float, frames_at_once: int, tile: int, upscale_model: Any = None
-    ) -> io.NodeOutput:
-        from .comfy.temporary_video import TemporaryVideoWriter
-
-        fps = media_bridge.video_rate(video)
-        width, height = video.get_dimensions()
-        size = (2 * round(height * scale / 2), 2 * round(width * scale / 2))
-        path = temporary_video("mcdm_upscaled")
-        sound = media_bridge.video_audio(video)
-        node, expected = str(cls.hidden.unique_id), _expected_frames(video, [], fps)
-        player = WholeVideoPlayer(node, (size[1], size[0]), expected, fps, sound)
-        progress = StepProgress(expected, node)
-        with TemporaryVideoWriter(path, size[1], size[0], fps, sound) as writer:
-            for frames in media_bridge.iterate_video(video, frames_at_once):
-                check_interrupt()
-                large = frames if upscale_model is None else upscale_frames(upscale_model, frames, tile)
-                for frame in large:
-                    with StoppableTorch():
-                        frame = _resized(frame, size)
-                        writer.write(frame)
-                progress.show(frame)
-                progress.advance(frames.shape[0])
-        player.finish(path, writer.frames_written)
-        return io.NodeOutput(video_from_file(path), ui=video_result(path))
-
-
-def _resized(frame: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """A frame [3, h, w] at height and width ``size``, in [0, 1]."""
-    if tuple(frame.shape[-2:]) != size:
-        frame = torch.nn.functional.interpolate(frame[None], size=size, mode="bicubic", antialias=True)[0]
-    return frame.clamp(0, 1)
-
-
-def upscale_frames(upscale_model: Any, frames: torch.Tensor, tile: int) -> torch.Tensor:
-    """Frames [f, 3, h, w] through an UPSCALE_MODEL in tiles, halved while memory does not suffice.
-
-    Raises:
-        OutOfMemoryError: if tiles of 128 pixels do not fit either.
-    """
-    import comfy.model_management as management
-    import comfy.utils
-
-    need = int(tile * tile * 3 * 4 * max(upscale_model.scale, 1.0) * 384)
-    patcher = getattr(upscale_model, "patcher", None)
-    if patcher is not None:
-        management.load_models_gpu([patcher], memory_required=need)
-        device = patcher.load_device
-    else:  # ComfyUI 0.3.64 hands out the bare model
-        device = management.get_torch_device()
-        management.free_memory(management.module_size(upscale_model.model) + need, device)
-        upscale_model.to(device)
-    try:
-        while True:
-            try:
-                with interruptible(upscale_model.model):
-                    return comfy.utils.tiled_scale(
-                        frames.to(device),
-                        lambda piece: upscale_model(piece.float()),
-                        tile_x=tile,
-                        tile_y=tile,
-                        overlap=32,
-                        upscale_amount=upscale_model.scale,
-                    ).cpu()
-            except management.OOM_EXCEPTION as error:
-                tile //= 2
-                if tile < 128:
-                    raise OutOfMemoryError(
-                        "The upscaler does not fit into memory even with tiles of 128 pixels. Lower frames_at_once or "
-                        "use a smaller upscale model."
-                    ) from error
-    finally:
-        if patcher is None:
-            upscale_model.to("cpu")

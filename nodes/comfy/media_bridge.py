@@ -44,20 +44,36 @@ def frames_to_image(frames: torch.Tensor) -> torch.Tensor:
     return frames.movedim(1, -1).float().contiguous().to(comfy.model_management.intermediate_device())
 
 
-def mask_to_box(mask: torch.Tensor) -> tuple[float, float, float, float]:
-    """The bounding box (left, top, right, bottom) in pixels of what a MASK [b, h, w] or [h, w] marks.
+def mask_to_box(mask: torch.Tensor, width: int, height: int) -> tuple[float, float, float, float] | None:
+    """The bounding box (left, top, right, bottom) in a picture of this size of what a MASK [b, h, w] or [h, w] marks.
 
-    Raises:
-        MediaError: if nothing is marked.
+    None if it marks nothing: Load Image gives such a mask for every picture without transparency.
     """
     marked = (mask[0] if mask.ndim == 3 else mask) > 0.5
     if not bool(marked.any()):
-        raise MediaError(
-            "The input 'mask' marks nothing. Paint over the face in the mask editor, or disconnect the mask to have "
-            "the face found."
-        )
+        return None
     rows, columns = torch.where(marked.any(1))[0], torch.where(marked.any(0))[0]
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+    across, down = width / marked.shape[1], height / marked.shape[0]
+    return (
+        float(columns[0]) * across,
+        float(rows[0]) * down,
+        float(columns[-1] + 1) * across,
+        float(rows[-1] + 1) * down,
+    )
+
+
+def is_background_mask(mask: torch.Tensor) -> bool:
+    """Whether a MASK marks what surrounds a person, as the transparency of a cut-out portrait does, and no face.
+
+    Such a mask covers both upper corners and not the middle; one painted over a face does neither.
+    """
+    marked = (mask[0] if mask.ndim == 3 else mask) > 0.5
+    height, width = marked.shape
+    upper = marked[: max(1, height // 16)]
+    corner = max(1, width // 16)
+    corners = upper[:, :corner].float().mean() > 0.5 and upper[:, -corner:].float().mean() > 0.5
+    middle = marked[height // 3 : -(-2 * height // 3), width // 3 : -(-2 * width // 3)]
+    return bool(corners) and bool(middle.float().mean() < 0.5)
 
 
 def audio_to_core(audio: dict[str, Any] | None, name: str = "audio") -> Audio:

@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "mcdm"
 SHIPPED = "tiny (shipped)"
+BASE = "base (needs weights)"
+"""Chosen without a file of its own, it tells what has to be brought."""
 MISSING_MARK = "MCDM-MISSING-WEIGHTS:"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -26,12 +28,32 @@ def register_folder() -> None:
     folder_paths.add_model_folder_path(FOLDER, str(Path(folder_paths.models_dir) / FOLDER))
 
 
+BASE_NEEDS = (
+    ("mcdm_base.safetensors", "not published yet: train it (docs/training.md)", "as its trainer says", FOLDER),
+    (
+        "Stable Diffusion 1.5's UNet and VAE",
+        "https://huggingface.co/stable-diffusion-v1-5/stable-diffusion-v1-5",
+        "CreativeML Open RAIL-M",
+        "checkpoints",
+    ),
+    (
+        "AnimateDiff v2 motion module",
+        "https://huggingface.co/guoyww/animatediff-motion-adapter-v1-5-2",
+        "Apache-2.0",
+        FOLDER,
+    ),
+    ("CLIP ViT-L/14 vision", "https://huggingface.co/openai/clip-vit-large-patch14", "MIT", "clip_vision"),
+    ("Wav2Vec 2.0 base", "https://huggingface.co/facebook/wav2vec2-base-960h", "Apache-2.0", "audio_encoders"),
+)
+"""Name, source, licence and folder of what the ``base`` preset is made of."""
+
+
 def available_models() -> list[str]:
-    """The shipped model, then the safetensors files in ``models/mcdm``."""
+    """The shipped model, the safetensors files in ``models/mcdm``, and ``base``, which says what it needs."""
     import folder_paths
 
     files = [name for name in folder_paths.get_filename_list(FOLDER) if name.endswith(".safetensors")]
-    return [SHIPPED, *sorted(files)]
+    return [SHIPPED, *sorted(files), BASE]
 
 
 @dataclass
@@ -134,22 +156,39 @@ def weight_path(name: str) -> Path | None:
         path = preset_weights("tiny")
         if path.is_file():
             return path
-        raise missing_weights(
-            "mcdm_tiny.safetensors", "this pack's repository (mcdm_core/assets)", "Apache-2.0", str(path.parent)
-        )
+        repository = "this pack's repository (mcdm_core/assets)"
+        raise missing_weights([_file("mcdm_tiny.safetensors", repository, "Apache-2.0", str(path.parent))])
+    if name == BASE:
+        raise missing_weights(needed_files()[BASE])
     found = folder_paths.get_full_path(FOLDER, name)
     if found is None:
         folder = folder_paths.get_folder_paths(FOLDER)[0]
-        raise missing_weights(name, "whoever trained it", "as its author says", folder)
+        raise missing_weights([_file(name, "whoever trained it", "as its author says", folder)])
     return Path(found)
 
 
-def missing_weights(name: str, source: str, licence: str, folder: str) -> WeightsError:
-    """The error for a missing file, with what the front end shows beneath a marker."""
+def needed_files() -> dict[str, list[dict[str, str]]]:
+    """By model: the files it needs that are not there."""
+    import folder_paths
+
+    def place(folder: str) -> str:
+        known = folder_paths.get_folder_paths(folder) if folder in folder_paths.folder_names_and_paths else []
+        return known[0] if known else f"models/{folder}"
+
+    return {BASE: [_file(name, source, licence, place(folder)) for name, source, licence, folder in BASE_NEEDS]}
+
+
+def _file(name: str, source: str, licence: str, folder: str) -> dict[str, str]:
+    return {"name": name, "source": source, "licence": licence, "folder": folder}
+
+
+def missing_weights(files: list[dict[str, str]]) -> WeightsError:
+    """The error for missing files, with what the front end shows beneath a marker."""
     import json
 
-    files = {"files": [{"name": name, "source": source, "licence": licence, "folder": folder}]}
+    lines = [f"{file['name']} into {file['folder']} (source: {file['source']}, licence: {file['licence']})"
+             for file in files]  # fmt: skip
+    missing = "weights are" if len(files) > 1 else f"weights {files[0]['name']} are"
     return WeightsError(
-        f"The weights {name} are missing. Put the file into {folder} and run again (source: {source}, licence: "
-        f"{licence}).\n{MISSING_MARK}{json.dumps(files)}"
+        f"The {missing} missing. Put {'; '.join(lines)}. Then run again.\n{MISSING_MARK}{json.dumps({'files': files})}"
     )

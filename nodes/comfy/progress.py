@@ -1,4 +1,4 @@
-"""Progress bar with preview, and the events the player in the browser listens to."""
+"""Progress bar with preview, by ComfyUI's own means or by the player's."""
 
 from __future__ import annotations
 
@@ -11,18 +11,10 @@ from typing import Any
 import torch
 
 from .interruption import check_interrupt
+from .node_run import NodeRun
 
 PREVIEW_SIZE = 512
 SECONDS_BETWEEN_PREVIEWS = 0.5
-
-
-def send_event(name: str, data: dict[str, Any]) -> None:
-    """Send ``mcdm.<name>`` to the browser that started the prompt; without a server nothing happens."""
-    from server import PromptServer
-
-    server = getattr(PromptServer, "instance", None)
-    if server is not None:
-        server.send_sync(f"mcdm.{name}", _finite(data), server.client_id)
 
 
 def player_listens() -> bool:
@@ -40,31 +32,20 @@ def player_listens() -> bool:
     return feature_flags.supports_feature(server.sockets_metadata, server.client_id, "supports_preview_metadata")
 
 
-def _finite(value: Any) -> Any:
-    """The same value with NaN and infinity replaced by None, which JSON in the browser can read."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return value
-
-
 class StepProgress:
     """A bar over all steps of a node, with the latest frame as its preview.
 
     Args:
         total: number of steps altogether.
-        node: execution id of a node with a player, which then shows the latest frame itself.
+        run: of a node with a player, which then shows the latest frame itself.
     """
 
-    def __init__(self, total: int, node: str | None = None) -> None:
+    def __init__(self, total: int, run: NodeRun | None = None) -> None:
         import comfy.utils
 
         self.total = max(1, total)
         self.done = 0
-        self._player = node if node is not None and player_listens() else None
+        self._player = run if run is not None and player_listens() else None
         self._bar = comfy.utils.ProgressBar(self.total)
         self._shown = -math.inf
 
@@ -78,7 +59,7 @@ class StepProgress:
         picture = Image.fromarray(pixels)
         self._shown = time.perf_counter()
         if self._player is not None:
-            send_event("frame", {"node": self._player, "image": _data_url(picture)})
+            self._player.send("frame", {"image": _data_url(picture)})
         else:
             self._bar.update_absolute(self.done, self.total, ("JPEG", picture, PREVIEW_SIZE))
 

@@ -143,3 +143,23 @@ test("a video stopped from outside, or a broken file, is reported", () => {
   assert.equal(playback.time, 0);
   assert.equal(playback.active.src, undefined);
 });
+
+test("after Cancel nothing waits for a clip that will not come", () => {
+  const playback = fresh();
+  playback.setSegments(parts(1));
+  playback.play();
+  playback.active.end(1);
+  assert.ok(playback.waiting && playback.playing);
+  playback.end();
+  assert.ok(!playback.waiting && !playback.playing);
+});
+
+test("a looped video begins again at its end", () => {
+  const playback = fresh();
+  playback.loop = true;
+  playback.setSegments([{ start: 0, end: 2, url: "/view?whole" }], true);
+  playback.play();
+  playback.active.end(2);
+  assert.ok(playback.playing && playback.active.running);
+  assert.equal(playback.time, 0);
+});

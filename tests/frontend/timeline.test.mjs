@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { Timeline } from "../../js/timeline.js";
-import { curveHeight, curveRuns, drawTimeline, keyTarget, maxBetween, waveColumns } from "../../js/waveform.js";
+import { curveHeight, curveRuns, drawTimeline, frameTime, keyTarget, maxBetween, waveColumns } from "../../js/waveform.js";
 
 const clip = (index, first, frames, extra = {}) => ({
   clip: index, clips: 3, first_frame: first, frames, fps: 25, filename: `${index}.mp4`, ...extra,
@@ -90,9 +90,22 @@ test("drawing tells finished sound from pending sound", () => {
 });
 
 test("keys move by a frame, a second, or to the ends, and stay inside", () => {
-  assert.equal(keyTarget("ArrowRight", 1, 4, 25), 1.04);
-  assert.equal(keyTarget("ArrowLeft", 0.01, 4, 25), 0);
+  assert.equal(keyTarget("ArrowRight", 1, 4, 25), 1.06);
+  assert.equal(keyTarget("ArrowLeft", 0.01, 4, 25), 0.02);
   assert.equal(keyTarget("PageUp", 3.5, 4, 25), 4);
   assert.equal(keyTarget("Home", 3.5, 4, 25), 0);
   assert.equal(keyTarget("a", 3.5, 4, 25), null);
+});
+
+test("seeking goes to the middle of a frame, each frame once, and never beyond the last", () => {
+  const timeline = { duration: 2, fps: 25 };
+  const seen = [];
+  let time = frameTime(0, timeline);
+  for (let step = 0; step < 60; step++) {
+    seen.push(Math.floor(time * 25));
+    time = keyTarget("ArrowRight", time, timeline.duration, timeline.fps);
+  }
+  assert.deepEqual(seen.slice(0, 50), Array.from({ length: 50 }, (_, i) => i));
+  assert.ok(seen.slice(50).every((frame) => frame === 49));
+  assert.equal(frameTime(2, timeline), 1.98);
 });

@@ -168,17 +168,6 @@ def test_run_key_depends_on_every_part() -> None:
     assert len({key, *(run_folder.run_key(*other) for other in others)}) == 7
 
 
-def test_stop_requests_concern_one_running_node() -> None:
-    requests = pack_module("comfy.stop_requests").StopRequests()
-    assert not requests.ask("7"), "it does not run"
-    requests.begin("7")
-    assert requests.ask("7") and requests.asked("7") and not requests.asked("8")
-    requests.end("7", stopped=True)
-    assert requests.stops == 1 and not requests.asked("7")
-    requests.begin("7")
-    assert not requests.asked("7"), "an old request does not end a new run"
-
-
 def test_video_is_read_in_chunks_and_from_its_end(tmp_path: Path) -> None:
     sound = tone(1.68)
     video = Video(filled(tmp_path / "run", [16, 16, 10], sound).join(25, sound))
@@ -223,14 +212,6 @@ def test_image_conversion_takes_grey_and_transparency_and_refuses_others() -> No
     assert torch.allclose(media_bridge.image_to_frames(clear), torch.full((1, 3, 4, 4), 0.5))
     with pytest.raises(media_bridge.MediaError, match="Load Image"):
         media_bridge.image_to_frames(torch.rand(1, 3, 8, 9))
-
-
-def test_mask_gives_the_box_it_marks() -> None:
-    mask = torch.zeros(1, 20, 30)
-    mask[0, 4:9, 10:25] = 1
-    assert media_bridge.mask_to_box(mask) == (10, 4, 25, 9)
-    with pytest.raises(media_bridge.MediaError, match="marks nothing"):
-        media_bridge.mask_to_box(torch.zeros(20, 30))
 
 
 def test_audio_inputs_that_cannot_be_used_are_explained() -> None:

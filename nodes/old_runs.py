@@ -1,0 +1,42 @@
+"""Runs that lie under the output folder: which folders are runs and nothing else, how large and how old."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+STATE = "state.json"
+"""What marks a folder as a run (``pipeline/run_folder.py``)."""
+OURS = ("clip_*.mp4", "video_*.mp4", "motion_*.safetensors", "memory_*.safetensors", "*.part*", "*.lock", f"{STATE}*")
+"""What a run writes. A folder with anything else in it is left alone."""
+
+
+@dataclass(frozen=True)
+class OldRun:
+    """A run's folder, its size in bytes and its age in days."""
+
+    path: Path
+    size: int
+    days: float
+
+
+def find_runs(folder: Path, now: float) -> list[OldRun]:
+    """The runs below a folder, the oldest first."""
+    found = []
+    for state in folder.rglob(STATE):
+        files = [path for path in state.parent.iterdir() if path.is_file()]
+        known = all(any(path.match(pattern) for pattern in OURS) for path in state.parent.iterdir())
+        if known and not state.parent.is_symlink():
+            latest = max(path.stat().st_mtime for path in files)
+            found.append(OldRun(state.parent, sum(path.stat().st_size for path in files), (now - latest) / 86_400))
+    return sorted(found, key=lambda run: -run.days)
+
+
+def table(runs: list[OldRun], output: Path, heading: str) -> str:
+    """The list that the node shows."""
+    total = sum(run.size for run in runs) / 2**20
+    lines = [f"{heading}: {len(runs)} runs, {total:.1f} MB"]
+    for run in runs:
+        name = run.path.relative_to(output).as_posix()
+        lines.append(f"{name}   {run.size / 2**20:.1f} MB, {run.days:.1f} days old")
+    return "\n".join(lines)
