@@ -16,15 +16,29 @@ sys.path.insert(0, str(Path(__file__).parent))
 from convert import widget_names  # noqa: E402
 
 SNAPSHOT = ROOT / "tests" / "nodes" / "object_info.json"
-COLUMN, ROW_GAP = 380, 60
-SIZES = {
-    "MCDMSampleVideo": (340, 620),
-    "SaveVideo": (340, 400),
-    "MCDMPlotMotion": (340, 340),
-    "MarkdownNote": (340, 240),
+GROUPS = ("1 Input", "2 Motion", "3 Video")
+COLOURS = ("#3f5159", "#594a3f", "#3f5940")
+IN_GROUP = {
+    "MarkdownNote": 0,
+    "MCDMLoadModel": 0,
+    "MCDMSamples": 0,
+    "MCDMEncodeReference": 0,
+    "MCDMEmbedAudio": 0,
+    "AudioConcat": 0,
+    "MCDMStartMemory": 1,
+    "MCDMMemoryFromVideo": 1,
+    "MCDMPredictMotion": 1,
+    "MCDMEditMotion": 1,
+    "MCDMPlotMotion": 1,
 }
-SIZES |= {"MCDMSampleClip": (320, 420), "MCDMEncodeReference": (320, 520)}
-SIZES |= {"MCDMAssembleVideo": (340, 680), "MCDMUpscaleVideo": (340, 520)}
+"""Number of a node's group; all others are of the last one."""
+WIDTH, GAP, TITLE, MARGIN = 340, 40, 40, 30
+TALLEST = 1150
+"""Height of a column of nodes."""
+PANELS = {"MCDMEncodeReference": 400, "MCDMEmbedAudio": 110, "MCDMPlotMotion": 210, "SaveVideo": 260}
+PANELS |= {"MarkdownNote": 180, "MCDMSampleVideo": 350, "MCDMSampleClip": 350, "MCDMAssembleVideo": 350}
+PANELS |= {"MCDMUpscaleVideo": 350, "MCDMTalkingPortrait": 350, "MCDMDubVideo": 350}
+"""Height of what a node shows beside its sockets and widgets."""
 
 
 class Graph:
@@ -34,7 +48,6 @@ class Graph:
         self.info = info
         self.nodes: list[dict[str, Any]] = []
         self.links: list[list[Any]] = []
-        self.depth: dict[int, int] = {}
         self.always: dict[str, tuple[int, int]] = {}
         """Links that every later node with an input of that name gets, unless told otherwise."""
 
@@ -71,7 +84,6 @@ class Graph:
             {"name": name, "type": "COMBO" if isinstance(kind_of, list) else kind_of, "links": []}
             for name, kind_of in zip(definition["output_name"], definition["output"], strict=True)
         ]
-        self.depth[number] = max((self.depth[source] + 1 for source, _ in linked.values()), default=0)
         node = self._node(number, kind, title, sockets, outputs, values)
         self.nodes.append(node)
         return number
@@ -79,15 +91,15 @@ class Graph:
     def note(self, text: str) -> int:
         """Add a note for the reader."""
         number = len(self.nodes) + 1
-        self.depth[number] = 0
         self.nodes.append(self._node(number, "MarkdownNote", "About this workflow", [], [], [text]))
         return number
 
     def _node(
         self, number: int, kind: str, title: str | None, sockets: Any, outputs: Any, values: Any
     ) -> dict[str, Any]:
-        lines = max(len(sockets), len(outputs)) + len(values)
-        size = SIZES.get(kind, (320, 80 + 26 * lines))
+        links = sum("widget" not in socket for socket in sockets)
+        rows = 22 * max(links, len(outputs)) + 25 * len(values)
+        size = (WIDTH, (0 if kind == "MarkdownNote" else rows + 16) + PANELS.get(kind, 0))
         node = {
             "id": number,
             "type": kind,
@@ -117,23 +129,38 @@ class Graph:
         raise KeyError(name)
 
     def finished(self) -> dict[str, Any]:
-        """The workflow with its nodes in columns by depth."""
-        heights: dict[int, int] = {}
-        for node in self.nodes:
-            column = self.depth[node["id"]]
-            top = heights.get(column, 80)
-            node["pos"] = [60 + COLUMN * column, top]
-            heights[column] = top + node["size"][1] + ROW_GAP
+        """The workflow with its nodes in groups from left to right, in columns within them."""
+        groups, left = [], 60
+        for number, (title, colour) in enumerate(zip(GROUPS, COLOURS, strict=True)):
+            nodes = [node for node in self.nodes if self.group_of(node) == number]
+            if not nodes:
+                continue
+            x, y, bottom = left, 100, 100
+            for node in nodes:
+                height = node["size"][1] + TITLE
+                if y > 100 and y + height > TALLEST:
+                    x, y = x + WIDTH + GAP, 100
+                node["pos"] = [x, y]
+                y += height + GAP
+                bottom = max(bottom, y)
+            top = 100 - TITLE - MARGIN - 10
+            box = [left - MARGIN, top, x + WIDTH + 2 * MARGIN - left, bottom - top]
+            groups.append({"id": number + 1, "title": title, "bounding": box, "color": colour, "font_size": 24})
+            left = x + WIDTH + 2 * MARGIN + GAP
         return {
             "last_node_id": len(self.nodes),
             "last_link_id": len(self.links),
             "nodes": self.nodes,
             "links": self.links,
-            "groups": [],
+            "groups": groups,
             "config": {},
             "extra": {},
             "version": 0.4,
         }
+
+    def group_of(self, node: dict[str, Any]) -> int:
+        """Number of a node's group."""
+        return IN_GROUP.get(node["type"], len(GROUPS) - 1)
 
 
 def _begin(g: Graph, note: str, seconds: float = 0.0, doublings: int = 0) -> tuple[int, int]:
@@ -163,14 +190,46 @@ def _sample(g: Graph, audio: int, **inputs: Any) -> dict[str, tuple[int, int]]:
     return {"video": (number, 0), "motion": (number, 3)}
 
 
-def talking_portrait(g: Graph) -> None:
-    """The shortest way from a portrait and a voice to a video."""
-    note = (
-        "**Talking portrait.** Press Run. Then replace *MCDM Samples* by *Load Image* and *Load Audio* with "
-        "your own; only use faces and voices of people who agreed."
+def one_node(g: Graph) -> None:
+    """A portrait and a voice to a video in one node."""
+    g.note(
+        "**Talking portrait.** Press Run. Then replace *MCDM Samples* by *Load Image* and *Load Audio*; only use faces "
+        "and voices of people who agreed."
     )
+    samples = g.add("MCDMSamples", portrait="portrait.png", voice="voice.flac")
+    _save(g, (g.add("MCDMTalkingPortrait", image=(samples, 0), audio=(samples, 1)), 0), "talking_portrait")
+
+
+def talking_portrait(g: Graph) -> None:
+    """The same with every step as a node of its own."""
+    note = "**Step by step.** What *Talking Portrait* does, with each step as a node: look into them and change them."
     _, audio = _begin(g, note)
-    _assemble_and_save(g, "talking_portrait", **_sample(g, audio))
+    _assemble_and_save(g, "step_by_step", **_sample(g, audio))
+
+
+def dubbed(g: Graph) -> None:
+    """A video's mouth spoken anew; here the video is made first, so that nothing needs to be loaded."""
+    note = (
+        "**Dub a video.** *Dub Video* gives a video a new voice. The video is made here first; connect *Load Video* "
+        "and *Load Audio* instead to dub your own."
+    )
+    samples, audio = _begin(g, note, seconds=2.56)
+    video = g.add("MCDMAssembleVideo", title="The video to dub", **_sample(g, audio, seed=3)), 0
+    voice = g.add("MCDMEmbedAudio", title="The new voice", audio=(samples, 1), start=2.56, duration=2.56)
+    _save(g, (g.add("MCDMDubVideo", audio=(voice, 1), video=video), 0), "dubbed")
+
+
+def expressions(g: Graph) -> None:
+    """Expressions that change over time."""
+    note = (
+        "**Expressions over time.** `expression` of *Sample Video* holds seconds, an expression and its strength. "
+        "neutral is the face as the voice makes it."
+    )
+    _, audio = _begin(g, note, seconds=5.12)
+    schedule = "0 neutral, 1 happy 0.9, 3 surprised 0.8, 4.2 neutral"
+    sampled = _sample(g, audio, expression=schedule, filename_prefix="mcdm/expressions")
+    g.add("MCDMPlotMotion", motion=sampled["motion"], audio=(audio, 0))
+    _assemble_and_save(g, "expressions", **sampled)
 
 
 def long_video(g: Graph) -> None:
@@ -260,13 +319,16 @@ def continued(g: Graph) -> None:
 
 
 WORKFLOWS = {
-    "mcdm_1_talking_portrait": talking_portrait,
-    "mcdm_2_long_video_to_disk": long_video,
-    "mcdm_3_clip_by_clip_with_memory": clip_by_clip,
-    "mcdm_4_head_driven_by_a_video": head_driven,
-    "mcdm_5_motion_edited_by_hand": edited_motion,
-    "mcdm_6_upscaled": upscaled,
-    "mcdm_7_continue_a_video": continued,
+    "MCDM 01 Talking portrait": one_node,
+    "MCDM 02 Step by step": talking_portrait,
+    "MCDM 03 Dub a video": dubbed,
+    "MCDM 04 Expressions over time": expressions,
+    "MCDM 05 Motion edited by hand": edited_motion,
+    "MCDM 06 Head driven by a video": head_driven,
+    "MCDM 07 Long video to disk": long_video,
+    "MCDM 08 Clip by clip with memory": clip_by_clip,
+    "MCDM 09 Continue a video": continued,
+    "MCDM 10 Upscaled": upscaled,
 }
 
 

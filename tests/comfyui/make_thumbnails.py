@@ -15,13 +15,16 @@ from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).resolve().parents[2]
 VIDEOS = {
-    "mcdm_1_talking_portrait": "talking_portrait",
-    "mcdm_2_long_video_to_disk": "long_video",
-    "mcdm_3_clip_by_clip_with_memory": "clip_by_clip",
-    "mcdm_4_head_driven_by_a_video": "head_driven",
-    "mcdm_5_motion_edited_by_hand": "edited_motion",
-    "mcdm_6_upscaled": "upscaled_streaming",
-    "mcdm_7_continue_a_video": "continued_video",
+    "MCDM 01 Talking portrait": "talking_portrait",
+    "MCDM 02 Step by step": "step_by_step",
+    "MCDM 03 Dub a video": "dubbed",
+    "MCDM 04 Expressions over time": "expressions",
+    "MCDM 05 Motion edited by hand": "edited_motion",
+    "MCDM 06 Head driven by a video": "head_driven",
+    "MCDM 07 Long video to disk": "long_video",
+    "MCDM 08 Clip by clip with memory": "clip_by_clip",
+    "MCDM 09 Continue a video": "continued_video",
+    "MCDM 10 Upscaled": "upscaled_streaming",
 }
 SIZE, STRIP, WAVE = 448, 4, 64
 BACKGROUND, COLOUR = (24, 24, 28), (255, 150, 90)

@@ -158,12 +158,15 @@ class ComfyServer:
         """Queue a prompt and wait for its end; see :meth:`_run`."""
         return asyncio.run(asyncio.wait_for(self._run(prompt, **how), timeout))
 
-    async def _run(self, prompt: dict[str, Any], *, on_event: Any = None, as_page: bool = False) -> Result:
+    async def _run(
+        self, prompt: dict[str, Any], *, on_event: Any = None, as_page: bool = False, workflow: Any = None
+    ) -> Result:
         """Run a prompt over the websocket.
 
         Args:
             on_event: ``(server, type, data)`` may act on events as they come; returning "interrupt" presses Cancel.
             as_page: announce what ComfyUI's own page announces.
+            workflow: as the page sends it along.
         """
         import aiohttp
 
@@ -175,7 +178,10 @@ class ComfyServer:
                 if as_page:
                     flags = {"supports_preview_metadata": True}
                     await messages.send_json({"type": "feature_flags", "data": flags})
-                answer = await session.post(f"{self.url}/prompt", json={"prompt": prompt, "client_id": client})
+                queued = {"prompt": prompt, "client_id": client}
+                if workflow is not None:
+                    queued["extra_data"] = {"extra_pnginfo": {"workflow": workflow}}
+                answer = await session.post(f"{self.url}/prompt", json=queued)
                 reply = await answer.json()
                 if answer.status != 200:
                     return Result("rejected", reply, {})

@@ -1,13 +1,14 @@
 """Writes ``tests/nodes/object_info.json``: this pack's node definitions, and the core's that the templates use.
 
 Usage: ``COMFYUI_PATH=... python tests/comfyui/snapshot_schemas.py`` with the oldest supported ComfyUI. What depends on
-the machine (lists of files) is left out.
+the machine (lists of files) is left out. The core's definitions need a server and are asked for with ``--core``.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -15,14 +16,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from server import ComfyServer  # noqa: E402
-
-TARGET = Path(__file__).resolve().parents[1] / "nodes" / "object_info.json"
-CORE = ("SaveVideo", "CreateVideo", "ImageScaleBy", "AudioConcat")
+HERE = Path(__file__).resolve().parent
+TARGET = HERE.parent / "nodes" / "object_info.json"
+CORE = ("SaveVideo", "CreateVideo", "ImageScaleBy", "AudioConcat", "LoadVideo", "GetVideoComponents")
 KEEP = (
     "input",
     "input_order",
     "output",
+    "output_is_list",
     "output_name",
     "output_tooltips",
     "name",
@@ -44,18 +45,37 @@ def reduced(info: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def main() -> None:
-    """Start ComfyUI, ask, write."""
+def own_definitions() -> dict[str, Any]:
+    """This pack's definitions, from ComfyUI's Python."""
+    environment = dict(os.environ)
+    if "COMFYUI_EXTRA_PATH" in os.environ:
+        environment["PYTHONPATH"] = os.environ["COMFYUI_EXTRA_PATH"]
+    python = os.environ.get("COMFYUI_PYTHON", sys.executable)
+    command = [python, str(HERE / "node_definitions.py"), str(HERE.parents[1])]
+    done = subprocess.run(command, cwd=os.environ["COMFYUI_PATH"], env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-3000:])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def core_definitions() -> dict[str, Any]:
+    """The core's definitions, from a server."""
+    from server import ComfyServer
+
     with tempfile.TemporaryDirectory() as base:
         python = os.environ.get("COMFYUI_PYTHON", sys.executable)
-        side = os.environ.get("COMFYUI_EXTRA_PATH")
-        server = ComfyServer(Path(os.environ["COMFYUI_PATH"]), Path(base), python, side)
+        server = ComfyServer(Path(os.environ["COMFYUI_PATH"]), Path(base), python, os.environ.get("COMFYUI_EXTRA_PATH"))
         server.start()
         try:
-            info = server.get("/object_info")
+            return server.get("/object_info")
         finally:
             server.stop()
-    TARGET.parent.mkdir(parents=True, exist_ok=True)
+
+
+def main() -> None:
+    """Ask and write."""
+    core = core_definitions() if "--core" in sys.argv else json.loads(TARGET.read_text(encoding="utf-8"))
+    info = {name: node for name, node in core.items() if name in CORE} | own_definitions()
     TARGET.write_text(json.dumps(reduced(info), indent=1, sort_keys=False) + "\n", encoding="utf-8")
 
 

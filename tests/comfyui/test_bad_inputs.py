@@ -22,8 +22,8 @@ class Bad(NamedTuple):
     needs_weights: bool = False
 
 
-CLIPS, PLAIN = "mcdm_3_clip_by_clip_with_memory", "mcdm_1_talking_portrait"
-EDITED, CONTINUED, LARGER = "mcdm_5_motion_edited_by_hand", "mcdm_7_continue_a_video", "mcdm_6_upscaled"
+CLIPS, PLAIN = "MCDM 08 Clip by clip with memory", "MCDM 02 Step by step"
+EDITED, CONTINUED, LARGER = "MCDM 05 Motion edited by hand", "MCDM 09 Continue a video", "MCDM 10 Upscaled"
 OUTSIDE = {"box_left": 5000, "box_top": 5000, "box_right": 5100, "box_bottom": 5100}
 NO_IMAGES = {"images": None, "images_2": None, "images_3": None}
 
@@ -35,7 +35,7 @@ REFUSED = {
     "silence": Bad(PLAIN, "MCDMEmbedAudio", {"audio": ("silence.wav", 0)}, "silent throughout"),
     "start after the end": Bad(PLAIN, "MCDMEmbedAudio", {"start": 500.0}, "after the end of the audio"),
     "no face": Bad(PLAIN, "MCDMEncodeReference", {"image": ("grey.png", 0)}, "No face", needs_weights=True),
-    "mask of nothing": Bad(PLAIN, "MCDMEncodeReference", {"mask": ("grey.png", 1)}, "marks nothing"),
+    "a face too many": Bad(PLAIN, "MCDMEncodeReference", {"face_number": 9}, "face_number is 9", needs_weights=True),
     "box outside": Bad(PLAIN, "MCDMEncodeReference", OUTSIDE, "outside the picture"),
     "driver without a face": Bad(
         EDITED, "MCDMPredictMotion", {"driver_images": ("grey.png", 0)}, "No face was found in the driver", True
@@ -61,6 +61,11 @@ REFUSED = {
     "memory that is not there": Bad(CLIPS, "MCDMLoadMemory", {"file": "gone.safetensors"}, "no motion memory"),
     "memory from elsewhere": Bad(CLIPS, "MCDMLoadMemory", {"file": "../../x.safetensors"}, "lies outside"),
     "a sample that is not there": Bad(PLAIN, "MCDMSamples", {"portrait": "nobody.png"}, "nobody.png"),
+    "an expression nobody knows": Bad(PLAIN, "MCDMSampleVideo", {"expression": "1 joyful"}, "'1 joyful'"),
+    "nothing to dub": Bad("MCDM 03 Dub a video", "MCDMDubVideo", {"video": None}, "Nothing to dub"),
+    "no liveliness like that": Bad("MCDM 01 Talking portrait", "MCDMTalkingPortrait", {"liveliness": 9.0}, "bigger"),
+    "days below zero": Bad("clean up", "MCDMCleanUpRuns", {"older_than_days": -1.0}, "smaller than min"),
+    "base without its weights": Bad(PLAIN, "MCDMLoadModel", {"model_name": "base (needs weights)"}, "CLIP ViT-L/14"),
     "a plot too small": Bad(EDITED, "MCDMPlotMotion", {"width": 10}, "smaller than min"),
     "a scale too large": Bad(LARGER, "MCDMUpscaleVideo", {"scale": 99.0}, "bigger than max"),
     "a seed below zero": Bad(CLIPS, "MCDMStartMemory", {"seed": -1}, "smaller than min"),
@@ -92,7 +97,10 @@ def test_bad_input_is_answered_with_advice(server: Any, workflow_prompt: Any, tr
     bad = REFUSED[name]
     if bad.needs_weights and not trained:
         pytest.skip("random weights find no face anywhere")
-    prompt = workflow_prompt(bad.template)
+    if bad.kind == "MCDMCleanUpRuns":  # in no template
+        prompt = {"1": {"class_type": bad.kind, "inputs": {"older_than_days": 7.0, "action": "only show"}}}
+    else:
+        prompt = workflow_prompt(bad.template)
     spoil(prompt, bad)
     result = server.run(prompt)
     if result.status == "rejected":  # before anything has run

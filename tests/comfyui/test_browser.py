@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required"]
-TEMPLATE = "mcdm_1_talking_portrait"
+TEMPLATE = "MCDM 02 Step by step"
 WAIT = 600_000
 """Milliseconds; seconds on an idle machine."""
 

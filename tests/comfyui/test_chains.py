@@ -37,7 +37,7 @@ def upscaled_prompt(server: Any, workflow_prompt: Any) -> Any:
     write_upscaler(server.base / "models" / "upscale_models" / UPSCALER)
 
     def make(seconds: float, compose: str) -> dict[str, Any]:
-        prompt = workflow_prompt("mcdm_6_upscaled")
+        prompt = workflow_prompt("MCDM 10 Upscaled")
         prompt["900"] = {"class_type": "UpscaleModelLoader", "inputs": {"model_name": UPSCALER}}
         for number in by_type(prompt, "MCDMEmbedAudio"):
             prompt[number]["inputs"]["duration"] = seconds
@@ -124,7 +124,7 @@ def test_a_video_of_odd_frames_in_memory_is_upscaled(server: Any) -> None:
 
 
 def test_motion_of_a_sampled_video_can_be_plotted_edited_and_sampled_again(server: Any, workflow_prompt: Any) -> None:
-    prompt = workflow_prompt("mcdm_1_talking_portrait", seconds=1.2)
+    prompt = workflow_prompt("MCDM 02 Step by step", seconds=1.2)
     sampler = by_type(prompt, "MCDMSampleVideo")[0]
     given = prompt[sampler]["inputs"]
     same = {name: given[name] for name in ("model", "reference")}
@@ -147,7 +147,7 @@ def test_motion_of_a_sampled_video_can_be_plotted_edited_and_sampled_again(serve
 
 
 def test_videos_of_player_nodes_are_in_the_history(server: Any, workflow_prompt: Any) -> None:
-    prompt = workflow_prompt("mcdm_6_upscaled")
+    prompt = workflow_prompt("MCDM 10 Upscaled")
     prompt[by_type(prompt, "MCDMSampleVideo")[0]]["inputs"]["seed"] = 31
     result = server.run(prompt, timeout=900)
     assert result.status == "execution_success", result.data.get("exception_message", result.data)
@@ -162,7 +162,7 @@ def test_videos_of_player_nodes_are_in_the_history(server: Any, workflow_prompt:
 
 
 def test_latest_frames_go_to_the_players_of_the_page(server: Any, workflow_prompt: Any) -> None:
-    prompt = workflow_prompt("mcdm_6_upscaled")
+    prompt = workflow_prompt("MCDM 10 Upscaled")
     prompt[by_type(prompt, "MCDMSampleVideo")[0]]["inputs"]["seed"] = 32
     result = server.run(prompt, timeout=900, as_page=True)
     assert result.status == "execution_success", result.data.get("exception_message", result.data)

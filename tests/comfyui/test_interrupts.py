@@ -11,13 +11,13 @@ from test_chains import UPSCALER, write_upscaler
 
 LARGE = "large_portrait.jpg"
 CANCELLED = {
-    "MCDMEncodeReference": ("mcdm_1_talking_portrait", "executing", {}),
-    "MCDMPredictMotion": ("mcdm_5_motion_edited_by_hand", "progress", {"steps": 100}),
-    "MCDMSampleClip": ("mcdm_3_clip_by_clip_with_memory", "progress", {"steps": 100}),
-    "MCDMSampleVideo": ("mcdm_1_talking_portrait", "progress", {"steps": 20}),
-    "MCDMMemoryFromVideo": ("mcdm_7_continue_a_video", "executing", {}),
-    "MCDMAssembleVideo": ("mcdm_6_upscaled", "progress", {}),
-    "MCDMUpscaleVideo": ("mcdm_6_upscaled", "progress", {"frames_at_once": 1}),
+    "MCDMEncodeReference": ("MCDM 02 Step by step", "executing", {}),
+    "MCDMPredictMotion": ("MCDM 05 Motion edited by hand", "progress", {"steps": 100}),
+    "MCDMSampleClip": ("MCDM 08 Clip by clip with memory", "progress", {"steps": 100}),
+    "MCDMSampleVideo": ("MCDM 02 Step by step", "progress", {"steps": 20}),
+    "MCDMMemoryFromVideo": ("MCDM 09 Continue a video", "executing", {}),
+    "MCDMAssembleVideo": ("MCDM 10 Upscaled", "progress", {}),
+    "MCDMUpscaleVideo": ("MCDM 10 Upscaled", "progress", {"frames_at_once": 1}),
 }
 """Template, the node's event upon which Cancel is pressed, and inputs that make it work for long."""
 

@@ -35,7 +35,7 @@ def write_long_voice(path: Path, seconds: float) -> None:
 def test_memory_is_flat_over_a_long_video(server: Any, workflow_prompt: Any) -> None:
     import av
 
-    prompt = workflow_prompt("mcdm_2_long_video_to_disk", seconds=0)
+    prompt = workflow_prompt("MCDM 07 Long video to disk", seconds=0)
     write_long_voice(server.base / "input" / "long.wav", SECONDS)
     ids = {node["class_type"]: number for number, node in prompt.items()}
     prompt["900"] = {"class_type": "LoadAudio", "inputs": {"audio": "long.wav"}}

@@ -38,7 +38,7 @@ def test_nodes_register_and_the_command_is_named(
     assert {name for name in object_info if name.startswith("MCDM")} <= set(live)
     command = f'"{bare_server.python}" -m pip install -r "'
     assert "IMPORT FAILED" not in bare_server.log() and command in bare_server.log()
-    result = bare_server.run(workflow_prompt("mcdm_1_talking_portrait", seconds=1.0))
+    result = bare_server.run(workflow_prompt("MCDM 02 Step by step", seconds=1.0))
     assert result.status == "execution_error"
     message = result.data["exception_message"]
     assert "diffusers and librosa" in message and command in message and "requirements.txt" in message

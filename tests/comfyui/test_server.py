@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def test_template_runs_to_a_video_with_sound(server: Any, workflow_prompt: Any, 
 def assert_no_second_without_asking_for_the_interrupt(server: Any, prompt: dict[str, Any]) -> None:
     """A second of computing, not by the clock, so that a busy machine does not count (probe_pack)."""
     for number, gap in server.get("/mcdm_probe/gaps").items():
-        kind = prompt[number]["class_type"]
+        kind = prompt[number.split(".")[0]]["class_type"]  # an expanded node's parts have its number first
         if kind.startswith("MCDM"):
             print(f"{kind:20} {gap['cpu']:6.3f} s computing, {gap['wall']:6.3f} s by the clock, until {gap['where']}")
             # Loading may read a large file, and import the libraries, in one piece.
@@ -95,7 +96,7 @@ def _sampling_only(prompt: dict[str, Any], prefix: str, seed: int = 0) -> dict[s
 
 
 def test_interrupt_keeps_clips_and_the_next_run_goes_on(server: Any, workflow_prompt: Any) -> None:
-    prompt = _sampling_only(workflow_prompt("mcdm_2_long_video_to_disk", seconds=4.0), "mcdm/interrupted", seed=5)
+    prompt = _sampling_only(workflow_prompt("MCDM 07 Long video to disk", seconds=4.0), "mcdm/interrupted", seed=5)
 
     def cancel(_: Any, kind: str, data: dict[str, Any]) -> str | None:
         return "interrupt" if kind == "mcdm.clip" and data["clip"] == 1 else None
@@ -123,7 +124,7 @@ def test_interrupt_keeps_clips_and_the_next_run_goes_on(server: Any, workflow_pr
 
 
 def test_stop_and_keep_ends_as_a_success(server: Any, workflow_prompt: Any) -> None:
-    prompt = _sampling_only(workflow_prompt("mcdm_2_long_video_to_disk", seconds=4.0), "mcdm/stopped", seed=6)
+    prompt = _sampling_only(workflow_prompt("MCDM 07 Long video to disk", seconds=4.0), "mcdm/stopped", seed=6)
 
     def stop(_: Any, kind: str, data: dict[str, Any]) -> tuple[str, Any] | None:
         if kind == "mcdm.clip" and data["clip"] == 0:
@@ -138,17 +139,98 @@ def test_stop_and_keep_ends_as_a_success(server: Any, workflow_prompt: Any) -> N
     assert again.named("mcdm.done")[0]["frames"] == 100, "the shortened video must not come from the cache"
 
 
+@pytest.mark.parametrize(("template", "kind"), [("MCDM 02 Step by step", "MCDMAssembleVideo"),
+                                              ("MCDM 10 Upscaled", "MCDMUpscaleVideo")])  # fmt: skip
+def test_stop_and_keep_ends_nodes_with_one_video(server: Any, workflow_prompt: Any, template: str, kind: str) -> None:
+    prompt = workflow_prompt(template, seconds=4.0)
+    for number in by_type(prompt, "MCDMEmbedAudio"):
+        prompt[number]["inputs"]["duration"] = 4.0
+    number = by_type(prompt, kind)[0]
+    prompt[number]["inputs"] |= {"compose": "full picture"} if kind == "MCDMAssembleVideo" else {"scale": 1.0}
+
+    def stop(_: Any, event: str, data: dict[str, Any]) -> tuple[str, Any] | None:
+        if event == "mcdm.start" and data["node"] == number:
+            return "/mcdm/stop_and_keep", {"node": number, "prompt_id": data["prompt_id"]}
+        return None
+
+    result = server.run(prompt, on_event=stop)
+    assert result.status == "execution_success"
+    done = next(event for event in result.named("mcdm.done") if event["node"] == number)
+    assert done["stopped"] and 1 <= done["frames"] < 100
+    again = server.run(prompt)
+    done = next(event for event in again.named("mcdm.done") if event["node"] == number)
+    assert not done["stopped"] and done["frames"] == 100, "the shortened video must not come from the cache"
+
+
+def test_videos_of_the_sampler_hold_the_workflow(server: Any, workflow_prompt: Any) -> None:
+    import av
+
+    prompt = _sampling_only(workflow_prompt("MCDM 02 Step by step", seconds=0.7), "mcdm/tagged", seed=41)
+    result = server.run(prompt)
+    sampler = by_type(prompt, "MCDMSampleVideo")[0]
+    with av.open(str(saved(server, result.outputs[sampler]["video"][0]))) as container:
+        held = json.loads(container.metadata["prompt"])
+        assert "synthetic" in container.metadata["comment"]
+    assert held[sampler]["inputs"]["seed"] == 41
+
+
+@pytest.mark.parametrize("frames", [1, 17, 33, 50])
+def test_lengths_are_exact_through_the_core_s_own_nodes(server: Any, workflow_prompt: Any, frames: int) -> None:
+    prompt = _sampling_only(workflow_prompt("MCDM 02 Step by step"), "mcdm/length", seed=42)
+    for number in by_type(prompt, "MCDMEmbedAudio"):
+        prompt[number]["inputs"]["duration"] = frames / 25
+    sampler, save = by_type(prompt, "MCDMSampleVideo")[0], by_type(prompt, "SaveVideo")[0]
+    prompt["900"] = {"class_type": "GetVideoComponents", "inputs": {"video": [sampler, 0]}}
+    made = {"images": ["900", 0], "audio": ["900", 1], "fps": ["900", 2]}
+    prompt["901"] = {"class_type": "CreateVideo", "inputs": made}
+    prompt[save]["inputs"]["video"] = ["901", 0]
+    result = server.run(prompt)
+    assert result.status == "execution_success", result.data
+    path = saved(server, result.outputs[save]["images"][0])
+    import av
+
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert float(stream.average_rate) == 25 and stream.frames == frames
+        assert abs(float(stream.duration * stream.time_base) - frames / 25) < 1e-3
+
+
+def test_a_page_that_was_reloaded_is_told_of_the_run(server: Any, workflow_prompt: Any) -> None:
+    prompt = _sampling_only(workflow_prompt("MCDM 02 Step by step", seconds=1.2), "mcdm/told", seed=43)
+    result = server.run(prompt, workflow={"id": "a workflow", "nodes": []})
+    live = [(kind.removeprefix("mcdm."), data) for _, kind, data in result.events if kind.startswith("mcdm.")]
+    assert {data["workflow"] for _, data in live} == {"a workflow"}
+    (told,) = server.get("/mcdm/runs?workflow=a%20workflow")["runs"]
+    assert [(name, data["seq"]) for name, data in told] == [(k, d["seq"]) for k, d in live if k != "frame"]
+    prompt_id = result.data["prompt_id"]
+    assert server.get(f"/mcdm/workflow?prompt_id={prompt_id}")["workflow"] == "a workflow"
+    done = told[-1][1]
+    place = f"filename={done['filename']}&subfolder={done['subfolder']}&type=output"
+    assert server.get(f"/mcdm/runs?{place}")["runs"] == [told]
+
+
+def test_two_portraits_become_two_videos(server: Any, workflow_prompt: Any) -> None:
+    prompt = workflow_prompt("MCDM 02 Step by step", seconds=0.7)
+    reference = by_type(prompt, "MCDMEncodeReference")[0]
+    image = prompt[reference]["inputs"]["image"]
+    prompt["900"] = {"class_type": "RepeatImageBatch", "inputs": {"image": image, "amount": 2}}
+    prompt[reference]["inputs"]["image"] = ["900", 0]
+    result = server.run(prompt)
+    assert result.status == "execution_success", result.data
+    assert len(result.outputs[by_type(prompt, "SaveVideo")[0]]["images"]) == 2
+
+
 def test_another_attention_does_not_go_on_from_these_clips(server: Any, workflow_prompt: Any) -> None:
     resumed = []
     for attention in ("exact", "favor", "exact"):
-        prompt = _sampling_only(workflow_prompt("mcdm_1_talking_portrait", seconds=0.8), "mcdm/attention", seed=9)
+        prompt = _sampling_only(workflow_prompt("MCDM 02 Step by step", seconds=0.8), "mcdm/attention", seed=9)
         prompt[by_type(prompt, "MCDMLoadModel")[0]]["inputs"]["attention"] = attention
         resumed.append(server.run(prompt).named("mcdm.start")[0]["resumed"])
     assert resumed == [0, 0, 2]
 
 
 def test_unchanged_prompt_comes_from_the_cache(server: Any, workflow_prompt: Any) -> None:
-    prompt = workflow_prompt("mcdm_1_talking_portrait", seconds=1.0)
+    prompt = workflow_prompt("MCDM 02 Step by step", seconds=1.0)
     first = server.run(prompt)
     again = server.run(prompt)
     cached = {number for event in again.named("execution_cached") for number in event["nodes"]}
@@ -163,7 +245,7 @@ def test_memory_of_another_model_is_refused(server: Any, workflow_prompt: Any) -
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    prompt = workflow_prompt("mcdm_3_clip_by_clip_with_memory")
+    prompt = workflow_prompt("MCDM 08 Clip by clip with memory")
     server.run(prompt)
     folder = server.base / "output" / "mcdm_memory"
     ours = next(folder.glob("clip_by_clip*.safetensors"))
@@ -188,7 +270,7 @@ def test_memory_does_not_grow_over_runs(server: Any, workflow_prompt: Any) -> No
         pytest.skip("the server was started by somebody else")
     sizes = []
     for seed in range(5):
-        prompt = _sampling_only(workflow_prompt("mcdm_1_talking_portrait", seconds=1.5), "mcdm/memory", seed=100 + seed)
+        prompt = _sampling_only(workflow_prompt("MCDM 02 Step by step", seconds=1.5), "mcdm/memory", seed=100 + seed)
         assert server.run(prompt).status == "execution_success"
         sizes.append(server.resident_megabytes())
     print("resident MB after each run:", [round(size) for size in sizes])

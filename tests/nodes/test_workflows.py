@@ -36,10 +36,10 @@ def definition(kind: str, name: str) -> tuple[Any, dict[str, Any]]:
     raise AssertionError(f"{kind} has no input {name!r}")
 
 
-def test_there_are_seven_and_they_use_every_kind_of_node() -> None:
-    assert len(WORKFLOWS) == 7
+def test_there_are_ten_and_they_use_every_kind_of_node() -> None:
+    assert len(WORKFLOWS) == 10
     used = {node["type"] for path in WORKFLOWS for node in json.loads(path.read_text())["nodes"]}
-    assert OWN - used <= {"MCDMLoadMemory"}  # it needs a file that a run has saved
+    assert OWN - used <= {"MCDMLoadMemory", "MCDMCleanUpRuns"}  # the one needs a file of a run, the other deletes runs
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
@@ -93,3 +93,54 @@ def test_committed_workflows_are_the_builders() -> None:
         graph = builder.Graph(INFO)
         build(graph)
         assert json.loads((ROOT / "workflows" / f"{name}.json").read_text()) == json.loads(json.dumps(graph.finished()))
+
+
+OLD = ROOT / "tests" / "nodes" / "workflows_0_1_0"
+OLD_INFO: dict[str, Any] = json.loads((OLD / "object_info.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", sorted(OLD.glob("mcdm_*.json")), ids=lambda path: path.stem)
+def test_workflows_of_0_1_0_still_load(path: Path) -> None:
+    """The front end gives widgets their values by position, and links their inputs by name."""
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    before, now = convert.to_prompt(workflow, OLD_INFO), convert.to_prompt(workflow, INFO)
+    assert now == before, "each value goes to the widget it was made for"
+    for node in workflow["nodes"]:
+        kind = node["type"]
+        if not kind.startswith("MCDM"):
+            continue
+        for slot in node["inputs"]:
+            wanted, _ = definition(kind, slot["name"])
+            assert slot["type"] == ("COMBO" if isinstance(wanted, list) else wanted), f"{kind}.{slot['name']}"
+        for index, output in enumerate(node["outputs"]):
+            assert INFO[kind]["output"][index] == output["type"]
+        for name, value in now[str(node["id"])]["inputs"].items():
+            options = definition(kind, name)[1]
+            if not isinstance(value, list) and "min" in options:
+                assert options["min"] <= value <= options["max"], f"{kind}.{name}"
+    for kind in {node["type"] for node in workflow["nodes"]} & OWN:
+        gone = set(INFO[kind]["input"]["required"]) - set(OLD_INFO[kind]["input"]["required"])
+        assert not gone, f"prompts of 0.1.0 lack {gone} of {kind}: a new input is optional"
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflows_can_be_read_at_first_sight(path: Path) -> None:
+    workflow = json.loads(path.read_text())
+    titles = [group["title"] for group in workflow["groups"]]
+    assert titles == sorted(titles) and {"1 Input", "3 Video"} <= set(titles)
+    assert path.stem.startswith("MCDM ")
+
+    def inside(node: dict[str, Any], group: dict[str, Any]) -> bool:
+        x, y, width, height = group["bounding"]
+        (left, top), (wide, high) = node["pos"], node["size"]
+        return x <= left and y <= top - 30 and left + wide <= x + width and top + high <= y + height
+
+    for node in workflow["nodes"]:
+        assert sum(inside(node, group) for group in workflow["groups"]) == 1, node["type"]
+    boxes = [(node["pos"][0], node["pos"][1] - 30, *node["size"]) for node in workflow["nodes"]]
+    for index, (x, y, width, height) in enumerate(boxes):
+        for other_x, other_y, other_width, other_height in boxes[index + 1 :]:
+            apart = x + width <= other_x or other_x + other_width <= x
+            assert apart or y + height <= other_y or other_y + other_height <= y
+    note = next(node for node in workflow["nodes"] if node["type"] == "MarkdownNote")
+    assert len(note["widgets_values"][0]) < 320
