@@ -12,7 +12,7 @@ SPOKEN = (*range(20), 54, 55, 56, 58, 59)
 OUTLINE = (50, 56, 55, 54, 58, 59, 51)
 """The lower face's outline: from the nose wing at the picture's left down around the chin to the other wing."""
 MARGIN, FEATHER = 0.03, 0.05
-"""Growth of the outline, and width of its soft edge beyond, in crop widths."""
+"""Growth of the outline but for its upper edge, and width of its soft edge beyond, in crop widths."""
 
 
 def similarity(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,6 +64,9 @@ def lower_face_mask(landmarks: Tensor, size: int) -> Tensor:
     along = torch.nn.functional.normalize(ends - points, dim=-1)
     # In the picture the outline runs left side, chin, right side: its outside lies at the right of each edge.
     outward = torch.stack([-along[..., 1], along[..., 0]], -1)
-    distance = ((place - points[:, :, None]) * outward[:, :, None]).sum(-1).amax(1)
+    distance = ((place - points[:, :, None]) * outward[:, :, None]).sum(-1)
+    # The last edge, from wing to wing, does not grow: the eyes are near above it.
+    distance[:, -1] += MARGIN + FEATHER
+    distance = distance.amax(1)
     soft = ((MARGIN + FEATHER - distance) / FEATHER).clamp(0, 1)
     return (soft * soft * (3 - 2 * soft)).reshape(-1, 1, size, size)
