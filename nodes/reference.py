@@ -12,6 +12,7 @@ from . import inputs
 from .comfy import media_bridge
 from .comfy.interruption import StoppableTorch
 from .comfy.node_run import NodeRun
+from .comfy.notes import note
 from .face_choice import choose_face
 from .schema import EmbeddedAudio, Reference, advanced, schema
 from .values import EmbeddedSound
@@ -55,6 +56,9 @@ class MCDMEncodeReference(io.ComfyNode):
                     "reference", display_name="reference", is_output_list=True, tooltip="The encoded face."
                 ),
                 io.Image.Output("crop", display_name="crop", tooltip="The square the model sees."),
+                io.String.Output(
+                    "check", display_name="check", tooltip="What may spoil the video, with advice; else empty."
+                ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
         )
@@ -80,14 +84,18 @@ class MCDMEncodeReference(io.ComfyNode):
                     f"The input 'image' holds {image.shape[0]} pictures, each of which would become a video; at most "
                     f"{MOST_PORTRAITS} are taken. Connect a portrait, or choose one by Image From Batch."
                 )
-            references = []
+            references, findings = [], []
             for index, portrait in enumerate(portraits):
                 own = mask if mask is None or mask.ndim == 2 or len(mask) != len(portraits) else mask[index]
                 place = choose_face(run, pipeline, portrait, own, box, face_number)
                 references.append(pipeline.encode_reference(portrait, box=place))
+                findings += [str(finding) for finding in pipeline.check_portrait(portrait, box=place)]
         crops = [reference.crop.reshape(3, *reference.crop.shape[-2:]).clamp(0, 1).cpu() for reference in references]
         crop = media_bridge.frames_to_image(torch.stack(crops))
-        return io.NodeOutput(references, crop, ui=ui.PreviewImage(crop, cls=cls))
+        check = "\n".join(dict.fromkeys(findings))
+        if check:
+            note(run, check)
+        return io.NodeOutput(references, crop, check, ui=ui.PreviewImage(crop, cls=cls))
 
 
 class MCDMEmbedAudio(io.ComfyNode):
