@@ -230,7 +230,68 @@ class Loan:
         self.latent_channels = latent_channels
 
 
-CASES = {case.__name__: case for case in (dtypes, partial, dynamic, sockets, lent)}
+def run_node(kind: str, **inputs: Any) -> tuple[Any, ...]:
+    """Execute a node as ComfyUI does, but for its server and cache; its outputs."""
+    from comfy_api.latest import io
+
+    listed = {cls.GET_SCHEMA().node_id: cls for cls in node("extension").NODES}
+    hidden = {io.Hidden.unique_id: "7", io.Hidden.prompt: {"7": {}}}
+    hidden[io.Hidden.extra_pnginfo] = {"workflow": {"id": "a workflow"}}
+    clone = type(kind, (listed[kind],), {"hidden": io.HiddenHolder.from_dict(hidden)})
+    defaults = {}
+    for given in listed[kind].GET_SCHEMA().inputs:
+        value = getattr(given, "default", None)
+        if value is None and getattr(given, "options", None):
+            value = given.options[0]
+        if value is not None:
+            defaults[given.id] = value
+    with torch.inference_mode():
+        outputs = clone.execute(**defaults | inputs)
+    print(kind, "done", file=sys.stderr, flush=True)
+    return outputs.expand if outputs.expand else outputs.result
+
+
+def whole() -> dict[str, Any]:
+    """Portrait and voice through the nodes to a video, larger, and dubbed; what each made, in figures."""
+    import av
+    import folder_paths
+
+    with tempfile.TemporaryDirectory() as base:
+        for name, use in (("output", folder_paths.set_output_directory), ("temp", folder_paths.set_temp_directory)):
+            (Path(base) / name).mkdir()
+            use(str(Path(base) / name))
+        model = run_node("MCDMLoadModel")[0]
+        image, audio = run_node("MCDMSamples")
+        expanded = run_node("MCDMTalkingPortrait", image=image, audio=audio)
+        (reference,), crop, check = run_node("MCDMEncodeReference", model=model, image=image)
+        common = {"model": model, "reference": reference}
+        embedded, sound, frames = run_node("MCDMEmbedAudio", model=model, audio=audio, duration=0.72)
+        schedule = "0 happy 0.5"
+        video, _, _, motion = run_node("MCDMSampleVideo", **common, audio=embedded, expression=schedule)
+        finished, _, _ = run_node("MCDMAssembleVideo", **common, video=video, motion=motion)
+        larger = run_node("MCDMUpscaleVideo", video=finished, scale=1.25)[0]
+        dubbed = run_node("MCDMDubVideo", model=model, video=finished, audio=sound)[0]
+        report = run_node("MCDMCleanUpRuns", older_than_days=0.0)[0]
+        found: dict[str, Any] = {"frames": frames, "check": check, "crop": list(crop.shape), "report": report}
+        found["expanded"] = sorted(part["class_type"] for part in expanded.values())
+        for name, made in (("sampled", video), ("finished", finished), ("larger", larger), ("dubbed", dubbed)):
+            with av.open(made.get_stream_source()) as container:
+                stream = container.streams.video[0]
+                found[name] = {
+                    "frames": stream.frames,
+                    "rate": float(stream.average_rate),
+                    "width": stream.width,
+                    "sound": bool(container.streams.audio),
+                    "tags": sorted(set(container.metadata) & {"prompt", "workflow", "comment"}),
+                }
+        found["components"] = len(video.get_components().images)
+        before, after = finished.get_components().images, dubbed.get_components().images
+        change = (after - before).abs().amax((0, 3))
+        found["changed"] = float((change > 0.1).float().mean())
+        return found
+
+
+CASES = {case.__name__: case for case in (dtypes, partial, dynamic, sockets, lent, whole)}
 
 if __name__ == "__main__":
     load_pack(Path(sys.argv[2]))

@@ -77,3 +77,18 @@ def test_encoders_that_sockets_lend_are_never_built() -> None:
         assert found[case]["weights"] == 0, case
     assert "lacks audio_encoder, image_encoder" in found["message"]
     assert "Connect audio_encoder, clip_vision of Load MCDM Model" in found["message"]
+
+
+@needs_weights
+def test_the_nodes_make_videos_without_a_server() -> None:
+    found = figures("whole")
+    assert found["frames"] == 18
+    for name in ("sampled", "finished", "larger", "dubbed"):
+        assert found[name]["frames"] == 18 and found[name]["rate"] == 25 and found[name]["sound"], name
+    assert found["components"] == 18
+    assert found["sampled"]["tags"] == found["dubbed"]["tags"] == ["comment", "prompt", "workflow"]
+    assert found["larger"]["width"] > found["finished"]["width"]
+    assert 0 < found["changed"] < 0.2, "the mouth alone"
+    parts = ["MCDMAssembleVideo", "MCDMEmbedAudio", "MCDMEncodeReference", "MCDMLoadModel", "MCDMSampleVideo"]
+    assert found["expanded"] == parts
+    assert "2 runs" in found["report"]
