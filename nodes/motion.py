@@ -239,7 +239,8 @@ class MCDMEditMotion(io.ComfyNode):
         if (head_scale, lips_scale, expression_scale) != (1.0, 1.0, 1.0):
             motion = editing.scale_motion(motion, rest, head_scale, lips_scale, expression_scale)
         if motion.landmarks is None:
-            motion = pipeline.decode_motion(reference, motion)
+            tokens = motion.tokens.map(lambda stream: stream.to(pipeline.device))
+            motion = pipeline.motion.decode(reference, tokens, motion.fps)
         return io.NodeOutput(motion)
 
 

@@ -91,4 +91,5 @@ class MotionSettings:
             changed = editing.scale_motion(changed, rest, head=self.head_movement)
         if changed is motion:
             return motion
-        return pipeline.decode_motion(reference, changed, memory if self.blinks else None)
+        tokens = changed.tokens.map(lambda stream: stream.to(pipeline.device))
+        return pipeline.motion.decode(reference, tokens, changed.fps, memory if self.blinks else None)

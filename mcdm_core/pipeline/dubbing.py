@@ -18,11 +18,13 @@ from torch import Tensor
 from ..errors import FaceNotFoundError, FaceTooSmallError, MediaError
 from ..face.crops import FACE_FRACTION
 from ..face.face_track import FaceTrack, track_face
-from ..face.lower_face import lower_face_mask, respoken
+from ..face.lower_face import lower_face_mask, respoken, with_lips_of
 from ..media.audio import Audio
 from ..motion.editing import resample_motion
 from ..motion.motion import Motion
-from .records import AudioEmbedding, Clip, Reference
+from .audio import AudioEmbedding
+from .reference import Reference
+from .sampling import Clip
 
 if TYPE_CHECKING:
     from .memory import MotionMemory
@@ -175,7 +177,7 @@ def _dub_clip(
     motion = dataclasses.replace(motion, landmarks=wanted)
     clip, memory = pipe.sample_clip(seen[0], motion, memory, **settings)
     made = [
-        frame if portrait is None else _pasted(pipe, portrait, clip, index, own[index : index + 1])
+        frame if portrait is None else _pasted(pipe, seen[0], portrait, clip, index)
         for index, (frame, portrait) in enumerate(zip(frames, portraits, strict=True))
     ]
     return DubbedClip(torch.stack(made), motion, memory)
@@ -191,17 +193,31 @@ def _portrait(pipe: MCDMPipeline, track: FaceTrack, index: int, frame: Tensor) -
         return None
 
 
-def _pasted(pipe: MCDMPipeline, portrait: Reference, clip: Clip, index: int, own: Tensor) -> Tensor:
-    """A frame [3, h, w] with the generated lower face; beyond it the frame's very pixels."""
-    now = slice(index, index + 1)
+def _pasted(pipe: MCDMPipeline, sampled: Reference, portrait: Reference, clip: Clip, index: int) -> Tensor:
+    """A frame [3, h, w] with the generated lower face; beyond it the frame's very pixels.
+
+    Args:
+        sampled: the reference the clip was sampled with; portrait: the frame itself.
+    """
+    now, own = slice(index, index + 1), portrait.landmarks[None].cpu()
+    assert clip.motion.landmarks is not None
+    wanted = clip.motion.landmarks[now].cpu()
     alone = dataclasses.replace(
-        clip, frames=clip.frames[now], latents=clip.latents[now], motion=clip.motion[now]
+        clip,
+        frames=clip.frames[now],
+        latents=clip.latents[now],
+        motion=clip.motion[now],
+        painted=None if clip.painted is None else clip.painted[now],
     )
-    finished = next(iter(pipe.finish_frames(portrait, alone)))[0]
+    place = portrait
+    if clip.painted is not None:
+        # Painted parts lie where the lips of their reference say; those of the frame are open or shut otherwise.
+        lips = with_lips_of(sampled.landmarks[None].cpu(), own)[0]
+        place = dataclasses.replace(portrait, landmarks=lips.to(portrait.landmarks))
+    finished = next(iter(pipe.finish_frames(place, alone)))[0]
     transform = portrait.transform
     side = round(transform.side)
-    assert clip.motion.landmarks is not None
-    mask = torch.maximum(lower_face_mask(own, side), lower_face_mask(clip.motion.landmarks[now].cpu(), side))[0]
+    mask = torch.maximum(lower_face_mask(own, side), lower_face_mask(wanted, side))[0]
     out = portrait.image.clone()
     height, width = out.shape[-2:]
     left, top = round(transform.left), round(transform.top)

@@ -7,7 +7,7 @@ import torch
 
 from mcdm_core.errors import FaceNotFoundError
 from mcdm_core.face.face_track import track_face
-from mcdm_core.face.lower_face import lower_face_mask, respoken, similarity
+from mcdm_core.face.lower_face import lower_face_mask, respoken, with_lips_of
 from mcdm_core.media.audio import load_audio
 from mcdm_core.media.portrait import limit_size, load_portrait
 from mcdm_core.pipeline import MCDMPipeline
@@ -101,22 +101,12 @@ def test_a_sound_is_cut_or_filled_up() -> None:
     assert longer.duration == pytest.approx(sound.duration + 1) and longer.waveform[:, -100:].abs().max() == 0
 
 
-def test_a_similarity_is_found_exactly() -> None:
-    torch.manual_seed(0)
-    source = torch.rand(3, 10, 2)
-    angle, scale = torch.tensor(0.3), 1.7
-    turn = scale * torch.stack([torch.stack([angle.cos(), -angle.sin()]), torch.stack([angle.sin(), angle.cos()])])
-    target = source @ turn.mT + torch.tensor([0.2, -0.4])
-    matrix, shift = similarity(source, target)
-    assert torch.allclose(source @ matrix.mT + shift, target, atol=1e-5)
-    assert torch.allclose(matrix[0], turn, atol=1e-5)
-
-
 def test_a_face_that_says_the_same_stays_as_it_is() -> None:
     torch.manual_seed(0)
     seen = torch.rand(2, 68, 2)
     moved = seen * 1.1 + 0.05  # the same face, elsewhere in its crop
     assert torch.allclose(respoken(moved, seen), seen, atol=1e-5)
+    assert torch.allclose(with_lips_of(moved, seen), seen, atol=1e-5)
 
 
 def test_the_mask_covers_the_mouth_and_the_chin_and_no_eye(pipe: MCDMPipeline) -> None:
