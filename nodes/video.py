@@ -123,7 +123,7 @@ class MCDMAssembleVideo(io.ComfyNode):
                 if count == 0:
                     _warn_of_foreign_frames(run, pipeline, given)
                 piece = motion[count : count + crops.shape[0]] if motion is not None else None
-                for frames in _finished(pipeline, reference, crops, piece, paste, fps):
+                for frames in _finished(pipeline, reference, crops, piece, paste):
                     with StoppableTorch():
                         writer.write(frames)
                     if frames_out == inputs.LAST_FRAME:
@@ -160,28 +160,20 @@ def _warn_of_foreign_frames(run: NodeRun, pipeline: Any, frames: torch.Tensor) -
     )
 
 
-def _finished(
-    pipeline: Any, reference: Any, crops: torch.Tensor, motion: Any, paste: bool, fps: float
-) -> Iterator[torch.Tensor]:
-    """Crops [f, 3, s, s] as finished frames [1, 3, h, w]; without their motion the detail comes from read landmarks."""
-    from ..mcdm_core.pipeline import Clip
-
-    if motion is None or len(motion) < crops.shape[0]:
-        motion = read_motion(pipeline, crops, fps)
-    clip = Clip(0, 0, crops, crops, motion, None)
-    return stoppable(pipeline.finish_frames(reference, clip, paste=paste))
+def _finished(pipeline: Any, reference: Any, crops: torch.Tensor, motion: Any, paste: bool) -> Iterator[torch.Tensor]:
+    """Crops [f, 3, s, s] as finished frames [1, 3, h, w]; without their motion the landmarks are read off them."""
+    if motion is None or motion.landmarks is None or len(motion) < crops.shape[0]:
+        landmarks = read_landmarks(pipeline, crops)
+    else:
+        landmarks = motion.landmarks[: crops.shape[0]]
+    return stoppable(pipeline.finish_crops(reference, crops, landmarks, paste=paste))
 
 
-def read_motion(pipeline: Any, crops: torch.Tensor, fps: float) -> Any:
-    """The motion of crops [f, 3, s, s] in [0, 1] as the face network and the codec read it."""
-    from ..mcdm_core.motion.motion import Motion as CoreMotion
-
+def read_landmarks(pipeline: Any, crops: torch.Tensor) -> torch.Tensor:
+    """Landmarks [f, 68, 2] of crops [f, 3, s, s] in [0, 1] as the face network reads them."""
     size = pipeline.config.face_network.input_size
     signed = torch.nn.functional.interpolate(crops, size=(size, size), mode="bilinear", antialias=True) * 2 - 1
-    signed = signed.to(pipeline.device)
-    reading = pipeline.model.face_network(signed)
-    tokens = pipeline.model.motion_codec.encode(signed[None], reading.landmarks[None]).map(lambda stream: stream[0])
-    return CoreMotion(tokens, reading.landmarks.cpu(), reading.values.cpu(), fps)
+    return pipeline.model.face_network(signed.to(pipeline.device)).landmarks.cpu()
 
 
 def _silence() -> Audio:

@@ -41,6 +41,10 @@ class Canvas(Protocol):
         """Pictures of denoised latents ``[v, f, c, h, w]``."""
         ...
 
+    def seen_in(self, reference: Reference, frames: Tensor, landmarks: Tensor) -> Painting:
+        """The painting that finished crops ``[f, 3, s, s]`` in [0, 1] show, with landmarks ``[f, 68, 2]``."""
+        ...
+
     def finish(self, reference: Reference, painting: Painting, landmarks: Tensor, *, paste: bool) -> Iterator[Tensor]:
         """Frames at the portrait's resolution, one by one ``[1, 3, h, w]`` in [0, 1]."""
         ...

@@ -69,6 +69,12 @@ class FaceParts:
         ]
         return Painting(torch.stack(pictures).clamp(0, 1), painted)
 
+    def seen_in(self, reference: Reference, frames: Tensor, landmarks: Tensor) -> Painting:
+        """See :class:`~.canvas.Canvas`; a part is hardly larger than what the crop shows of it."""
+        squares, _ = self._squares(reference, landmarks.cpu().float())
+        parts = true_parts((frames.cpu() * 2 - 1)[None], squares[None], self.size)
+        return Painting(frames, to_bytes(parts.transpose(0, 1)))
+
     @torch.no_grad()
     def finish(self, reference: Reference, painting: Painting, landmarks: Tensor, *, paste: bool) -> Iterator[Tensor]:
         """See :class:`~.canvas.Canvas`; mouth and eyes are shown as they were painted."""

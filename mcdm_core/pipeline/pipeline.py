@@ -255,6 +255,13 @@ class MCDMPipeline:
         )
         return clip, clip.memory
 
+    def finish_crops(
+        self, reference: Reference, frames: Tensor, landmarks: Tensor, *, paste: bool = True
+    ) -> Iterator[Tensor]:
+        """As :meth:`finish_frames`, of crops [f, 3, s, s] in [0, 1] that a video holds, with landmarks [f, 68, 2]."""
+        painting = self.finisher.canvas.seen_in(reference, frames, landmarks)
+        return self.finisher.finish(reference, painting, landmarks, paste=paste)
+
     def output_size(self, reference: Reference, *, paste: bool = True) -> tuple[int, int]:
         """Height and width of the frames :meth:`finish_frames` gives."""
         return self.finisher.output_size(reference, paste=paste)

@@ -53,6 +53,10 @@ class WholeCrop:
         """See :class:`~.canvas.Canvas`."""
         return Painting(self.vae.decode(latents[0]).clamp(-1, 1).float().cpu() / 2 + 0.5)
 
+    def seen_in(self, reference: Reference, frames: Tensor, landmarks: Tensor) -> Painting:
+        """See :class:`~.canvas.Canvas`."""
+        return Painting(frames)
+
     def finish(self, reference: Reference, painting: Painting, landmarks: Tensor, *, paste: bool) -> Iterator[Tensor]:
         """See :class:`~.canvas.Canvas`; the portrait's own fine detail comes back (``face/compositing.py``)."""
         return detailed_frames(self.vae, reference, painting.frames, landmarks, paste=paste)

@@ -8,6 +8,10 @@ import pytest
 import torch
 
 from mcdm_core.errors import MCDMError
+from mcdm_core.face.part_guide import still_parts
+from mcdm_core.face.parts import reference_squares
+from mcdm_core.media.pixels import to_bytes
+from mcdm_core.motion.motion import Motion
 from mcdm_core.pipeline import MCDMPipeline, Reference
 from mcdm_core.pipeline.audio import AudioEmbedder
 from mcdm_core.pipeline.canvas import build_canvas
@@ -16,7 +20,7 @@ from mcdm_core.pipeline.memory_builder import MemoryBuilder
 from mcdm_core.pipeline.painting import Painting
 from mcdm_core.pipeline.prediction import MotionPredictor
 from mcdm_core.pipeline.reference import ReferenceEncoder
-from mcdm_core.pipeline.sampling import ClipSampler
+from mcdm_core.pipeline.sampling import Clip, ClipSampler
 
 
 def test_the_parts_alone_make_the_pipeline_s_clip(
@@ -60,3 +64,22 @@ def test_a_host_may_say_where_to_compute(pipe: MCDMPipeline) -> None:
         assert pipe.device == torch.device("meta")
     finally:
         pipe.model.compute_device = None
+
+
+def test_painted_parts_are_found_again_in_finished_crops(pipe: MCDMPipeline, reference: Reference) -> None:
+    """As the nodes do, between which a clip travels as a video of its crops."""
+    landmarks = reference.landmarks[None].cpu()
+    painting = pipe.finisher.canvas.seen_in(reference, reference.crop[None], landmarks)
+    size = pipe.config.parts.size
+    assert painting.parts.shape == (1, 2, 3, size, size) and painting.parts.dtype == torch.uint8
+    signed = (reference.crop * 2 - 1)[None]
+    true = to_bytes(still_parts(signed, reference_squares(landmarks), size))[None]
+    assert (painting.parts.int() - true.int()).abs().max() <= 1
+    (finished,) = pipe.finish_crops(reference, reference.crop[None], landmarks)
+    (still,) = pipe.finish_frames(reference, _clip_of(painting, reference, landmarks))
+    assert torch.equal(finished, still)
+
+
+def _clip_of(painting: Painting, reference: Reference, landmarks: torch.Tensor) -> Clip:
+    motion = Motion(reference.motion_tokens, landmarks, None, 25.0)
+    return Clip(0, 0, painting.frames, painting.frames, motion, None, painting.parts)
