@@ -13,7 +13,6 @@ from .comfy import media_bridge
 from .comfy.interruption import StoppableTorch
 from .comfy.progress import StepProgress
 from .comfy.working_memory import working_bytes
-from .memory import crops_of
 from .sampling_settings import MotionSettings
 from .schema import EmbeddedAudio, Memory, Motion, schema
 
@@ -81,7 +80,7 @@ class MCDMPredictMotion(io.ComfyNode):
         moves = MotionSettings(steps, guidance, temperature, expression, head_movement, blinks)
         moves.check()
         with StoppableTorch():
-            landmarks = _driver_landmarks(pipeline, reference, audio.num_frames, driver, driver_images)
+            landmarks = _driver_landmarks(pipeline, reference, audio, driver, driver_images)
         begin = memory if memory is not None else pipeline.start_memory(reference, seed=seed)
         clips = -(-audio.num_frames // pipeline.config.clip_frames)
         progress = StepProgress(clips)
@@ -97,52 +96,18 @@ class MCDMPredictMotion(io.ComfyNode):
 
 
 def _driver_landmarks(
-    pipeline: Any, reference: Any, frames: int, driver: Any, driver_images: Any
+    pipeline: Any, reference: Any, audio: Any, driver: Any, driver_images: Any
 ) -> torch.Tensor | None:
     """Landmarks [frames, 68, 2] of a driver, repeated there and back if it is too short; None without a driver."""
     if driver is None and driver_images is None:
         return None
-    from ..mcdm_core.pipeline.driver import onto_reference, there_and_back
+    from ..mcdm_core.pipeline.driver import driver_landmarks
 
-    pictures = media_bridge.iterate_video(driver) if driver is not None else _batches(driver_images)
-    parts: list[torch.Tensor] = []
-    box: tuple[float, ...] | None = None
-    for chunk in pictures:
-        size = pipeline.config.face_network.input_size
-        if chunk.shape[-1] == chunk.shape[-2] == pipeline.config.image_size:
-            crops = crops_of(pipeline, reference, chunk)
-        else:
-            # The crop stays fixed for the whole driver, so that its head's movement is not taken away.
-            crops, box = _fixed_crops(pipeline, chunk, box)
-        signed = torch.nn.functional.interpolate(crops, size=(size, size), mode="bilinear", antialias=True) * 2 - 1
-        parts.append(pipeline.model.face_network(signed.to(pipeline.device)).landmarks.cpu())
-        if sum(part.shape[0] for part in parts) >= frames:
-            break
-    landmarks = there_and_back(torch.cat(parts), frames)
-    return onto_reference(landmarks, reference.landmarks.cpu())
-
-
-def _batches(images: torch.Tensor, size: int = 16) -> Any:
-    for begin in range(0, images.shape[0], size):
-        yield media_bridge.image_to_frames(images[begin : begin + size], "driver_images")
-
-
-def _fixed_crops(
-    pipeline: Any, frames: torch.Tensor, box: tuple[float, ...] | None
-) -> tuple[torch.Tensor, tuple[float, ...]]:
-    """Square crops around the face of the first frame ever seen, and its box."""
-    from ..mcdm_core.errors import FaceNotFoundError
-    from ..mcdm_core.face.crops import crop_face
-
-    if box is None:
-        boxes = pipeline.detect_faces(frames[0])
-        if not boxes:
-            raise FaceNotFoundError(
-                f"No face was found in the driver's first frame ({frames.shape[-1]}x{frames.shape[-2]} pixels). Use a "
-                "driver that shows its face from the beginning, or crop it first."
-            )
-        box = boxes[0]
-    return torch.stack([crop_face(frame, box, pipeline.config.image_size)[0] for frame in frames]), box
+    if driver is not None:
+        frames = media_bridge.frames_at_rate(driver, audio.fps)
+    else:
+        frames = (media_bridge.image_to_frames(image[None], "driver_images")[0] for image in driver_images)
+    return driver_landmarks(pipeline, reference, frames, audio.num_frames)
 
 
 class MCDMEditMotion(io.ComfyNode):

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from ..errors import AudioError, FrameRateError, reason
+from ..errors import AudioError, FrameRateError
+from ..librosa_loading import load_librosa
+from .audio_reader import RATES, AudioReader
 
 logger = logging.getLogger(__name__)
 
 MODEL_SAMPLE_RATE = 16_000
 SILENCE_PEAK = 1e-4
 """A peak below -80 dB of full scale counts as silence."""
+OPPOSED = 0.05
+"""A mean of channels below this part of their peak says that they cancel."""
 
 
 @dataclass(frozen=True)
@@ -30,47 +39,19 @@ class Audio:
         return self.waveform.shape[-1] / self.sample_rate
 
 
-def load_audio(path: str | Path) -> Audio:
-    """Decode the first audio stream of any file FFmpeg reads, at its own rate and channels.
+def load_audio(source: str | Path | BinaryIO, *, name: str = "") -> Audio:
+    """Decode the first audio stream of any file FFmpeg reads, at its own rate, as one or two channels.
 
-    A file damaged part of the way is used up to the damage, with a warning.
+    What is damaged is left out, with a warning. :class:`~.audio_reader.AudioReader` reads block by block instead.
+
+    Args:
+        source: a path or an open binary file; name: for messages.
 
     Raises:
         AudioError: if the file is missing, has no audio, or nothing of it can be decoded.
     """
-    import av
-    import numpy as np
-
-    path = Path(path)
-    if not path.is_file():
-        raise AudioError(f"There is no audio file at {path}. Check the path.")
-    pieces: list[np.ndarray] = []
-    rate = 0
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise AudioError(f"{path.name} holds no audio stream. Give a file with speech in it (wav, mp3, mp4).")
-            resampler = None
-            try:
-                for frame in container.decode(container.streams.audio[0]):
-                    if resampler is None:
-                        rate = frame.sample_rate
-                        resampler = av.AudioResampler(format="fltp", layout=frame.layout.name, rate=rate)
-                    pieces.extend(out.to_ndarray() for out in resampler.resample(frame))
-                if resampler is not None:
-                    pieces.extend(out.to_ndarray() for out in resampler.resample(None))
-            except av.error.FFmpegError as error:
-                if not pieces:
-                    raise
-                logger.warning("%s is damaged: %s. The part before the damage is used.", path.name, reason(error))
-    except av.error.FFmpegError as error:
-        raise AudioError(
-            f"{path.name} cannot be decoded as audio ({reason(error)}). "
-            "Convert it to wav, flac or mp3, or save it again."
-        ) from error
-    if not pieces or sum(piece.shape[-1] for piece in pieces) == 0:
-        raise AudioError(f"{path.name} holds no sound (length zero). Give a recording of some speech.")
-    return Audio(torch.from_numpy(np.concatenate(pieces, axis=1).astype(np.float32)), rate)
+    reader = AudioReader(source, name=name)
+    return Audio(torch.cat(list(reader), 1), reader.sample_rate)
 
 
 def to_mono_16k(
@@ -89,8 +70,10 @@ def to_mono_16k(
     Raises:
         AudioError: for an empty, non-finite or wholly silent waveform, or a senseless sample rate.
     """
-    if sample_rate <= 0:
-        raise AudioError(f"The sample rate is {sample_rate} Hz; it must be positive. Check the audio input.")
+    if not RATES[0] <= sample_rate <= RATES[1]:
+        raise AudioError(
+            f"The sample rate is {sample_rate} Hz; expected {RATES[0]} to {RATES[1]}. Check the audio input."
+        )
     samples = waveform.detach().cpu()
     if not samples.is_floating_point():
         samples = samples.float() / float(torch.iinfo(waveform.dtype).max)
@@ -106,10 +89,10 @@ def to_mono_16k(
     if not torch.isfinite(samples).all():
         raise AudioError("The audio holds NaN or infinite samples. Save it again or convert it to 16-bit wav.")
     mono = samples.mean(0)
-    if samples.shape[0] > 1 and mono.abs().max() < 0.05 * samples.abs().max():
+    if samples.shape[0] > 1 and mono.abs().max() < OPPOSED * samples.abs().max():
         # Channels in opposite phase cancel in the mean; the loudest alone still holds the voice.
         mono = samples[samples.pow(2).mean(1).argmax()]
-    _check_silence(mono, sample_rate, allow_silent)
+    check_silence(mono, sample_rate, allow_silent)
     return resample(mono, sample_rate, target_rate)
 
 
@@ -118,16 +101,45 @@ def resample(waveform: torch.Tensor, sample_rate: int, target_rate: int) -> torc
     length = max(1, round(waveform.shape[-1] * target_rate / sample_rate))
     if sample_rate == target_rate:
         return waveform
-    import librosa
-
-    out = librosa.resample(
-        waveform.numpy(), orig_sr=sample_rate, target_sr=target_rate, res_type="soxr_hq", axis=-1, fix=False
-    )
+    out = _resampler()(waveform.numpy(), sample_rate, target_rate)
     result = torch.from_numpy(out.copy()).float()[..., :length]
     return torch.nn.functional.pad(result, (0, length - result.shape[-1]))
 
 
-def _check_silence(mono: torch.Tensor, sample_rate: int, allow_silent: bool) -> None:
+@functools.cache
+def _resampler() -> Callable[[NDArray[np.float32], int, int], NDArray[np.float32]]:
+    """librosa's resampling; where librosa cannot start, what it would call; without that, FFmpeg's."""
+    try:
+        load_librosa()
+        import librosa
+
+        return lambda wave, have, want: librosa.resample(
+            wave, orig_sr=have, target_sr=want, res_type="soxr_hq", axis=-1, fix=False
+        )
+    except Exception as error:  # noqa: BLE001 - whatever an incomplete installation raises
+        logger.info("librosa cannot be used here (%s); sound is resampled without it.", error)
+    try:
+        import soxr
+
+        return lambda wave, have, want: soxr.resample(wave.T, have, want, quality="HQ").T
+    except ImportError:
+        return _resample_by_ffmpeg
+
+
+def _resample_by_ffmpeg(wave: NDArray[np.float32], have: int, want: int) -> NDArray[np.float32]:
+    import av
+
+    rows = []
+    for row in np.atleast_2d(wave):
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=want)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(row[None]), format="flt", layout="mono")
+        frame.sample_rate = have
+        blocks = [*resampler.resample(frame), *resampler.resample(None)]
+        rows.append(np.concatenate([block.to_ndarray()[0] for block in blocks]))
+    return np.stack(rows).reshape(*wave.shape[:-1], -1)
+
+
+def check_silence(mono: torch.Tensor, sample_rate: int, allow_silent: bool) -> None:
     """Raise for silence throughout, warn when more than half of the sound is silent."""
     if mono.abs().max() < SILENCE_PEAK:
         message = (

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .audio import Audio
+from .audio_reader import AudioReader
+from .opening import ffmpeg_name
 from .sound_track import SoundTrack
 from .video_writer import exact_rate
 
@@ -23,7 +25,7 @@ def join_clips(
     paths: Sequence[Path],
     target: Path,
     fps: float,
-    audio: Audio | None,
+    audio: Audio | AudioReader | None,
     between: Callable[[], None] | None = None,
     metadata: dict[str, str] | None = None,
 ) -> None:
@@ -41,13 +43,13 @@ def join_clips(
     import av
 
     options = {"movflags": "use_metadata_tags+faststart"}
-    with av.open(str(target), "w", format="mp4", options=options) as out:
+    with av.open(ffmpeg_name(target), "w", format="mp4", options=options) as out:
         joined: _Pictures | None = None
         sound: SoundTrack | None = None
         for path in paths:
             if between is not None:
                 between()
-            with av.open(str(path)) as source:
+            with av.open(ffmpeg_name(path)) as source:
                 stream = source.streams.video[0]
                 if joined is None:
                     out.metadata.update(source.metadata | (metadata or {}))

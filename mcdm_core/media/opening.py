@@ -12,10 +12,9 @@ if TYPE_CHECKING:
 
 _FORMATS = (
     "aac", "ac3", "aiff", "amr", "amrnb", "amrwb", "ape", "apng", "asf", "au", "avi", "caf", "dsf", "dts", "dtshd",
-    "dv",
-    "eac3", "flac", "flv", "gif", "gsm", "h264", "hevc", "ivf", "jpeg_pipe", "loas", "m4v", "matroska,webm", "mjpeg",
-    "mlp", "mov,mp4,m4a,3gp,3g2,mj2", "mp3", "mpc", "mpc8", "mpeg", "mpegts", "mpegvideo", "mxf", "nut", "obu", "ogg",
-    "png_pipe", "rm", "tak", "truehd", "tta", "voc", "w64", "wav", "webp_pipe", "wtv", "wv", "yuv4mpegpipe",
+    "dv", "eac3", "flac", "flv", "gif", "gsm", "h264", "hevc", "ivf", "jpeg_pipe", "loas", "m4v", "matroska,webm",
+    "mjpeg", "mlp", "mov,mp4,m4a,3gp,3g2,mj2", "mp3", "mpc", "mpc8", "mpeg", "mpegts", "mpegvideo", "mxf", "nut", "obu",
+    "ogg", "png_pipe", "rm", "tak", "truehd", "tta", "voc", "w64", "wav", "webp_pipe", "wtv", "wv", "yuv4mpegpipe",
 )  # fmt: skip
 """Kinds of files that are opened. Not among them: playlists and scripts, which open further files or addresses."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from .audio import Audio, resample
+from .audio_reader import AudioReader
 
 _AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 _BLOCK = 1024
@@ -19,28 +20,28 @@ class SoundTrack:
 
     Args:
         container: an open PyAV output.
-        audio: the sound from the first frame on.
+        audio: the sound from the first frame on, in memory or as a file that is read along.
     """
 
-    def __init__(self, container: Any, audio: Audio) -> None:
-        self._audio = playable(audio)
+    def __init__(self, container: Any, audio: Audio | AudioReader) -> None:
+        self._source = _Samples(audio)
         self._container = container
-        self._layout = "mono" if self._audio.waveform.shape[0] == 1 else "stereo"
-        rate = self._audio.sample_rate
-        self._stream = container.add_stream("aac", rate=rate, layout=self._layout)
-        self._stream.bit_rate = 128_000 if rate > 24_000 else 64_000
-        self._stream.codec_context.time_base = Fraction(1, rate)
+        self._rate = self._source.sample_rate
+        self._layout = "mono" if self._source.channels == 1 else "stereo"
+        self._stream = container.add_stream("aac", rate=self._rate, layout=self._layout)
+        self._stream.bit_rate = 128_000 if self._rate > 24_000 else 64_000
+        self._stream.codec_context.time_base = Fraction(1, self._rate)
         self._written = 0
 
     def write_until(self, seconds: Fraction | float) -> None:
         """Encode whole blocks up to a time."""
-        end = int(seconds * self._audio.sample_rate)
+        end = int(seconds * self._rate)
         while self._written + _BLOCK <= end:
             self._encode(_BLOCK)
 
     def finish(self, seconds: Fraction | float) -> None:
         """Encode up to the end, which is at a time, and flush."""
-        end = int(seconds * self._audio.sample_rate)
+        end = int(seconds * self._rate)
         while self._written < end:
             self._encode(min(_BLOCK, end - self._written))
         for packet in self._stream.encode(None):
@@ -49,15 +50,41 @@ class SoundTrack:
     def _encode(self, count: int) -> None:
         import av
 
-        block = self._audio.waveform[:, self._written : self._written + count]
-        block = torch.nn.functional.pad(block, (0, count - block.shape[1])).contiguous()
+        block = self._source.take(count)
         frame = av.AudioFrame.from_ndarray(block.numpy(), format="fltp", layout=self._layout)
-        frame.sample_rate = self._audio.sample_rate
+        frame.sample_rate = self._rate
         frame.pts = self._written
-        frame.time_base = Fraction(1, self._audio.sample_rate)
+        frame.time_base = Fraction(1, self._rate)
         for packet in self._stream.encode(frame):
             self._container.mux(packet)
         self._written += count
+
+
+class _Samples:
+    """Samples of a sound one after the other, of a file no more than a few at a time; silence after its end."""
+
+    def __init__(self, audio: Audio | AudioReader) -> None:
+        if isinstance(audio, Audio):
+            audio = playable(audio)
+            self.sample_rate, self.channels = audio.sample_rate, audio.waveform.shape[0]
+            self._blocks = iter([audio.waveform])
+        else:
+            if audio.sample_rate not in _AAC_RATES:
+                audio = AudioReader(audio.source, name=audio.name, rate=48_000)
+            self.sample_rate, self.channels = audio.sample_rate, audio.channels
+            self._blocks = (block.clamp(-1, 1) for block in audio)
+        self._held = torch.zeros(self.channels, 0)
+
+    def take(self, count: int) -> torch.Tensor:
+        """The next ``[c, count]``."""
+        while self._held.shape[1] < count:
+            block = next(self._blocks, None)
+            if block is None:
+                self._held = torch.nn.functional.pad(self._held, (0, count - self._held.shape[1]))
+            else:
+                self._held = torch.cat([self._held, block], 1)
+        taken, self._held = self._held[:, :count].contiguous(), self._held[:, count:]
+        return taken
 
 
 def playable(audio: Audio) -> Audio:

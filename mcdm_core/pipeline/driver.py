@@ -12,51 +12,38 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..errors import FaceNotFoundError, FrameRateError, MediaError
+from ..errors import FaceNotFoundError, MediaError
 from ..face.crops import crop_face
 from ..face.face_network import FaceNetwork
+from .reference import at_size
 
 if TYPE_CHECKING:
     from .pipeline import MCDMPipeline, Reference
 
 _READ_AT_A_TIME = 32
+_LOOK_EVERY = 3
+"""Of so many frames one is searched for the first face."""
+_LONGEST_WAIT = 1500
+"""Frames without a face at the beginning, a minute at 25 frames a second."""
 
 
-def driver_landmarks(
-    pipe: MCDMPipeline, reference: Reference, frames: Iterable[Tensor], count: int, driver_fps: float, fps: float
-) -> Tensor:
+def driver_landmarks(pipe: MCDMPipeline, reference: Reference, frames: Iterable[Tensor], count: int) -> Tensor:
     """Landmarks for :meth:`MCDMPipeline.predict_motion` out of a driver's frames.
 
     Args:
-        frames: whole pictures ``[3, h, w]`` in [0, 1], read one at a time and no further than needed.
+        frames: pictures ``[3, h, w]`` in [0, 1] at the rate of the video to make (``VideoReader.at_rate``), read one at
+            a time and no further than needed. Squares of the model's size are taken for face crops.
         count: frames of the video to make; a driver that ends before is played back and forth.
-        driver_fps, fps: frame rates of the driver and of the video to make.
 
     Returns:
-        ``[count, 68, 2]`` in the crop of ``reference``.
+        ``[count, 68, 2]`` in the crop of ``reference``. Before the driver's first face the head rests.
 
     Raises:
-        FaceNotFoundError: if the driver's first frame shows no face; MediaError: if it has no frame.
+        FaceNotFoundError: if the driver shows no face; MediaError: if it has no frame.
     """
-    picked = at_rate(frames, driver_fps, fps)
-    crops = (crop for crop, _ in zip(_fixed_crops(pipe, picked), range(count), strict=False))
+    crops = (crop for crop, _ in zip(_fixed_crops(pipe, frames), range(count), strict=False))
     landmarks = read_landmarks(pipe.model.face_network, crops)
     return onto_reference(there_and_back(landmarks, count), reference.landmarks.cpu())
-
-
-def at_rate(frames: Iterable[Tensor], have: float, want: float) -> Iterator[Tensor]:
-    """The frame shown at each moment of another frame rate; none is skipped or repeated if the rates agree.
-
-    Raises:
-        FrameRateError: if a rate is not positive.
-    """
-    if not (have > 0 and want > 0):
-        raise FrameRateError(f"frame rates must be positive, got {have} and {want}")
-    made = 0
-    for index, frame in enumerate(frames):
-        while int(made * have / want + 1e-6) == index:
-            yield frame
-            made += 1
 
 
 @torch.no_grad()
@@ -106,15 +93,27 @@ def onto_reference(driver: Tensor, reference: Tensor) -> Tensor:
 
 
 def _fixed_crops(pipe: MCDMPipeline, frames: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Crops around the largest face of the first frame: fixed, so that the head's movement is not taken away."""
-    box = None
+    """Crops around the largest face of the first frame with one: fixed, so that the head's movement is not taken away.
+
+    Frames before it are given that frame's crop.
+    """
+    box, waiting, size = None, 0, pipe.model.face_network.crop_size
     for frame in frames:
+        if box is None and tuple(frame.shape[-2:]) == (pipe.config.image_size,) * 2:
+            yield at_size(frame[None], size)[0]
+            continue
         if box is None:
-            boxes = pipe.detect_faces(frame)
-            if not boxes:
-                raise FaceNotFoundError(
-                    f"No face was found in the driver's first frame ({frame.shape[-1]}x{frame.shape[-2]} pixels). Use "
-                    "a driver that shows its face from the beginning, or cut it so."
-                )
-            box = boxes[0]
-        yield crop_face(frame, box, pipe.model.face_network.crop_size)[0]
+            found = pipe.detect_faces(frame) if waiting % _LOOK_EVERY == 0 else []
+            if not found:
+                waiting += 1
+                if waiting > _LONGEST_WAIT:
+                    break
+                continue
+            box = found[0]
+            yield from [crop_face(frame, box, size)[0]] * waiting
+        yield crop_face(frame, box, size)[0]
+    if box is None and waiting:
+        raise FaceNotFoundError(
+            f"No face was found in the driver's first {waiting} frames ({frame.shape[-1]}x{frame.shape[-2]} pixels). "
+            "Use a driver that shows one face, upright and large."
+        )

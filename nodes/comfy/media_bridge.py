@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-from ...mcdm_core.errors import AudioError, MediaError, reason
+from ...mcdm_core.errors import AudioError, MediaError
 from ...mcdm_core.media.audio import Audio
+from ...mcdm_core.media.audio_reader import AudioReader, has_sound
+from ...mcdm_core.media.video_reader import VideoReader, shown_at
 from .interruption import check_interrupt
 
 PEAKS_PER_FRAME = 4
+_NAME = "The input 'video'"
 
 
 def image_to_frames(image: torch.Tensor, name: str = "image") -> torch.Tensor:
@@ -146,10 +148,7 @@ def video_rate(video: Any) -> float:
     held = components_of(video)
     if held is not None:
         return float(held.frame_rate)
-    with _opened(video) as container:
-        stream = _picture_stream(container)
-        rate = stream.guessed_rate or stream.average_rate
-    return float(rate) if rate else 25.0
+    return _reader(video).fps
 
 
 def iterate_video(video: Any, chunk: int = 16) -> Iterator[torch.Tensor]:
@@ -163,21 +162,32 @@ def iterate_video(video: Any, chunk: int = 16) -> Iterator[torch.Tensor]:
         for begin in range(0, held.images.shape[0], chunk):
             yield image_to_frames(held.images[begin : begin + chunk], "video")
         return
-    start, duration = _trim_window(video)
     pending: list[torch.Tensor] = []
-    with _opened(video) as container:
-        for frame in container.decode(_picture_stream(container)):
-            check_interrupt()
-            if frame.time is not None and frame.time < start - 1e-4:
-                continue
-            if duration and frame.time is not None and frame.time >= start + duration - 1e-4:
-                break
-            pending.append(torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1).float() / 255)
-            if len(pending) == chunk:
-                yield torch.stack(pending)
-                pending = []
+    for frame in _reader(video):
+        check_interrupt()
+        pending.append(frame)
+        if len(pending) == chunk:
+            yield torch.stack(pending)
+            pending = []
     if pending:
         yield torch.stack(pending)
+
+
+def frames_at_rate(video: Any, fps: float) -> Iterator[torch.Tensor]:
+    """The frame [3, h, w] in [0, 1] of a VIDEO that is shown at each moment of a frame rate, by the time stamps.
+
+    Raises:
+        MediaError: if it holds no picture stream or cannot be decoded.
+    """
+    held = components_of(video)
+    if held is None:
+        frames: Iterator[torch.Tensor] = _reader(video).at_rate(fps)
+    else:
+        pictures = (frame for chunk in iterate_video(video) for frame in chunk)
+        frames = shown_at(((k / float(held.frame_rate), frame) for k, frame in enumerate(pictures)), fps)
+    for frame in frames:
+        check_interrupt()
+        yield frame
 
 
 def video_audio(video: Any) -> Audio | None:
@@ -186,28 +196,22 @@ def video_audio(video: Any) -> Audio | None:
     Raises:
         MediaError: if it cannot be decoded.
     """
-    import av
-    import numpy as np
-
     held = components_of(video)
     if held is not None:
         return audio_to_core(held.audio) if held.audio else None
     start, duration = _trim_window(video)
-    pieces: list[np.ndarray] = []
-    with _opened(video) as container:
-        if not container.streams.audio:
+    source = video.get_stream_source()
+    try:
+        if not has_sound(source, name=_NAME):
             return None
-        stream = container.streams.audio[0]
-        layout = "stereo" if stream.channels > 1 else "mono"
-        resampler = av.AudioResampler(format="fltp", layout=layout, rate=stream.rate)
-        rate = stream.rate
-        for frame in container.decode(stream):
+        reader = AudioReader(source, name=_NAME)
+        blocks = []
+        for block in reader:
             check_interrupt()
-            pieces.extend(out.to_ndarray() for out in resampler.resample(frame))
-        pieces.extend(out.to_ndarray() for out in resampler.resample(None))
-    if not pieces:
-        return None
-    sound = Audio(torch.from_numpy(np.concatenate(pieces, axis=1)), rate)
+            blocks.append(block)
+    except AudioError as error:
+        raise MediaError(str(error)) from error
+    sound = Audio(torch.cat(blocks, 1), reader.sample_rate)
     return cut_audio(sound, start, duration) if start or duration else sound
 
 
@@ -237,24 +241,9 @@ def components_of(video: Any) -> Any:
     return video.get_components()
 
 
-@contextmanager
-def _opened(video: Any) -> Iterator[Any]:
-    """A VIDEO's container; what FFmpeg cannot read becomes an error with advice."""
-    import av
-
-    try:
-        with av.open(video.get_stream_source()) as container:
-            yield container
-    except (av.error.FFmpegError, OSError) as error:
-        raise MediaError(
-            f"The input 'video' cannot be decoded ({reason(error)}). Save it as mp4 and load it again."
-        ) from error
-
-
-def _picture_stream(container: Any) -> Any:
-    if not container.streams.video:
-        raise MediaError("The input 'video' holds no picture stream. Connect a video.")
-    return container.streams.video[0]
+def _reader(video: Any) -> VideoReader:
+    start, duration = _trim_window(video)
+    return VideoReader(video.get_stream_source(), name=_NAME, start=start, duration=duration)
 
 
 def _trim_window(video: Any) -> tuple[float, float]:

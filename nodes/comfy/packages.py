@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 
 from ...mcdm_core.errors import MCDMError
+from ...mcdm_core.librosa_loading import load_librosa
 from .interruption import check_interrupt
 
 logger = logging.getLogger(__name__)
 
-NEEDED = {"diffusers": "diffusers.models.resnet", "librosa": "librosa.core.audio"}
+NEEDED = {"diffusers": "diffusers.models.resnet", "librosa": "librosa"}
 """Package, and what is imported of it, of what a supported ComfyUI does not bring itself."""
 LIST = Path(__file__).resolve().parents[2] / "requirements.txt"
 
@@ -43,6 +44,8 @@ def import_packages() -> None:
     for module in NEEDED.values():
         check_interrupt()
         importlib.import_module(module)
+    check_interrupt()
+    load_librosa()
 
 
 def warn_at_start() -> None:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from mcdm_core.errors import MediaError
-from mcdm_core.media.portrait import limit_size, load_portrait
+from mcdm_core.media.portrait import limit_size, load_portrait, picture_size
 
 
 def gradient(height: int = 60, width: int = 80) -> np.ndarray:
@@ -58,3 +58,55 @@ def test_broken_and_missing_pictures_are_named(tmp_path: Path) -> None:
 def test_limit_size_only_shrinks() -> None:
     assert limit_size(torch.rand(3, 50, 100), 64).shape == (3, 32, 64)
     assert limit_size(torch.rand(3, 50, 40), 64).shape == (3, 50, 40)
+
+
+def test_kinds_that_start_programs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import subprocess
+
+    monkeypatch.setattr(subprocess, "check_call", lambda *_, **__: pytest.fail("a program is started"))
+    text = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    (tmp_path / "a.png").write_text(text)
+    with pytest.raises(MediaError, match="Save it as png"):
+        load_portrait(tmp_path / "a.png")
+
+
+def header_alone(path: Path, width: int, height: int) -> Path:
+    """A PNG whose header promises so many pixels."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    rest = chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + rest)
+    return path
+
+
+@pytest.mark.parametrize("side", [9_000, 20_000, 1_000_000])
+def test_a_picture_too_large_is_refused_by_its_header(tmp_path: Path, side: int) -> None:
+    with pytest.raises(MediaError, match="pixels"):
+        load_portrait(header_alone(tmp_path / "a.png", side, side), 1024)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_large_picture_is_shrunk_while_it_is_read(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(gradient(600, 800)).save(path, exif=exif)
+    small = load_portrait(path, 80)
+    whole = limit_size(load_portrait(path), 80)
+    assert small.shape == whole.shape == (3, 80, 60) and (small - whole).abs().mean() < 0.01
+    assert picture_size(path) == (800, 600)
+
+
+def test_what_pillow_lacks_is_read_by_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mcdm_core.media import portrait
+
+    Image.fromarray(gradient()).save(tmp_path / "a.png")
+    monkeypatch.setattr(portrait, "_KINDS", ("BMP",))
+    image = load_portrait(tmp_path / "a.png")
+    assert image.shape == (3, 60, 80) and picture_size(tmp_path / "a.png") == (60, 80)
+    assert torch.allclose(image, torch.from_numpy(gradient()).permute(2, 0, 1) / 255, atol=0.02)

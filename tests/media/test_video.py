@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import wave
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,8 +15,11 @@ import torch
 
 from mcdm_core.errors import FrameRateError, MediaError
 from mcdm_core.media.audio import Audio, load_audio
-from mcdm_core.media.video_reader import VideoReader, read_video
-from mcdm_core.media.video_writer import SYNTHETIC_NOTE, VideoWriter
+from mcdm_core.media.audio_reader import AudioReader
+from mcdm_core.media.joining import join_clips
+from mcdm_core.media.provenance import SYNTHETIC_NOTE, read_provenance
+from mcdm_core.media.video_reader import VideoReader, _Clock, read_video, shown_at
+from mcdm_core.media.video_writer import VideoWriter
 
 
 def tone(seconds: float, rate: int, channels: int = 1) -> Audio:
@@ -45,6 +49,25 @@ def test_sound_and_picture_start_and_end_together(tmp_path: Path, rate: int, cha
     assert abs(picture[0] - sound[0]) < 1 / fps
     assert abs(picture[1] - sound[1]) < 1.5 / fps
     assert picture[1] - picture[0] == pytest.approx(count / float(Fraction(fps).limit_denominator(1001)), abs=0.002)
+
+
+@pytest.mark.parametrize("rate", [16_000, 11_111])
+def test_a_sound_track_is_read_along_with_its_file(tmp_path: Path, rate: int) -> None:
+    source = tmp_path / "a.wav"
+    with wave.open(str(source), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((tone(2.0, rate).waveform[0] * 32767).short().numpy().tobytes())
+    tracks = []
+    for name, audio in {"b.mp4": load_audio(source), "c.mp4": AudioReader(source)}.items():
+        with VideoWriter(tmp_path / name, 32, 32, 25, audio) as writer:
+            writer.write(torch.rand(60, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+        tracks.append(load_audio(tmp_path / name))
+    assert tracks[0].sample_rate == tracks[1].sample_rate
+    length = min(track.waveform.shape[1] for track in tracks)
+    assert abs(tracks[0].waveform.shape[1] - length) + abs(tracks[1].waveform.shape[1] - length) <= 1024
+    assert (tracks[0].waveform[:, 4000 : length // 2] - tracks[1].waveform[:, 4000 : length // 2]).std() < 0.01
 
 
 def test_an_impulse_is_heard_at_its_frame(tmp_path: Path) -> None:
@@ -110,6 +133,20 @@ def test_the_file_says_it_is_synthetic(tmp_path: Path) -> None:
     with VideoWriter(path, 32, 32, 25) as writer:
         writer.write(torch.rand(2, 3, 32, 32))
     assert VideoReader(path).metadata["comment"] == SYNTHETIC_NOTE
+    assert read_provenance(path).synthetic and "trainedAlgorithmicMedia" in str(read_provenance(path).notes)
+    join_clips([path, path], tmp_path / "b.mp4", 25, None)
+    assert read_provenance(tmp_path / "b.mp4").synthetic
+    with VideoWriter(tmp_path / "c.mp4", 64, 64, 25) as writer:  # as an upscaler writes it anew
+        for frame in VideoReader(tmp_path / "b.mp4"):
+            writer.write(frame.repeat_interleave(2, 1).repeat_interleave(2, 2))
+    assert read_provenance(tmp_path / "c.mp4").synthetic
+    with av.open(str(path)) as source, av.open(str(tmp_path / "d.mp4"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    assert not read_provenance(tmp_path / "d.mp4").synthetic
 
 
 def test_a_finished_video_replaces_an_older_one_and_a_failed_one_does_not(tmp_path: Path) -> None:
@@ -163,3 +200,80 @@ def test_wrong_inputs_are_named(tmp_path: Path) -> None:
     broken.write_bytes(b"not a video at all" * 20)
     with pytest.raises(MediaError, match="broken.mp4"):
         VideoReader(broken)
+
+
+def test_frames_are_taken_at_the_time_they_are_shown() -> None:
+    def even(count: int, rate: float) -> list[tuple[float, int]]:
+        return [(k / rate, k) for k in range(count)]
+
+    assert list(shown_at(even(8, 25), 25)) == list(range(8))
+    assert list(shown_at(even(8, 50), 25)) == [0, 2, 4, 6]
+    assert list(shown_at(even(8, 12.5), 25, 1 / 12.5)) == [k // 2 for k in range(16)]
+    assert list(shown_at(even(8, 30), 25))[:6] == [0, 1, 2, 3, 4, 6]
+    assert list(shown_at([], 25)) == []
+    for rate in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(FrameRateError):
+            list(shown_at(even(3, 25), rate))
+
+
+def test_a_clock_goes_on_over_missing_and_senseless_time_stamps() -> None:
+    clock = _Clock(0.04)
+    stamps = [5.0, 5.04, None, 5.12, 1e12, 1e12 + 0.04, -7.0, None]
+    assert [round(clock.read(stamp), 2) for stamp in stamps] == [0, 0.04, 0.08, 0.12, 0.16, 0.2, 0.24, 0.28]
+
+
+def variable_rate(path: Path) -> list[float]:
+    """A video of 60 and then 10 frames a second, whose brightness is its time; the times of its frames."""
+    times = [k / 60 for k in range(60)] + [1 + k / 10 for k in range(30)]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=60)
+        stream.width = stream.height = 32
+        stream.pix_fmt, stream.time_base = "yuv420p", Fraction(1, 600)
+        stream.codec_context.time_base = Fraction(1, 600)
+        for time in times:
+            frame = av.VideoFrame.from_ndarray(torch.full((32, 32, 3), 20 + round(time * 50)).byte().numpy())
+            frame.pts, frame.time_base = round(time * 600), Fraction(1, 600)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return times
+
+
+def test_a_variable_frame_rate_is_followed_by_its_time_stamps(tmp_path: Path) -> None:
+    variable_rate(tmp_path / "10:30.mp4")
+    reader = VideoReader(tmp_path / "10:30.mp4")
+    shown = [(float(frame.mean()) * 255 - 20) / 50 for frame in reader.at_rate(25)]
+    assert abs(len(shown) - 100) <= 3
+    lag = [k / 25 - time for k, time in enumerate(shown[:99])]
+    assert min(lag) > -0.05 and max(lag) < 0.13, "a frame of the slow part is shown for a tenth of a second"
+
+
+def test_a_turned_video_stands_upright() -> None:
+    reader = VideoReader(Path(__file__).parent / "inputs" / "phone_rotated.mp4")
+    frame = next(iter(reader))
+    assert frame.shape == (3, reader.height, reader.width) and reader.height > reader.width
+
+
+def test_a_stretch_is_read_of_a_file_and_of_a_stream(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "a.mp4", 32, 32, 25, tone(2, 16_000)) as writer:
+        writer.write(torch.linspace(0, 1, 50)[:, None, None, None].expand(-1, 3, 32, 32))
+    stretch = list(VideoReader(tmp_path / "a.mp4", start=0.4, duration=0.2))
+    assert len(stretch) == 5 and abs(float(stretch[0].mean()) - 10 / 49) < 0.02
+    with open(tmp_path / "a.mp4", "rb") as file:
+        reader = VideoReader(file, name="the stream")
+        assert len(list(reader)) == len(list(reader)) == 50
+
+
+def test_frames_that_change_their_size_are_brought_to_the_first_one_s(tmp_path: Path) -> None:
+    for side in (32, 64):
+        with av.open(str(tmp_path / f"{side}.h264"), "w", format="h264") as container:
+            stream = container.add_stream("libx264", rate=25)
+            stream.width = stream.height = side
+            stream.pix_fmt = "yuv420p"
+            for _ in range(5):
+                frame = av.VideoFrame.from_ndarray(torch.full((side, side, 3), 99).byte().numpy())
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    parts = [(tmp_path / f"{side}.h264").read_bytes() for side in (32, 64)]
+    (tmp_path / "both.h264").write_bytes(b"".join(parts))
+    frames, _ = read_video(tmp_path / "both.h264")
+    assert frames.shape == (10, 3, 32, 32)

@@ -7,21 +7,11 @@ import math
 import pytest
 import torch
 
-from mcdm_core.errors import FaceNotFoundError, FrameRateError, MediaError
+from mcdm_core.errors import FaceNotFoundError, MediaError
 from mcdm_core.evaluation.face_track import track_face
 from mcdm_core.evaluation.lip_sync import correlation
 from mcdm_core.pipeline import preset_weights
-from mcdm_core.pipeline.driver import at_rate, driver_landmarks, onto_reference, read_landmarks, there_and_back
-
-
-def test_frames_are_taken_at_the_video_s_rate() -> None:
-    frames = [torch.tensor(k) for k in range(8)]
-    assert [int(f) for f in at_rate(frames, 25, 25)] == list(range(8))
-    assert [int(f) for f in at_rate(frames, 50, 25)] == [0, 2, 4, 6]
-    assert [int(f) for f in at_rate(frames, 12.5, 25)] == [k // 2 for k in range(16)]
-    assert [int(f) for f in at_rate(frames, 30, 25)] == [0, 1, 2, 3, 4, 6, 7]
-    with pytest.raises(FrameRateError):
-        list(at_rate(frames, 0, 25))
+from mcdm_core.pipeline.driver import driver_landmarks, onto_reference, read_landmarks, there_and_back
 
 
 def test_a_short_driver_is_played_there_and_back() -> None:
@@ -43,8 +33,8 @@ def test_unusable_drivers_are_named(pipe, reference, monkeypatch) -> None:
     with pytest.raises(MediaError, match="no frames"):
         read_landmarks(pipe.model.face_network, [])
     monkeypatch.setattr(type(pipe.model.face_network), "detect", lambda self, image: [])
-    with pytest.raises(FaceNotFoundError, match="driver's first frame"):
-        driver_landmarks(pipe, reference, [torch.zeros(3, 40, 50)], 4, 25, 25)
+    with pytest.raises(FaceNotFoundError, match="driver's first 2 frames"):
+        driver_landmarks(pipe, reference, [torch.zeros(3, 40, 50)] * 2, 4)
 
 
 def test_only_what_is_needed_is_read(pipe, reference, monkeypatch) -> None:
@@ -56,9 +46,25 @@ def test_only_what_is_needed_is_read(pipe, reference, monkeypatch) -> None:
             read.append(index)
             yield reference.image
 
-    landmarks = driver_landmarks(pipe, reference, frames(), 5, 25, 25)
+    landmarks = driver_landmarks(pipe, reference, frames(), 5)
     assert landmarks.shape == (5, 68, 2) and len(read) <= 6
     assert torch.allclose(landmarks, reference.landmarks.expand(5, -1, -1), atol=1e-4)
+
+
+def test_the_head_rests_until_the_driver_shows_a_face(pipe, reference, monkeypatch) -> None:
+    seen: list[float] = []
+
+    def detect(self, image):
+        seen.append(float(image.mean()))
+        return [(40.0, 50.0, 120.0, 130.0)] if image.mean() > 0.1 else []
+
+    monkeypatch.setattr(type(pipe), "detect_faces", detect)
+    shifted = torch.roll(reference.image, 9, -1)
+    frames = [torch.zeros_like(reference.image)] * 4 + [reference.image] * 3 + [shifted] * 3
+    landmarks = driver_landmarks(pipe, reference, frames, 10)
+    assert len(seen) == 3 and landmarks.shape == (10, 68, 2)
+    assert torch.allclose(landmarks[:7], reference.landmarks.expand(7, -1, -1), atol=1e-6)
+    assert not torch.allclose(landmarks[7], reference.landmarks, atol=1e-5)
 
 
 def tipped(image: torch.Tensor, angle: float, shift: float) -> torch.Tensor:
@@ -83,7 +89,7 @@ def test_the_generated_head_follows_the_driver() -> None:
     time = torch.arange(32) / 32 * 2 * math.pi
     roll, shift = 0.15 * torch.sin(time), 0.03 * torch.sin(2 * time)
     driver = [tipped(portrait, float(a), float(s)) for a, s in zip(roll, shift, strict=True)]
-    landmarks = driver_landmarks(pipe, reference, driver, audio.num_frames, 25, 25)
+    landmarks = driver_landmarks(pipe, reference, driver, audio.num_frames)
     frames = []
     for clip in pipe.generate(reference, audio, seed=0, landmarks=landmarks):
         frames += list(clip.frames)
