@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .config import FaceNetworkConfig, MCDMConfig, differences, from_json, to_json
 from .errors import WeightsError
-from .files import write_tensors
+from .files import read_tensors, write_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         if component not in COMPONENTS:
             raise WeightsError(f"{path.name} has the unknown key {key!r}; it is no MCDM weight file.")
         states.setdefault(component, {})[name] = tensor.float() if tensor.dtype == torch.float16 else tensor
-    return Checkpoint(_config(path, metadata), states, int(metadata.get(STAGE_KEY, LAST_STAGE)))
+    return Checkpoint(_config(path, metadata), states, _stage(path, metadata))
 
 
 def component_state(path: str | Path, component: str) -> StateDict:
@@ -150,7 +150,7 @@ def load_directory(directory: str | Path, config: MCDMConfig | None = None) -> C
         own = _config(path, metadata) if CONFIG_KEY in metadata else None
         config = own or config
         if "unet" in stem:
-            stage = int(metadata.get(STAGE_KEY, LAST_STAGE))
+            stage = _stage(path, metadata)
         found: dict[str, StateDict] = {}
         if all(key.partition(".")[0] in COMPONENTS for key in tensors):
             for key, tensor in tensors.items():
@@ -224,18 +224,16 @@ def fingerprint(states: Mapping[str, Mapping[str, Tensor]], config: MCDMConfig) 
 def _config(path: Path, metadata: Mapping[str, str]) -> MCDMConfig:
     try:
         return from_json(metadata[CONFIG_KEY])
-    except (ValueError, TypeError) as error:
-        raise WeightsError(f"{path.name}: {error}") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise WeightsError(f"The configuration in {path.name} cannot be used: {error}.") from error
 
 
 def _read(path: Path) -> tuple[StateDict, dict[str, str]]:
-    from safetensors import safe_open
+    return read_tensors(path, error=WeightsError, what="weight file")
 
-    if not path.is_file():
-        raise WeightsError(f"There is no weight file at {path}. Check the path.")
-    try:
-        with safe_open(str(path), "pt") as file:
-            metadata = dict(file.metadata() or {})
-            return {key: file.get_tensor(key) for key in file.keys()}, metadata
-    except Exception as error:  # the reader raises its own untyped errors for damaged files
-        raise WeightsError(f"{path.name} cannot be read as safetensors ({error}); get the file again.") from error
+
+def _stage(path: Path, metadata: Mapping[str, str]) -> int:
+    text = metadata.get(STAGE_KEY, str(LAST_STAGE))
+    if text not in {str(stage) for stage in range(1, LAST_STAGE + 1)}:
+        raise WeightsError(f"{path.name} says that its UNet is of stage {text[:40]!r}; expected 1 to {LAST_STAGE}.")
+    return int(text)

@@ -257,9 +257,15 @@ def from_json(text: str) -> MCDMConfig:
     """Rebuild a configuration from :func:`to_json`'s text, also one that an older version wrote.
 
     Raises:
-        ValueError: if the text holds a field this version does not know.
+        ValueError: if the text is no configuration, or one that this version does not know or no model can have.
     """
-    return _build(MCDMConfig, _upgraded(json.loads(text)))
+    try:
+        values = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("the configuration is a nest too deep to read") from error
+    if not isinstance(values, dict):
+        raise ValueError("the configuration holds no names with values")
+    return _build(MCDMConfig, _upgraded(values))
 
 
 _REMOVED = {"unet": ("warp",), "face_network": ("heatmap_size",)}
@@ -288,6 +294,38 @@ def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+_BOUNDS = {
+    "sample_rate": 768_000, "num_train_timesteps": 100_000, "image_size": 4096, "latent_size": 1024, "input_size": 4096,
+    "num_mels": 1024, "num_layers": 256, "layers_per_block": 64, "blocks_per_level": 64, "clip_frames": 1024,
+    "archive_frames": 1024, "max_frames": 8192, "favor_features": 8192, "num_queries": 4096, "window_frames": 4096,
+}  # fmt: skip
+_LARGEST = 16_384
+"""Bounds of whole numbers: wide enough for any model, and a damaged file cannot ask for the impossible."""
+
+
+def _checked(name: str, value: Any, default: Any) -> Any:
+    """A value of a file, if it has the default's type and lies within bounds.
+
+    Raises:
+        ValueError: if not.
+    """
+    refused = ValueError(f"{name} is {str(value)[:40]}, which no model has")
+    if isinstance(default, tuple):
+        kinds = tuple({type(part) for part in default}) or (float,)
+        if not isinstance(value, list) or len(value) > 64:
+            raise refused
+        return tuple(_checked(name, part, kinds[0]()) for part in value)
+    if isinstance(default, bool) or isinstance(default, str):
+        if type(value) is not type(default) or len(str(value)) > 64:
+            raise refused
+    elif isinstance(default, int):
+        if type(value) is not int or not 0 <= value <= _BOUNDS.get(name, _LARGEST):
+            raise refused
+    elif type(value) not in (int, float) or not abs(value) <= 1e9:
+        raise refused
+    return value
+
+
 def _build(cls: type, values: dict[str, Any]) -> Any:
     known = {f.name: f for f in dataclasses.fields(cls)}
     unknown = sorted(set(values) - set(known))
@@ -299,10 +337,10 @@ def _build(cls: type, values: dict[str, Any]) -> Any:
     built: dict[str, Any] = {}
     for name, value in values.items():
         factory = known[name].default_factory
-        if isinstance(value, dict) and factory is not dataclasses.MISSING:
+        if factory is not dataclasses.MISSING:
+            if not isinstance(value, dict):
+                raise ValueError(f"{name} is {str(value)[:40]!r}, expected names with values")
             built[name] = _build(factory, value)
-        elif isinstance(value, list):
-            built[name] = tuple(value)
         else:
-            built[name] = value
+            built[name] = _checked(name, value, known[name].default)
     return cls(**built)

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+
 
 def reason(error: Exception) -> str:
     """What went wrong, without the error's number and the path the message names anyway."""
     return getattr(error, "strerror", None) or str(error)
+
+
+_NO_MEMORY = ("out of memory", "not enough memory", "allocate memory", "bad_alloc", "bad allocation", "failed to map")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python, torch, FFmpeg or the system says that memory ran out, on whatever device.
+
+    >>> is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
+    True
+    """
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    return isinstance(error, RuntimeError | ImportError) and any(words in str(error).lower() for words in _NO_MEMORY)
 
 
 class MCDMError(ValueError):

@@ -1,4 +1,4 @@
-"""Writing of files so that a stop in the middle loses nothing: neither the file that was there nor half of a new one.
+"""Our own files. A stop in the middle of writing loses nothing: neither what was there nor half of what is new.
 
 What is being written has another name, ``NAME.part.SUFFIX`` beside its place, and takes the place when it is complete
 and on the disk.
@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
-from .errors import MediaError, reason
+from .errors import MCDMError, MediaError, reason
 
 LONGEST_NAME = 255
 """Bytes of a file's name, on every usual file system."""
@@ -90,6 +92,48 @@ def _same_file(path: Path, other: Path) -> bool:
     if path.exists() and other.exists():
         return path.samefile(other)
     return path.resolve() == other.resolve()
+
+
+def read_tensors(path: str | Path, *, error: type[MCDMError], what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file; nothing in it is run.
+
+    Args:
+        error: class of the errors raised; what: the file should be, for messages.
+
+    Raises:
+        MCDMError: of the class given, if the file is missing or damaged, or holds a value that is not finite.
+    """
+    import torch
+    from safetensors import safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise error(f"There is no {what} at {path}. Check the path.")
+    try:
+        with safe_open(str(path), "pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except Exception as failure:  # the reader raises its own untyped errors for damaged files
+        raise error(f"{path.name} cannot be read as a {what} ({reason(failure)}). Get or save it again.") from failure
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise error(f"{path.name} holds values in {name!r} that are not finite. Get or save it again.")
+    return tensors, metadata
+
+
+def read_json(text: str, *, error: type[MCDMError], what: str) -> dict[str, Any]:
+    """A JSON object out of a file's metadata.
+
+    Raises:
+        MCDMError: of the class given, if it is no JSON object, or a nest too deep to read.
+    """
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as failure:
+        raise error(f"{what} cannot be read ({reason(failure)}). Get or save the file again.") from failure
+    if not isinstance(values, dict):
+        raise error(f"{what} holds {type(values).__name__}, expected names with values. Get or save the file again.")
+    return values
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

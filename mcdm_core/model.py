@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from .config import MCDMConfig
-from .errors import WeightsError
+from .errors import MCDMError, WeightsError
 from .face.face_network import FaceNetwork
+from .librosa_loading import load_librosa
 from .models.archived_clip_prior import ArchivedClipPrior
 from .models.audio_encoder import build_audio_encoder
 from .models.image_encoder import build_image_encoder
@@ -38,6 +39,7 @@ class MCDMModel(nn.Module):
         self, config: MCDMConfig, given: Mapping[str, nn.Module] | None = None
     ) -> None:
         super().__init__()
+        load_librosa()
         self.config = config
         given = given or {}
         self.vae = given["vae"] if "vae" in given else build_autoencoder(config)
@@ -77,6 +79,41 @@ class MCDMModel(nn.Module):
             except RuntimeError as error:
                 raise WeightsError(f"The weights of {name} do not fit the configuration: {error}") from error
         return missing
+
+    @classmethod
+    def check_fit(
+        cls,
+        config: MCDMConfig,
+        states: Mapping[str, Mapping[str, Tensor]],
+        given: Mapping[str, nn.Module] | None = None,
+    ) -> None:
+        """Compare the sizes that a configuration asks for with those of the tensors at hand, before either is built.
+
+        A file of some kilobytes could otherwise ask for hundreds of gigabytes.
+
+        Raises:
+            WeightsError: if a component's do not agree, or the configuration describes no model.
+        """
+        try:
+            with torch.device("meta"):
+                outline = cls(config, given)
+        except MCDMError:
+            raise
+        except Exception as error:  # whatever a layer says of sizes that do not go together
+            raise WeightsError(
+                f"The weights' configuration describes no model ({error}). Get the file again."
+            ) from error
+        for name, child in outline.named_children():
+            if name not in states or name in (given or {}):
+                continue
+            wanted = {key: tuple(tensor.shape) for key, tensor in child.state_dict().items()}
+            for key, shape in wanted.items():
+                have = states[name].get(key)
+                if have is None or tuple(have.shape) != shape:
+                    found = "missing" if have is None else f"{list(have.shape)}"
+                    raise WeightsError(
+                        f"The weights of {name} do not fit the configuration: {key} is {found}, expected {list(shape)}."
+                    )
 
     @property
     def device(self) -> torch.device:

@@ -138,3 +138,51 @@ def test_a_second_reading_joins_the_face_network_and_loads(tmp_path) -> None:
     save_file({key: value + 1 for key, value in reader.items()}, str(tmp_path / "part_reader.safetensors"), with_parts)
     again = load_directory(tmp_path).states["face_network"]
     assert torch.equal(again["parts.eye.heat.weight"], reader["eye.heat.weight"] + 1)
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        ("unet", "block_channels", [16384, 16384, 16384]),
+        ("unet", "num_heads", 0),
+        ("present_clip_prior", "num_layers", 10**9),
+        ("present_clip_prior", "width", "wide"),
+        ("present_clip_prior", "width", 33),
+        ("vae", "latent_channels", True),
+        ("vae", "scaling_factor", float("nan")),
+        ("audio_encoder", "num_mels", 10**7),
+        ("audio_encoder", "kind", "k" * 1000),
+        (None, "clip_frames", -4),
+        (None, "unet", 7),
+        (None, "fps", 25.5),
+    ],
+)
+def test_a_small_file_cannot_ask_for_a_large_model(pipe, tmp_path, section, field, value) -> None:
+    import json
+
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, pipe.model.states(), pipe.config)
+    values = json.loads(to_json(pipe.config))
+    (values if section is None else values[section])[field] = value
+    tensors = {f"{part}.{key}": t for part, state in pipe.model.states().items() for key, t in state.items()}
+    copies = {name: tensor.clone() for name, tensor in tensors.items()}
+    save_file(copies, str(path), {"mcdm_config": json.dumps(values)})
+    with pytest.raises(WeightsError):
+        MCDMPipeline.from_file(path)
+
+
+def test_other_damage_of_weight_files_is_named(pipe, tmp_path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, pipe.model.states(), pipe.config)
+    from safetensors.torch import load_file
+
+    tensors, config = load_file(path), to_json(pipe.config)
+    for text, stage in (("[" * 100_000, "3"), ("[]", "3"), ("{}", "3"), (config, "third"), (config, "9")):
+        save_file(tensors, str(path), {"mcdm_config": text, "stage": stage})
+        with pytest.raises(WeightsError):
+            MCDMPipeline.from_file(path)
+    first = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
+    tensors[first] = torch.full_like(tensors[first], torch.nan)
+    save_file(tensors, str(path), {"mcdm_config": config, "stage": "3"})
+    with pytest.raises(WeightsError, match="finite"):
+        MCDMPipeline.from_file(path)

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import FrameRateError, MCDMError
-from ..files import write_tensors
+from ..files import read_json, read_tensors, write_tensors
 from ..models.motion_tokens import STREAMS, MotionTokens
+
+METADATA = "mcdm_motion"
+VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Motion:
         if self.values is not None:
             tensors["values"] = self.values
         own = {name: tensor.clone() for name, tensor in tensors.items()}
-        write_tensors(path, own, {"mcdm_motion": json.dumps({"version": 1, "fps": self.fps})})
+        write_tensors(path, own, {METADATA: json.dumps({"version": VERSION, "fps": self.fps})})
 
     @staticmethod
     def load(path: Path | str) -> Motion:
@@ -118,13 +120,32 @@ class Motion:
         Raises:
             MCDMError: if the file is missing, damaged or holds something else.
         """
+        name = Path(path).name
+        tensors, metadata = read_tensors(path, error=MCDMError, what="motion")
+        if METADATA not in metadata:
+            raise MCDMError(f"{name} is a safetensors file but no motion: choose a file saved as motion.")
+        about = read_json(metadata[METADATA], error=MCDMError, what=f"The metadata of {name}")
+        if about.get("version") != VERSION:
+            raise MCDMError(f"{name} is a motion of version {about.get('version')!r}; this MCDM reads {VERSION}.")
         try:
-            with safe_open(str(path), framework="pt") as file:
-                about = (file.metadata() or {}).get("mcdm_motion")
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except Exception as error:  # safetensors raises its own untyped errors
-            raise MCDMError(f"{path} cannot be read as a motion ({error}): save it again") from error
-        if about is None:
-            raise MCDMError(f"{path} is a safetensors file but no motion: choose a file saved as motion")
-        tokens = MotionTokens(*(tensors[f"tokens.{name}"] for name in STREAMS))
-        return Motion(tokens, tensors.get("landmarks"), tensors.get("values"), float(json.loads(about)["fps"]))
+            _check_shapes(tensors)
+            tokens = MotionTokens(*(tensors[f"tokens.{s}"] for s in STREAMS))
+            fps = about["fps"]
+            if not isinstance(fps, int | float) or not 0 < fps <= 1000:
+                raise ValueError(f"the frame rate is {str(fps)[:40]}")
+        except (KeyError, ValueError) as error:
+            raise MCDMError(f"{name} is no whole motion ({error}): save it again.") from error
+        return Motion(tokens, tensors.get("landmarks"), tensors.get("values"), float(fps))
+
+
+def _check_shapes(tensors: dict[str, Tensor]) -> None:
+    shapes: dict[str, tuple[int | None, ...]] = {
+        **{f"tokens.{stream}": (None, None, None) for stream in STREAMS},
+        "landmarks": (None, 68, 2),
+        "values": (None, None),
+    }
+    for name, tensor in tensors.items():
+        wanted = shapes.get(name)
+        fits = wanted is not None and tensor.ndim == len(wanted) and tensor.is_floating_point() and len(tensor) > 0
+        if not fits or any(w not in (None, size) for w, size in zip(wanted or (), tensor.shape, strict=True)):
+            raise ValueError(f"{name[:60]} is {tensor.dtype} of shape {list(tensor.shape)}")

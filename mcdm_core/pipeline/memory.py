@@ -11,15 +11,18 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import MemoryMismatchError
-from ..files import write_tensors
+from ..files import read_json, read_tensors, write_tensors
 from ..models.motion_tokens import STREAMS, MotionTokens
 
 FORMAT = "mcdm_memory_1"
+METADATA = "mcdm_memory"
+_LARGEST_COUNT = 2**64
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,8 @@ class MotionMemory:
         Raises:
             MediaError: if it cannot be written.
         """
-        write_tensors(path, self.tensors(), {"format": FORMAT, "counters": json.dumps(self._counters())})
+        # One entry: the order of several in the file is left to chance.
+        write_tensors(path, self.tensors(), {METADATA: json.dumps({"format": FORMAT, **self._counters()})})
 
     @classmethod
     def load(cls, path: str | Path, fingerprint: str | None = None) -> MotionMemory:
@@ -129,22 +133,23 @@ class MotionMemory:
         Raises:
             MemoryMismatchError: if the file is missing, is not a memory, or belongs to another model.
         """
-        from safetensors import safe_open
-
         path = Path(path)
-        if not path.is_file():
-            raise MemoryMismatchError(f"There is no motion memory at {path}. Check the path.")
-        try:
-            with safe_open(str(path), "pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
-        except Exception as error:  # the reader raises its own untyped errors for damaged files
-            raise MemoryMismatchError(f"{path.name} cannot be read ({error}). Save the memory again.") from error
-        if metadata.get("format") != FORMAT:
+        tensors, metadata = read_tensors(path, error=MemoryMismatchError, what="motion memory")
+        if METADATA in metadata:
+            about = read_json(metadata[METADATA], error=MemoryMismatchError, what=f"The metadata of {path.name}")
+        else:  # version 0.1
+            about = read_json(metadata.get("counters", "{}"), error=MemoryMismatchError, what=path.name)
+            about["format"] = metadata.get("format")
+        if about.get("format") != FORMAT:
             raise MemoryMismatchError(
-                f"{path.name} is not a motion memory of this version ({FORMAT}); give one that this version has saved."
+                f"{path.name} is not a motion memory of this version ({FORMAT}); give a file that this version saved."
             )
-        memory = _from_tensors(tensors, json.loads(metadata["counters"]))
+        try:
+            memory = _from_tensors(tensors, about)
+        except (KeyError, ValueError, TypeError) as error:
+            raise MemoryMismatchError(
+                f"{path.name} is no whole motion memory ({error}). Save the memory again."
+            ) from error
         if fingerprint is not None:
             memory.check(fingerprint)
         return memory
@@ -162,15 +167,23 @@ class MotionMemory:
             )
 
 
-def _from_tensors(tensors: dict[str, Tensor], counters: dict[str, int | str]) -> MotionMemory:
+def _from_tensors(tensors: dict[str, Tensor], counters: dict[str, Any]) -> MotionMemory:
+    """A memory out of flat names.
+
+    Raises:
+        KeyError, ValueError, TypeError: if something is missing or of another shape.
+    """
     unet_memory: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("unet_memory/"):
             _, step, block = name.split("/")
+            if not 0 <= float(step) < 1e9:
+                raise ValueError(f"{name} names no step")
             unet_memory.setdefault(step, {})[block] = tensor
     context = None
     if "motion_context/head" in tensors:
         context = MotionTokens(*(tensors[f"motion_context/{name}"] for name in STREAMS))
+    _check_shapes(tensors)
     return MotionMemory(
         reference_map=tensors["reference_map"],
         archive_latents=tensors["archive_latents"],
@@ -178,8 +191,40 @@ def _from_tensors(tensors: dict[str, Tensor], counters: dict[str, int | str]) ->
         unet_memory=unet_memory,
         motion_context=context,
         audio_context=tensors.get("audio_context"),
-        frame_index=int(counters["frame_index"]),
-        clip_index=int(counters["clip_index"]),
-        seed=int(counters["seed"]),
+        frame_index=_count(counters, "frame_index"),
+        clip_index=_count(counters, "clip_index"),
+        seed=_count(counters, "seed", least=-_LARGEST_COUNT),
         fingerprint=str(counters["fingerprint"]),
     )
+
+
+def _check_shapes(tensors: dict[str, Tensor]) -> None:
+    """Refuse parts that do not belong together; the model's own sizes are vouched for by its fingerprint.
+
+    Raises:
+        ValueError: if they do not.
+    """
+    axes = {"reference_map": 3, "archive_latents": 5, "archive_rows": 4, "audio_context": 3}
+    for name, tensor in tensors.items():
+        kind = name.partition("/")[0]
+        wanted = axes.get(name) or {"unet_memory": 3, "motion_context": 3}.get(kind)
+        if wanted is None:
+            raise ValueError(f"the part {name[:60]!r} is unknown")
+        if tensor.ndim != wanted or tensor.numel() == 0 or not tensor.is_floating_point():
+            raise ValueError(f"{name} is {tensor.dtype} of shape {list(tensor.shape)}")
+    batched = ["reference_map", "archive_latents", "archive_rows", *(n for n in tensors if n.startswith("unet_memory/"))]
+    if len({tensors[name].shape[0] for name in batched}) > 1:
+        raise ValueError("its parts are of different numbers of videos")
+    if tensors["archive_latents"].shape[1] != tensors["archive_rows"].shape[1]:
+        raise ValueError("its archive holds frames without their rows")
+    if tensors["reference_map"].shape[1] != tensors["archive_rows"].shape[2]:
+        raise ValueError("its archive does not fit its reference")
+    if len({tensors[n].shape[0] for n in tensors if n.startswith("motion_context/")}) > 1:
+        raise ValueError("its motion has streams of different lengths")
+
+
+def _count(counters: dict[str, Any], name: str, least: int = 0) -> int:
+    value = counters[name]
+    if type(value) is not int or not least <= value <= _LARGEST_COUNT:
+        raise ValueError(f"{name} is {str(value)[:40]}")
+    return value

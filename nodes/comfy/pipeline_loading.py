@@ -51,6 +51,7 @@ def load_pipeline(
             f"{path.name} lacks {', '.join(missing)}. "
             + (f"Connect {hint} of Load MCDM Model to ComfyUI's own loaders." if hint else "Get the whole file.")
         )
+    MCDMModel.check_fit(config, states, parts)
     model = MCDMModel(config, given=parts)
     model.load_states({name: state for name, state in states.items() if name not in parts}, allow_missing=True)
     if attention in ("exact", "favor"):

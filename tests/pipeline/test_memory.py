@@ -85,3 +85,66 @@ def test_randomness_depends_on_seed_clip_and_purpose_alone() -> None:
 def test_its_size_is_counted() -> None:
     memory = example()
     assert memory.num_bytes == sum(tensor.numel() for tensor in memory.tensors().values()) * 4
+
+
+def test_equal_states_give_equal_bytes(tmp_path) -> None:
+    memory = example()
+    files = [tmp_path / f"{k}.safetensors" for k in range(4)]
+    for file in files:
+        memory.save(file)
+    assert len({file.read_bytes() for file in files}) == 1
+
+
+def altered(tmp_path, tensors=None, **counters) -> object:
+    """The example's file with other tensors or counters."""
+    import json
+
+    from safetensors.torch import save_file
+
+    memory = example()
+    about = {"format": "mcdm_memory_1", "frame_index": 8, "clip_index": 2, "seed": 5, "fingerprint": "abc", **counters}
+    parts = {name: tensor for name, tensor in {**memory.tensors(), **(tensors or {})}.items() if tensor is not None}
+    save_file(parts, str(tmp_path / "m.safetensors"), {"mcdm_memory": json.dumps(about)})
+    return tmp_path / "m.safetensors"
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"archive_rows": torch.full((1, 4, 4, 8), torch.nan)},
+        {"archive_latents": torch.rand(1, 5, 3, 8, 8)},
+        {"archive_latents": torch.rand(4, 3, 8, 8)},
+        {"archive_latents": torch.zeros(1, 4, 3, 8, 8, dtype=torch.int32)},
+        {"reference_map": None},
+        {"reference_map": torch.rand(1, 5, 16)},
+        {"motion_context/lip": torch.rand(3, 1, 6)},
+        {"motion_context/lip": None},
+        {"unet_memory/nan/x": torch.rand(1, 2, 3)},
+        {"unet_memory/1/x": torch.rand(2, 2, 3)},
+        {"unet_memory/x": torch.rand(1, 2, 3)},
+        {"something": torch.rand(3)},
+    ],
+)
+def test_a_damaged_memory_is_refused(tmp_path, tensors) -> None:
+    with pytest.raises(MemoryMismatchError, match=r"m\.safetensors"):
+        MotionMemory.load(altered(tmp_path, tensors))
+
+
+@pytest.mark.parametrize(
+    "counters",
+    [{"frame_index": -1}, {"frame_index": "8"}, {"clip_index": 1.5}, {"clip_index": 10**40}, {"seed": None},
+     {"frame_index": True}, {"format": "mcdm_memory_9"}],
+)  # fmt: skip
+def test_senseless_counters_are_refused(tmp_path, counters) -> None:
+    assert MotionMemory.load(altered(tmp_path)).frame_index == 8
+    with pytest.raises(MemoryMismatchError, match=r"m\.safetensors"):
+        MotionMemory.load(altered(tmp_path, **counters))
+
+
+def test_metadata_of_any_other_kind_are_refused(tmp_path) -> None:
+    from safetensors.torch import save_file
+
+    for text in ("[" * 100_000, "3", "nonsense", "[]", "{}"):
+        save_file(example().tensors(), str(tmp_path / "m.safetensors"), {"mcdm_memory": text})
+        with pytest.raises(MemoryMismatchError, match=r"m\.safetensors"):
+            MotionMemory.load(tmp_path / "m.safetensors")
