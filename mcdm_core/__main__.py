@@ -29,9 +29,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status (0 good, 1 unusable input, 130 Ctrl-C, 143 SIGTERM)."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    arguments = build_parser().parse_args(argv)
     try:
         with stop_on_signals():
+            arguments = build_parser().parse_args(argv)
             return arguments.run(arguments)
     except MCDMError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -178,21 +178,23 @@ class MCDMSampleVideo(io.ComfyNode):
         pictures = PictureSettings.of(pipeline, steps, guidance)
         begin = memory if memory is not None else pipeline.start_memory(reference, seed=seed)
         frames = min(audio.num_frames, len(motion)) if motion is not None else audio.num_frames
+        # Inputs alone: what a network computed from them differs with the number of threads.
+        place = [round(side) for side in (reference.transform.left, reference.transform.top, reference.transform.side)]
         key = run_key(
-            pipeline.fingerprint, pipeline.numerics, reference.crop, audio.audio, audio.fps, pictures,
-            moves if motion is None else None, begin.tensors(), begin.seed, begin.frame_index, begin.clip_index,
-            frames, motion,
+            pipeline.fingerprint, pipeline.numerics, reference.image, place, audio.audio, audio.fps, pictures,
+            moves if motion is None else None, seed,
+            memory and (memory.tensors(), memory.seed, memory.frame_index, memory.clip_index), frames, motion,
         )  # fmt: skip
-        run = RunFolder(run_path(filename_prefix, key), resume=resume)
         size = (int(pipeline.config.image_size),) * 2
-        job = VideoJob(NodeRun.of(cls), pipeline, audio.audio, audio.fps, frames, size, run)
 
         def clips(after: Any, first: int, callback: Any) -> Iterator[Any]:
             return _clips(
                 pipeline, reference, audio, begin, after, first, frames, motion, pictures, moves, callback
             )
 
-        path = job.make(begin, clips, pictures.steps, workflow_metadata(cls))
+        with RunFolder(run_path(filename_prefix, key), resume=resume) as run:
+            job = VideoJob(NodeRun.of(cls), pipeline, audio.audio, audio.fps, frames, size, run)
+            path = job.make(begin, clips, pictures.steps, workflow_metadata(cls))
         if frames_out == inputs.LAST_FRAME:
             images = media_bridge.last_frames(video_from_file(run.clip_path(len(run.clips) - 1)), 1)
         else:

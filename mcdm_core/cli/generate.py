@@ -8,16 +8,24 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import FaceNotFoundError, FaceTooSmallError, MCDMError, OutOfMemoryError
-from ..files import check_destination, part_path
+from ..errors import FaceNotFoundError, FaceTooSmallError, MCDMError, OutOfMemoryError, is_out_of_memory
+from ..files import check_destination
 from ..pipeline.defaults import sampling_defaults
 from ..samples import default_portrait, default_voice
 from . import arguments
 from .interruption import exit_status, hold_interrupts
 
 if TYPE_CHECKING:
-    from ..media.audio import Audio
+    from ..media.audio_reader import AudioReader
     from ..pipeline import MCDMPipeline, Reference
+    from ..pipeline.run_folder import RunFolder
+
+
+_SETTINGS = (
+    "seed", "steps", "guidance", "motion_steps", "motion_guidance", "temperature", "no_blinks", "box", "detail", "crop",
+    "max_size", "fps", "allow_silent",
+)  # fmt: skip
+"""Options that change what the video shows."""
 
 
 def add_parser(commands: Any) -> None:
@@ -27,7 +35,7 @@ def add_parser(commands: Any) -> None:
         "generate",
         help="make a talking-face video",
         description="Make a talking-face video. Without arguments, the pack's sample portrait and voice are used. "
-        "Ctrl-C leaves a playable file of what is done, NAME.part.mp4.",
+        "Ctrl-C leaves a playable file of what is done, NAME.part.mp4, and the same command goes on from there.",
     )
     parser.add_argument("--portrait", type=Path, help="picture with a face (default: the sample person)")
     parser.add_argument("--audio", type=Path, help="any file with sound FFmpeg reads (default: the sample voice)")
@@ -62,7 +70,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--allow-silent", action="store_true", help="accept sound that is silent throughout")
     parser.add_argument("--memory-in", type=Path, help="continue with the person and motion of a saved memory; "
                         "the sound begins anew")  # fmt: skip
-    parser.add_argument("--memory-out", type=Path, help="save the motion memory after every clip, to continue from")
+    parser.add_argument("--memory-out", type=Path, help="save the motion memory after the video, to continue from")
+    parser.add_argument("--resume", choices=("auto", "never"), default="auto",
+                        help="go on where the same command was stopped, or begin anew (default: auto)")  # fmt: skip
     parser.set_defaults(run=run)
 
 
@@ -91,32 +101,30 @@ def run(options: argparse.Namespace) -> int:
     """Generate the video; returns the exit status.
 
     Raises:
-        MCDMError: for inputs that cannot be used, see the messages; OutOfMemoryError: if the GPU's memory is too small.
+        MCDMError: for inputs that cannot be used, see the messages; OutOfMemoryError: if memory does not suffice.
     """
-    import torch
-
     _check_places(options)
     try:
         return _prepare_and_generate(options)
-    except torch.cuda.OutOfMemoryError as error:
+    except (MemoryError, RuntimeError, ImportError, OSError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise OutOfMemoryError(
-            "The GPU has too little free memory for this. Close other programs, or use --device cpu."
+            f"There is too little free memory for this ({str(error).splitlines()[0] or 'allocation failed'}). Close "
+            "other programs, or lower --max-size; on a GPU, --device cpu needs none of its memory."
         ) from error
 
 
 def _prepare_and_generate(options: argparse.Namespace) -> int:
-    from ..media.audio import load_audio
-    from ..media.portrait import limit_size, load_portrait
+    from ..media.audio_reader import AudioReader
+    from ..media.portrait import load_portrait, picture_size
     from ..pipeline import MCDMPipeline
     from ..pipeline.memory import MotionMemory
 
-    audio = load_audio(options.audio or default_voice())
-    portrait = load_portrait(options.portrait or default_portrait())
-    scale = 1.0
-    if not options.crop:
-        longest = max(portrait.shape[-2:])
-        portrait = limit_size(portrait, options.max_size)
-        scale = max(portrait.shape[-2:]) / longest
+    audio = AudioReader(options.audio or default_voice())
+    picture = options.portrait or default_portrait()
+    portrait = load_portrait(picture, None if options.crop else options.max_size)
+    scale = max(portrait.shape[-2:]) / max(picture_size(picture))
     box = None if options.box is None else [value * scale for value in options.box]
     if options.weights:
         pipe = MCDMPipeline.from_file(options.weights, device=options.device)
@@ -138,31 +146,92 @@ def _prepare_and_generate(options: argparse.Namespace) -> int:
 
 
 def _generate(
-    options: argparse.Namespace, pipe: MCDMPipeline, reference: Reference, audio: Audio, memory: Any
+    options: argparse.Namespace, pipe: MCDMPipeline, reference: Reference, audio: AudioReader, memory: Any
 ) -> int:
-    from tqdm import tqdm
+    from ..media.streamed_voice import stream_mono
+    from ..pipeline.resumable_video import ResumableVideo
 
+    rate = pipe.config.audio_encoder.sample_rate
+    voice = stream_mono(audio, allow_silent=options.allow_silent, target_rate=rate)
+    embedding = pipe.embed_audio(voice, rate, fps=options.fps, allow_silent=options.allow_silent)
+    landmarks = _driver_landmarks(options, pipe, reference, embedding)
+    with ResumableVideo(options.output, _run_key(options, pipe), resume=options.resume == "auto") as video:
+        run, total, fps = video.run, embedding.num_frames, embedding.fps
+        if run.taken:
+            print(f"going on after {run.frames} of {total} frames that are there already", file=sys.stderr)
+        for other in video.others():
+            print(f"clips of another unfinished video of this name are in {other}", file=sys.stderr)
+        taken, started = run.frames, time.monotonic()
+        try:
+            status = _make_clips(options, pipe, reference, embedding, memory, landmarks, run)
+            if status and not run.frames:
+                print("interrupted before the first clip was finished: there is no video", file=sys.stderr)
+                return status
+            done, place, replaced = run.frames, options.output, False
+            after = run.memory(pipe.fingerprint)
+            if status:
+                place = video.keep(fps, audio)
+            else:
+                replaced = video.finish(fps, audio)
+            if options.memory_out:  # never before the frames it goes on from
+                after.save(options.memory_out)
+        except (MCDMError, MemoryError, RuntimeError) as error:
+            if not run.frames or not (isinstance(error, MCDMError) or is_out_of_memory(error)):
+                raise
+            kind = type(error) if isinstance(error, MCDMError) else OutOfMemoryError
+            hint = f"{run.frames} frames are safe in {run.path}; the same command goes on from there."
+            raise kind(f"{error} {hint}") from error
+    seconds = time.monotonic() - started
+    height, width = pipe.output_size(reference, paste=not options.crop)
+    state = "interrupted: " if status else ""
+    hint = "; the same command goes on" if status else ", in place of an older one" if replaced else ""
+    print(
+        f"{state}{done} of {total} frames, {width}x{height} at {fps:g} fps, to {place}{hint}; "
+        f"{(done - taken) / max(seconds, 1e-9):.1f} frames a second, peak memory {peak_memory(pipe.device.type)}",
+        file=sys.stderr if status else sys.stdout,
+    )
+    return status
+
+
+def _driver_landmarks(options: argparse.Namespace, pipe: MCDMPipeline, reference: Reference, embedding: Any) -> Any:
     from ..media.video_reader import VideoReader
-    from ..media.video_writer import VideoWriter
     from ..pipeline.driver import driver_landmarks
 
-    embedding = pipe.embed_audio(
-        audio.waveform, audio.sample_rate, fps=options.fps, allow_silent=options.allow_silent
-    )
+    if options.driver is None:
+        return None
+    frames = VideoReader(options.driver).at_rate(embedding.fps)
+    return driver_landmarks(pipe, reference, frames, embedding.num_frames)
+
+
+def _run_key(options: argparse.Namespace, pipe: MCDMPipeline) -> str:
+    """Hash of everything that determines the video: the files' contents, the weights, the settings."""
+    from ..pipeline.run_folder import run_key
+
+    files = [options.portrait or default_portrait(), options.audio or default_voice(), options.driver]
+    settings = {name: getattr(options, name) for name in _SETTINGS}
+    defaults = sampling_defaults(pipe.config.preset)
+    return run_key(pipe.fingerprint, pipe.device.type, *files, options.memory_in, settings, defaults)
+
+
+def _make_clips(
+    options: argparse.Namespace,
+    pipe: MCDMPipeline,
+    reference: Reference,
+    embedding: Any,
+    memory: Any,
+    landmarks: Any,
+    run: RunFolder,
+) -> int:
+    """Make the clips that are not there yet; returns the exit status, which is not 0 after an interruption."""
+    from tqdm import tqdm
+
     total, size = embedding.num_frames, pipe.config.clip_frames
-    clips = -(-total // size)
-    landmarks = None
-    if options.driver:
-        driver = VideoReader(options.driver)
-        landmarks = driver_landmarks(pipe, reference, driver, total, driver.fps, embedding.fps)
-    height, width = pipe.output_size(reference, paste=not options.crop)
-    if options.output.exists():
-        print(f"{options.output} is there already; it is replaced when the new video is finished", file=sys.stderr)
-    started, done, status = time.monotonic(), 0, 0
-    with (
-        VideoWriter(options.output, width, height, embedding.fps, audio) as writer,
-        tqdm(total=total, unit="frame", disable=None) as bar,
-    ):
+    if run.frames >= total:
+        return 0
+    if run.frames:
+        memory = run.memory(pipe.fingerprint)
+    paste, clips = not options.crop, -(-total // size)
+    with tqdm(total=total, initial=run.frames, unit="frame", disable=None) as bar:
         try:
             for clip in pipe.generate(
                 reference,
@@ -176,31 +245,17 @@ def _generate(
                 temperature=options.temperature,
                 landmarks=landmarks,
                 blinks=not options.no_blinks,
+                start_frame=run.frames,
             ):
-                # A clip is written whole, so that the video and the memory agree also after Ctrl-C.
+                # A stop waits for the clip that is being written, so that its work is not lost.
                 with hold_interrupts():
-                    for frames in pipe.finish_frames(reference, clip, detail=options.detail, paste=not options.crop):
-                        writer.write(frames)
-                    done += len(clip.frames)
-                    bar.set_description(f"clip {-(-done // size)}/{clips}")
-                    bar.update(len(clip.frames))
-                    if options.memory_out:
-                        clip.memory.save(options.memory_out)
+                    frames = pipe.finish_frames(reference, clip, detail=options.detail, paste=paste)
+                    run.add(frames, embedding.fps, None, {}, clip.memory, clip.motion)
+                bar.set_description(f"clip {len(run.clips)}/{clips}")
+                bar.update(len(clip.frames))
         except KeyboardInterrupt as stop:
-            status = exit_status(stop)
-            writer.close(finished=False)
-    if not done:
-        print("interrupted before the first clip was finished: there is no video", file=sys.stderr)
-        return status
-    seconds = time.monotonic() - started
-    state = "interrupted: " if status else ""
-    print(
-        f"{state}{done} of {total} frames, {width}x{height} at {embedding.fps:g} fps, "
-        f"to {part_path(options.output) if status else options.output}; "
-        f"{done / max(seconds, 1e-9):.1f} frames a second, peak memory {peak_memory(pipe.device.type)}",
-        file=sys.stderr if status else sys.stdout,
-    )
-    return status
+            return exit_status(stop)
+    return 0
 
 
 def peak_memory(device_type: str) -> str:

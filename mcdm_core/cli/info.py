@@ -19,9 +19,11 @@ def add_parser(commands: Any) -> None:
     """Add this command to the main parser."""
     parser = commands.add_parser(
         "info",
-        help="show versions, weights and configuration",
-        description="Show the versions of what is installed, the components of a weight file and its configuration.",
+        help="show versions, weights and configuration, or what a file is",
+        description="Show the versions of what is installed, the components of a weight file and its configuration. "
+        "With FILE: whether a video says that it is synthetic, or what a memory, motion or weight file holds.",
     )
+    parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="video, memory, motion or weight file")
     parser.add_argument(
         "--weights", type=Path, help="weight file or training folder to describe (default: the shipped one)"
     )
@@ -30,7 +32,17 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the information; returns the exit status."""
+    """Print the information; returns the exit status.
+
+    Raises:
+        MCDMError: if a file cannot be read.
+    """
+    if options.file is not None and options.file.suffix != ".safetensors":
+        return _describe_video(options.file)
+    if options.file is not None and (line := _description(options.file)):
+        print(line)
+        return 0
+    options.weights = options.file or options.weights
     from ..checkpoint import fingerprint, load_checkpoint, load_directory
     from ..pipeline import preset_weights
 
@@ -52,3 +64,37 @@ def run(options: argparse.Namespace) -> int:
     if options.config:
         print(json.dumps(asdict(config), indent=2))
     return 0
+
+
+def _describe_video(path: Path) -> int:
+    from ..media.provenance import read_provenance
+    from ..media.video_reader import VideoReader
+
+    video, provenance = VideoReader(path), read_provenance(path)
+    print(f"{path.name}: video of {video.width}x{video.height} at {video.fps:g} frames a second")
+    for tag, note in provenance.notes.items():
+        print(f"  {tag}: {note}")
+    print("  says that it is synthetic" if provenance.synthetic else "  carries no note of MCDM, which proves nothing")
+    return 0
+
+
+def _description(path: Path) -> str | None:
+    """A line about a memory or a motion; None for another file."""
+    from ..errors import MCDMError
+    from ..files import read_tensors
+    from ..motion.motion import METADATA as MOTION
+    from ..motion.motion import Motion
+    from ..pipeline.memory import METADATA as MEMORY
+    from ..pipeline.memory import MotionMemory
+
+    _, metadata = read_tensors(path, error=MCDMError, what="file of MCDM")
+    if MOTION in metadata:
+        motion = Motion.load(path)
+        return f"{path.name}: motion of {len(motion)} frames at {motion.fps:g} a second ({motion.seconds:.2f} s)"
+    if MEMORY in metadata or metadata.get("format", "").startswith("mcdm_memory"):
+        memory = MotionMemory.load(path)
+        return (
+            f"{path.name}: motion memory after {memory.frame_index} frames ({memory.clip_index} clips), seed "
+            f"{memory.seed}, of the model {memory.fingerprint}, {memory.num_bytes / 2**20:.1f} MiB"
+        )
+    return None

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mcdm_core.__main__ import build_parser, main
 from mcdm_core.checkpoint import save_checkpoint
+from mcdm_core.errors import MediaError
 from mcdm_core.media.video_reader import VideoReader, read_video
 
 
@@ -56,7 +57,38 @@ def test_an_interruption_keeps_what_is_done(inputs, tmp_path, monkeypatch, capsy
     monkeypatch.setattr(MCDMPipeline, "generate", stop_after_two)
     assert main(inputs) == 130
     assert len(list(VideoReader(tmp_path / "out" / "a.part.mp4"))) == 8
-    assert "8 of 14" in capsys.readouterr().err
+    assert "8 of 14" in capsys.readouterr().err and not (tmp_path / "out" / "a.mp4").exists()
+
+
+def test_the_same_command_goes_on_and_makes_the_same_video(inputs, tmp_path, monkeypatch, capsys) -> None:
+    from mcdm_core.pipeline import MCDMPipeline
+
+    assert main([*inputs[:-1], str(tmp_path / "whole.mp4"), "--memory-out", str(tmp_path / "m.safetensors")]) == 0
+    original, made = MCDMPipeline.sample_clip, []
+
+    def fail_once(self, *args, **kwargs):
+        if len(made) == 2:
+            made.append("failure")
+            raise MediaError("The disk is full.")
+        made.append(1)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(MCDMPipeline, "sample_clip", fail_once)
+    again = [*inputs, "--memory-out", str(tmp_path / "n.safetensors")]
+    capsys.readouterr()
+    assert main(again) == 1
+    error = capsys.readouterr().err
+    assert "The disk is full. 8 frames are safe" in error and not (tmp_path / "n.safetensors").exists()
+    assert main([*again, "--seed", "7"]) == 0, "another video of the same name is made anew"
+    assert "another unfinished video" in capsys.readouterr().err
+    made[:] = [0] * 10
+    assert main(again) == 0
+    assert "going on after 8 of 14 frames" in capsys.readouterr().err and made.count(1) == 2
+    whole, _ = read_video(tmp_path / "whole.mp4")
+    resumed, _ = read_video(tmp_path / "out" / "a.mp4")
+    assert torch.equal(whole, resumed)
+    assert (tmp_path / "m.safetensors").read_bytes() == (tmp_path / "n.safetensors").read_bytes()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.mp4"]
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
@@ -70,11 +102,12 @@ def test_a_stop_in_the_middle_of_a_clip_keeps_it_whole_and_the_memory_in_step(
     from mcdm_core.media.video_writer import VideoWriter
     from mcdm_core.pipeline.memory import MotionMemory
 
-    original, number = VideoWriter.write, getattr(signal, name)
+    original, number, written = VideoWriter.write, getattr(signal, name), []
 
     def write(self, frames):
         original(self, frames)
-        if self.frames_written == 6:
+        written.append(frames)
+        if len(written) == 6:
             os.kill(os.getpid(), number)
 
     monkeypatch.setattr(VideoWriter, "write", write)
@@ -189,6 +222,16 @@ def test_info_lists_components(inputs, tmp_path, capsys) -> None:
     assert "torch" in out and "present_clip_prior" in out
     assert main(["info", "--weights", str(tmp_path / "none.safetensors")]) == 1
     assert "none.safetensors" in capsys.readouterr().err
+
+
+def test_info_says_what_a_file_is(inputs, tmp_path, capsys) -> None:
+    assert main([*inputs, "--memory-out", str(tmp_path / "m.safetensors")]) == 0
+    capsys.readouterr()
+    for name, words in {"out/a.mp4": "says that it is synthetic", "m.safetensors": "after 14 frames",
+                        "model.safetensors": "present_clip_prior"}.items():  # fmt: skip
+        assert main(["info", str(tmp_path / name)]) == 0
+        assert words in capsys.readouterr().out
+    assert main(["info", str(tmp_path / "voice.wav")]) == 1
 
 
 def test_every_command_explains_itself(capsys) -> None:

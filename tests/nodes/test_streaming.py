@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -117,27 +116,45 @@ def test_joined_sound_is_as_long_as_the_picture_and_has_no_gap_at_seams(tmp_path
 
 
 def test_finished_clips_are_taken_over_with_their_memory(tmp_path: Path) -> None:
-    filled(tmp_path / "run", [16, 16], tone(2))
+    filled(tmp_path / "run", [16, 16, 10], tone(2)).close()
     again = run_folder.RunFolder(tmp_path / "run")
-    assert again.frames == 32 and again.memory_path(2).read_text() == "after 1"
-    assert not again.memory_path(1).exists(), "only the last memory is kept"
+    assert again.frames == 42 and again.memory_path(3).read_text() == "after 2"
+    assert again.memory_path(2).exists() and not again.memory_path(1).exists(), "only the last two are kept"
+    again.close()
+    assert run_folder.RunFolder(tmp_path / "run", resume=False).frames == 0
 
 
-@pytest.mark.parametrize("harm", ["clip", "motion", "memory", "state", "field"])
-def test_a_damaged_run_begins_anew(tmp_path: Path, harm: str) -> None:
+@pytest.mark.parametrize(
+    ("harm", "left"), [("clip", 16), ("motion", 0), ("memory", 16), ("cut", 16), ("field", 0), ("byte", 16)]
+)
+def test_a_damaged_run_goes_on_after_its_last_good_clip(
+    tmp_path: Path, harm: str, left: int, caplog: pytest.LogCaptureFixture
+) -> None:
     run = filled(tmp_path / "run", [16, 16], tone(2))
-    state = tmp_path / "run" / run_folder.STATE
+    run.close()
+    journal = tmp_path / "run" / run_folder.JOURNAL
     if harm == "clip":
         run.clip_path(1).unlink()
     elif harm == "motion":
         run.motion_path(0).unlink()
     elif harm == "memory":
         run.memory_path(2).unlink()
-    elif harm == "state":
-        state.write_text(state.read_text()[:40])
+    elif harm == "cut":
+        journal.write_text(journal.read_text()[:-20])
+    elif harm == "byte":
+        data = bytearray(run.clip_path(1).read_bytes())
+        data[len(data) // 2] ^= 1
+        run.clip_path(1).write_bytes(data)
     else:
-        state.write_text(json.dumps({"clips": [{"unknown": 1}]}))
-    assert run_folder.RunFolder(tmp_path / "run").frames == 0
+        journal.write_text(journal.read_text().replace("frames", "feet"))
+    again = run_folder.RunFolder(tmp_path / "run")
+    assert again.frames == left and again.taken == left // 16
+    assert "damaged" in caplog.text
+    with pytest.raises(media_bridge.MediaError, match="at this moment"):
+        run_folder.RunFolder(tmp_path / "run")
+    again.close()
+    caplog.clear()
+    assert run_folder.RunFolder(tmp_path / "run").frames == left and not caplog.text
 
 
 def test_a_half_written_clip_is_not_counted(tmp_path: Path) -> None:
@@ -150,6 +167,7 @@ def test_a_half_written_clip_is_not_counted(tmp_path: Path) -> None:
     for memory, motion in ((Failing(""), Saved("")), (Saved(""), Failing(""))):
         with pytest.raises(OSError):
             run.add(counted_frames(16, 16), 25, None, {}, memory, motion)
+    run.close()
     assert run_folder.RunFolder(tmp_path / "run").frames == 16
 
 
@@ -247,6 +265,7 @@ def test_motions_of_the_clips_are_joined_also_after_a_restart(tmp_path: Path) ->
     run = run_folder.RunFolder(tmp_path / "run")
     for first, size in ((0, 16), (16, 10)):
         run.add(counted_frames(first, size), 25, None, {}, Saved("memory"), whole[first : first + size])
+    run.close()
     joined = run_folder.RunFolder(tmp_path / "run").motion()
     assert len(joined) == 26 and joined.fps == 25
     assert torch.equal(joined.landmarks, whole.landmarks) and torch.equal(joined.values, whole.values)
