@@ -17,6 +17,7 @@ from ..face.parts import moved_squares, reference_squares, unknown_regions
 from ..face.reference_warp import warp
 from ..media.pixels import to_bytes, to_unit
 from ..model import MCDMModel
+from .memory_fallback import in_smaller_parts
 from .painting import Painting, to_signed
 from .reference import Reference
 
@@ -57,7 +58,7 @@ class FaceParts:
         landmarks = _needed(landmarks)
         frames = latents.shape[1]
         flat = latents.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        painted = self.vae.decode(flat).clamp(-1, 1).float()
+        painted = in_smaller_parts(self.vae.decode, flat).clamp(-1, 1).float()
         painted = to_bytes(painted.unflatten(0, (-1, frames)).transpose(0, 1)).cpu()
         landmarks, still = landmarks.cpu().float(), reference.landmarks.cpu().float()
         crops = warp(

@@ -107,6 +107,7 @@ class MCDMPipeline:
         if Path(path).is_dir():
             return cls.from_directory(path, device=device)
         config, states, stage = load_checkpoint(path)
+        MCDMModel.check_fit(config, states)
         model = MCDMModel(config)
         model.load_states(states)
         return cls(model.to(device), stage)
@@ -122,6 +123,7 @@ class MCDMPipeline:
             WeightsError: see :meth:`from_file`.
         """
         config, states, stage = load_directory(directory, config)
+        MCDMModel.check_fit(config, states)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = MCDMModel(config)

@@ -19,6 +19,7 @@ from ..face.compositing import (
 from ..face.crops import grown
 from ..face.reference_warp import warp_guide, warp_reference
 from ..model import MCDMModel
+from .memory_fallback import in_smaller_parts
 from .painting import Painting, to_signed
 from .reference import Reference
 
@@ -51,7 +52,7 @@ class WholeCrop:
 
     def paint(self, reference: Reference, latents: Tensor, landmarks: Tensor | None) -> Painting:
         """See :class:`~.canvas.Canvas`."""
-        return Painting(self.vae.decode(latents[0]).clamp(-1, 1).float().cpu() / 2 + 0.5)
+        return Painting(in_smaller_parts(self.vae.decode, latents[0]).clamp(-1, 1).float().cpu() / 2 + 0.5)
 
     def seen_in(self, reference: Reference, frames: Tensor, landmarks: Tensor) -> Painting:
         """See :class:`~.canvas.Canvas`."""
@@ -99,4 +100,4 @@ def warp_reconstructed(vae: nn.Module, reference: Reference, landmarks: Tensor) 
     device, count = landmarks.device, len(landmarks)
     crop = (reference.crop * 2 - 1)[None].to(device).expand(count, -1, -1, -1)
     warped = warp_reference(crop, landmarks, reference.landmarks[None].to(device).expand(count, -1, -1))
-    return vae.decode(vae.encode(warped)).clamp(-1, 1).float().cpu() / 2 + 0.5
+    return in_smaller_parts(lambda part: vae.decode(vae.encode(part)), warped).clamp(-1, 1).float().cpu() / 2 + 0.5
