@@ -1,0 +1,110 @@
+"""Attempts to make a video in processes of their own, which can be killed, starved of memory or of room on the disk."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TRIES = int(os.environ.get("MCDM_FAULTS", "6"))
+"""Faults of each kind; 500 for the whole harness."""
+
+
+@dataclass
+class Ending:
+    """How an attempt ended: ``status`` as a shell shows it, what it said, how long it took."""
+
+    status: int
+    said: str
+    seconds: float
+
+
+@dataclass
+class Tally:
+    """What the faults of one kind cost.
+
+    Attributes:
+        unplayable: videos that do not play; lost: clips that were finished and had to be made again.
+        tracebacks: attempts that ended in one.
+    """
+
+    tries: int = 0
+    ended: int = 0
+    unplayable: int = 0
+    lost: int = 0
+    most_lost: int = 0
+    tracebacks: int = 0
+    others: list[str] = field(default_factory=list)
+
+    def note(self, ending: Ending) -> None:
+        """Count an attempt."""
+        self.tries += 1
+        self.ended += ending.status != 0
+        self.tracebacks += "Traceback" in ending.said
+
+
+def attempt(
+    work: Callable[[], int],
+    log: Path,
+    *,
+    after: float | None = None,
+    sent: int = signal.SIGKILL,
+    file_size: int | None = None,
+    more_memory: int | None = None,
+) -> Ending:
+    """Do some work in a child of this process.
+
+    Args:
+        work: returns the exit status.
+        log: where its messages go.
+        after: seconds until ``sent`` is sent to it; None lets it be.
+        file_size, more_memory: limits in bytes of each file it writes, and of memory beside what this process has.
+    """
+    began = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        _child(work, log, file_size, more_memory)
+    while (done := os.waitpid(child, os.WNOHANG))[0] == 0:
+        if after is not None and time.monotonic() - began >= after:
+            os.kill(child, sent)
+            after = None
+        time.sleep(0.002)
+    status = done[1]
+    code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+    return Ending(code, log.read_text(errors="replace"), time.monotonic() - began)
+
+
+def _child(work: Callable[[], int], log: Path, file_size: int | None, more_memory: int | None) -> None:
+    status = 99
+    try:
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+        if file_size is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+        if more_memory is not None:
+            have = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (have + more_memory, have + more_memory))
+        status = work()
+    except KeyboardInterrupt:  # before the command was there to take it
+        status = 130
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def moments(seed: int, longest: float, count: int = TRIES) -> list[float]:
+    """Random moments of an attempt that takes so long."""
+    chance = random.Random(seed)
+    return [chance.uniform(0, longest) for _ in range(count)]

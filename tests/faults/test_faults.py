@@ -1,0 +1,230 @@
+"""What a kill, a full disk, too little memory, a damaged file or a second writer costs: nothing that was finished.
+
+A short form runs with the other tests; the whole harness is ``MCDM_FAULTS=500 python -m pytest -s tests/faults``.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import signal
+import sys
+import wave
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from mcdm_core.__main__ import main
+from mcdm_core.checkpoint import save_checkpoint
+from mcdm_core.errors import MCDMError
+from mcdm_core.media.video_reader import VideoReader, read_video
+from mcdm_core.models.motion_codec import MotionTokens
+from mcdm_core.motion.motion import Motion
+from mcdm_core.pipeline.memory import MotionMemory
+from mcdm_core.pipeline.run_folder import RunFolder
+
+from .attempts import TRIES, Ending, Tally, attempt, moments
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks and sets limits")
+
+SECONDS = 2
+STOPS = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
+
+
+class Setting:
+    """The random model with a portrait and a voice on disk, and the video that no fault disturbed."""
+
+    def __init__(self, folder: Path, pipe, portrait: torch.Tensor) -> None:
+        self.folder = folder
+        save_checkpoint(folder / "model.safetensors", pipe.model.states(), pipe.config)
+        Image.fromarray((portrait * 255).byte().permute(1, 2, 0).numpy()).save(folder / "portrait.png")
+        noise = torch.rand(16_000 * SECONDS, generator=torch.Generator().manual_seed(0)) - 0.5
+        with wave.open(str(folder / "voice.wav"), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(16_000)
+            file.writeframes((noise * 20_000).short().numpy().tobytes())
+        ending = self.attempt(folder / "whole.mp4")
+        assert ending.status == 0, ending.said
+        self.seconds = ending.seconds
+        self.frames = read_video(folder / "whole.mp4")[0]
+
+    def command(self, output: Path) -> Callable[[], int]:
+        """The command that makes the video."""
+        arguments = [
+            "generate", "--portrait", str(self.folder / "portrait.png"), "--audio", str(self.folder / "voice.wav"),
+            "--weights", str(self.folder / "model.safetensors"), "--box", "40", "50", "120", "130",
+            "--steps", "1", "--motion-steps", "1", "--output", str(output),
+        ]  # fmt: skip
+
+        def work() -> int:
+            torch.set_num_threads(1)  # a fork has none of its parent's threads
+            return main(arguments)
+
+        return work
+
+    def attempt(self, output: Path, **fault) -> Ending:
+        """One attempt, with a fault."""
+        return attempt(self.command(output), self.folder / "log.txt", **fault)
+
+    def check(self, output: Path, tally: Tally) -> None:
+        """The video is the undisturbed one, frame for frame, and nothing else is left."""
+        frames = read_video(output)[0]
+        tally.unplayable += not torch.equal(frames, self.frames)
+        assert [path.name for path in output.parent.iterdir()] == [output.name]
+
+
+@pytest.fixture(scope="module")
+def setting(pipe, portrait, tmp_path_factory) -> Setting:
+    """One for all faults."""
+    return Setting(tmp_path_factory.mktemp("faults"), pipe, portrait)
+
+
+def finished(output: Path) -> int:
+    """Clips that the journal of an unfinished video lists."""
+    journals = list(output.with_suffix(".part").glob("*/journal.jsonl"))
+    return sum(max(0, len(journal.read_text().splitlines()) - 1) for journal in journals)
+
+
+def test_kills_of_the_command_line(setting, tmp_path) -> None:
+    output, tally = tmp_path / "out" / "a.mp4", Tally()
+    output.parent.mkdir()
+    before = 0
+    for count, moment in enumerate(moments(0, setting.seconds)):
+        if before == 0 and count:
+            output.write_bytes(b"an earlier video")
+        sent = STOPS[count % len(STOPS)]
+        ending = setting.attempt(output, after=moment, sent=sent)
+        tally.note(ending)
+        if ending.status == 0:
+            setting.check(output, tally)
+            before = 0
+            continue
+        assert ending.status in (128 + sent, 130), ending.said
+        assert not output.exists() or output.read_bytes() == b"an earlier video"
+        part = output.with_name("a.part.mp4")
+        if sent != signal.SIGKILL and part.exists():
+            tally.unplayable += not list(VideoReader(part))
+        lost = before - finished(output)
+        tally.lost, tally.most_lost = tally.lost + max(0, lost), max(tally.most_lost, lost)
+        before = finished(output)
+    assert setting.attempt(output).status == 0
+    setting.check(output, tally)
+    print("\nkills of the command line:", tally)
+    assert not (tally.unplayable or tally.tracebacks or tally.lost)
+
+
+def grow(folder: Path, clips: int = 40) -> int:
+    """The run of a node: clips of counted frames with motions and memories."""
+    with RunFolder(folder) as run:
+        while len(run.clips) < clips:
+            index = len(run.clips)
+            frames = torch.full((4, 3, 32, 32), (index % 50) / 50)
+            tokens = MotionTokens(*(torch.full((4, 1, 2), float(index)) for _ in range(3)))
+            state = torch.full((1, 2, 2), float(index))
+            memory = MotionMemory(state, state[..., None, None], state[..., None], frame_index=4 * (index + 1))
+            run.add(frames, 25, None, {"lip_opening": [0.0] * 4}, memory, Motion(tokens, None, None, 25.0))
+    return 0
+
+
+def check_run(folder: Path, clips: int) -> None:
+    """All clips, motions and the last memory are there and whole."""
+    with RunFolder(folder) as run:
+        assert len(run.clips) == clips and run.memory().frame_index == 4 * clips
+        assert run.motion().tokens.lip[:, 0, 0].tolist() == [float(k // 4) for k in range(4 * clips)]
+        for clip in run.clips:
+            frames, _ = read_video(run.clip_path(clip.index))
+            assert len(frames) == 4 and abs(float(frames.mean()) - (clip.index % 50) / 50) < 0.03
+
+
+def test_kills_of_a_run_of_the_nodes(tmp_path) -> None:
+    folder, tally = tmp_path / "run", Tally()
+    longest = attempt(lambda: grow(tmp_path / "timed"), tmp_path / "log.txt").seconds
+    for moment in moments(1, longest / 4):
+        before = len(folder.joinpath("journal.jsonl").read_text().splitlines()) if folder.exists() else 0
+        tally.note(attempt(functools.partial(grow, folder), tmp_path / "log.txt", after=moment))
+        with RunFolder(folder) as run:
+            tally.lost += max(0, before - 1 - len(run.clips))
+            tally.unplayable += sum(len(list(VideoReader(run.clip_path(c.index)))) != 4 for c in run.clips[-2:])
+            if len(run.clips) == 40:
+                folder = tmp_path / f"run{tally.tries}"
+    assert grow(folder) == 0
+    check_run(folder, 40)
+    print("\nkills of a run of the nodes:", tally)
+    assert not (tally.unplayable or tally.tracebacks or tally.lost)
+
+
+def test_full_disks(setting, tmp_path) -> None:
+    output, tally = tmp_path / "out" / "a.mp4", Tally()
+    output.parent.mkdir()
+    whole = (setting.folder / "whole.mp4").stat().st_size
+    for size in (int(moment) for moment in moments(2, whole)):
+        output.write_bytes(b"an earlier video")
+        ending = setting.attempt(output, file_size=size)
+        tally.note(ending)
+        assert ending.status in (0, 1) and (ending.status == 0 or output.read_bytes() == b"an earlier video")
+        if ending.status == 1:
+            assert "error: " in ending.said.splitlines()[-1]
+    assert setting.attempt(output).status == 0
+    setting.check(output, tally)
+    print("\nfull disks:", tally)
+    assert tally.ended and not (tally.unplayable or tally.tracebacks)
+
+
+def test_starved_memory(setting, tmp_path) -> None:
+    output, tally = tmp_path / "out" / "a.mp4", Tally()
+    for size in (int(moment) << 20 for moment in moments(3, 200)):
+        ending = setting.attempt(output, more_memory=size)
+        tally.note(ending)
+        tally.others += [] if ending.status in (0, 1) else [f"status {ending.status} with {size >> 20} MiB"]
+    assert setting.attempt(output).status == 0
+    setting.check(output, tally)
+    print("\nstarved memory:", tally)
+    assert not (tally.unplayable or tally.tracebacks)
+
+
+def test_damaged_newest_files(tmp_path) -> None:
+    chance, tally = random.Random(4), Tally()
+    grow(tmp_path / "run", 6)
+    for _ in range(TRIES):
+        names = ["clip_00005.mp4", "motion_00005.safetensors", "memory_00006.safetensors", "journal.jsonl"]
+        path = tmp_path / "run" / chance.choice(names)
+        data = bytearray(path.read_bytes())
+        for _ in range(chance.randint(1, 20)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        path.write_bytes(data[: chance.randint(0, len(data))])
+        with RunFolder(tmp_path / "run") as run:
+            tally.tries += 1
+            tally.most_lost = max(tally.most_lost, 6 - len(run.clips))
+        grow(tmp_path / "run", 6)
+        check_run(tmp_path / "run", 6)
+    print("\ndamaged newest files:", tally)
+    assert tally.most_lost <= 1
+
+
+def test_two_writers(setting, tmp_path) -> None:
+    output = tmp_path / "a.mp4"
+    work = setting.command(output)
+
+    def second_while_the_first_runs() -> int:
+        import mcdm_core.pipeline.run_folder as run_folder
+
+        add = run_folder.RunFolder.add
+
+        def add_and_try(self, *arguments):
+            run_folder.RunFolder.add = add
+            ending = attempt(work, tmp_path / "second.txt")
+            assert ending.status == 1 and "at this moment" in ending.said, ending
+            return add(self, *arguments)
+
+        run_folder.RunFolder.add = add_and_try
+        return work()
+
+    ending = attempt(second_while_the_first_runs, tmp_path / "first.txt")
+    assert ending.status == 0, ending.said
+    assert "at this moment" in (tmp_path / "second.txt").read_text()
+    with pytest.raises(MCDMError), RunFolder(tmp_path / "run"):
+        RunFolder(tmp_path / "run")
