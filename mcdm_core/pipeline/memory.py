@@ -212,7 +212,7 @@ def _check_shapes(tensors: dict[str, Tensor]) -> None:
             raise ValueError(f"the part {name[:60]!r} is unknown")
         if tensor.ndim != wanted or tensor.numel() == 0 or not tensor.is_floating_point():
             raise ValueError(f"{name} is {tensor.dtype} of shape {list(tensor.shape)}")
-    batched = ["reference_map", "archive_latents", "archive_rows", *(n for n in tensors if n.startswith("unet_memory/"))]
+    batched = [name for name in tensors if name.startswith(("reference_map", "archive_", "unet_memory/"))]
     if len({tensors[name].shape[0] for name in batched}) > 1:
         raise ValueError("its parts are of different numbers of videos")
     if tensors["archive_latents"].shape[1] != tensors["archive_rows"].shape[1]:
