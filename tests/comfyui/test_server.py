@@ -252,7 +252,7 @@ def test_memory_of_another_model_is_refused(server: Any, workflow_prompt: Any) -
     with safe_open(str(ours), "pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}
         about = dict(file.metadata())
-    about["counters"] = re.sub(r'"fingerprint": "\w+"', '"fingerprint": "of another model"', about["counters"])
+    about["mcdm_memory"] = re.sub(r'"fingerprint": "\w+"', '"fingerprint": "of another model"', about["mcdm_memory"])
     save_file(tensors, str(folder / "foreign.safetensors"), metadata=about)
     load = {"class_type": "MCDMLoadMemory", "inputs": {"model": [by_type(prompt, "MCDMLoadModel")[0], 0]}}
     clip = by_type(prompt, "MCDMSampleClip")[0]
