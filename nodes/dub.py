@@ -129,8 +129,6 @@ class MCDMDubVideo(io.ComfyNode):
             pipeline.fingerprint, pipeline.numerics, first, plan.track.squares, plan.track.landmarks, sound, fps,
             pictures, seed,
         )  # fmt: skip
-        run = RunFolder(run_path(filename_prefix, key), resume=resume)
-        job = VideoJob(run_of_node, pipeline, sound, fps, plan.frames, (first.shape[-1], first.shape[-2]), run)
 
         def clips(memory: Any, start: int, callback: Any) -> Iterator[Any]:
             made = dub(
@@ -138,7 +136,9 @@ class MCDMDubVideo(io.ComfyNode):
             )
             return stoppable(made)
 
-        path = job.make(plan.memory, clips, pictures.steps, workflow_metadata(cls))
+        with RunFolder(run_path(filename_prefix, key), resume=resume) as run:
+            job = VideoJob(run_of_node, pipeline, sound, fps, plan.frames, (first.shape[-1], first.shape[-2]), run)
+            path = job.make(plan.memory, clips, pictures.steps, workflow_metadata(cls))
         return io.NodeOutput(video_from_file(path), ui=video_result(path, "output"))
 
 
