@@ -98,9 +98,9 @@ def _opened(path: Path) -> ImageFile | None:
     """The picture with its header read; None if it is of a kind that Pillow lacks."""
     from PIL import Image, UnidentifiedImageError
 
-    known = Image.registered_extensions()  # loads all of Pillow's readers
+    Image.init()  # loads all of Pillow's readers; some kinds, such as MPO, are opened by another's
     try:
-        return Image.open(path, formats=[kind for kind in _KINDS if kind in set(known.values())])
+        return Image.open(path, formats=[kind for kind in _KINDS if kind in Image.OPEN])
     except UnidentifiedImageError:
         return None
 

@@ -146,7 +146,7 @@ def shown_at(frames: Iterable[tuple[float, T]], fps: float, last: float | None =
 
     Args:
         frames: with the seconds at which each begins to be shown, in order.
-        last: how long the last one is shown, a moment of ``fps`` by default.
+        last: how long the last one is shown; by default as long as the one before, a moment of ``fps`` at most.
 
     Raises:
         FrameRateError: if the rate is not positive.
@@ -156,14 +156,18 @@ def shown_at(frames: Iterable[tuple[float, T]], fps: float, last: float | None =
     """
     if not 0 < fps < float("inf"):
         raise FrameRateError(f"A frame rate must be positive, got {fps}.")
-    made, shown, begin = 0, None, 0.0
-    for begin, frame in frames:
+    made, shown, begin, shortest = 0, None, 0.0, 1 / fps
+    for start, frame in frames:
+        if shown is not None:
+            shortest = min(1 / fps, start - begin)
+        begin = start
         # A frame is taken at the moment nearest to its beginning, as time stamps are rounded.
         while shown is not None and made / fps < begin - 1e-3:
             yield shown
             made += 1
         shown = frame
-    while shown is not None and made / fps < begin + (last or 1 / fps) - 1e-3:
+    end = begin + (shortest if last is None else last)
+    while shown is not None and made / fps < end - 1e-3:
         yield shown
         made += 1
 

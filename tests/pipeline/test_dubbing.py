@@ -64,7 +64,7 @@ def test_frames_without_the_face_pass_through_untouched(dubbed, video) -> None:
 def test_only_the_lower_face_changes_and_it_does(dubbed, video) -> None:
     plan, clips = dubbed
     frames = torch.cat([clip.frames for clip in clips])
-    for index in (0, 10, 19):
+    for index in (0, 14, 19):  # a face that was lost is looked for again some frames later
         change = (frames[index] - video[index]).abs().amax(0)
         assert change.max() > 0.02, "the mouth speaks"
         x, y, side = plan.track.squares[index].tolist()
