@@ -28,7 +28,8 @@ from mcdm_core.pipeline.run_folder import RunFolder
 
 from .attempts import TRIES, Ending, Tally, attempt, moments
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks and sets limits")
+# Forks of a process with torch's threads may hang on some machines: not among the quick tests.
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="forks and sets limits")]
 
 SECONDS = 2
 STOPS = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]

@@ -44,8 +44,8 @@ def test_clip_fills_a_shard(maker, tmp_path: Path) -> None:
     with ShardWriter(tmp_path / "a.safetensors") as writer:
         writer.add(clip_tensors(clip), clip.info)
     sample = ClipDataset(tmp_path)[0]
-    assert sample["frames"].shape == (6, 128, 128, 3) and sample["audio"].shape == (6 * 640,)
-    assert sample["pairs"].shape == (1, 4, 128, 128, 3)
+    assert sample["frames"].shape == (6, 192, 192, 3) and sample["audio"].shape == (6 * 640,)
+    assert sample["pairs"].shape == (1, 4, 192, 192, 3)
     lips = sample["landmarks"][:, :20]
     assert (lips > 0.1).all() and (lips < 0.95).all()
 
