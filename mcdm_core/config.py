@@ -265,7 +265,10 @@ def from_json(text: str) -> MCDMConfig:
         raise ValueError("the configuration is a nest too deep to read") from error
     if not isinstance(values, dict):
         raise ValueError("the configuration holds no names with values")
-    return _build(MCDMConfig, _upgraded(values))
+    config: MCDMConfig = _build(MCDMConfig, _upgraded(values))
+    if max(config.unet.block_channels, default=0) > _WIDEST_HEAD * config.unet.num_heads:
+        raise ValueError(f"the UNet's {config.unet.num_heads} attention heads are wider than {_WIDEST_HEAD} channels")
+    return config
 
 
 _REMOVED = {"unet": ("warp",), "face_network": ("heatmap_size",)}
@@ -297,9 +300,10 @@ def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
 _BOUNDS = {
     "sample_rate": 768_000, "num_train_timesteps": 100_000, "image_size": 4096, "latent_size": 1024, "input_size": 4096,
     "num_mels": 1024, "num_layers": 256, "layers_per_block": 64, "blocks_per_level": 64, "clip_frames": 1024,
-    "archive_frames": 1024, "max_frames": 8192, "favor_features": 8192, "num_queries": 4096, "window_frames": 4096,
+    "archive_frames": 1024, "max_frames": 8192, "block_channels": 4096, "favor_features": 8192, "num_queries": 4096, "window_frames": 4096,
 }  # fmt: skip
 _LARGEST = 16_384
+_WIDEST_HEAD = 512
 """Bounds of whole numbers: wide enough for any model, and a damaged file cannot ask for the impossible."""
 
 

@@ -144,7 +144,9 @@ def test_a_second_reading_joins_the_face_network_and_loads(tmp_path) -> None:
     ("section", "field", "value"),
     [
         ("unet", "block_channels", [16384, 16384, 16384]),
+        ("unet", "block_channels", [512, 512, 512]),
         ("unet", "num_heads", 0),
+        ("present_clip_prior", "width", 4096),
         ("present_clip_prior", "num_layers", 10**9),
         ("present_clip_prior", "width", "wide"),
         ("present_clip_prior", "width", 33),
