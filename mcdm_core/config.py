@@ -300,7 +300,8 @@ def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
 _BOUNDS = {
     "sample_rate": 768_000, "num_train_timesteps": 100_000, "image_size": 4096, "latent_size": 1024, "input_size": 4096,
     "num_mels": 1024, "num_layers": 256, "layers_per_block": 64, "blocks_per_level": 64, "clip_frames": 1024,
-    "archive_frames": 1024, "max_frames": 8192, "block_channels": 4096, "favor_features": 8192, "num_queries": 4096, "window_frames": 4096,
+    "archive_frames": 1024, "max_frames": 8192, "block_channels": 4096, "favor_features": 8192,
+    "num_queries": 4096, "window_frames": 4096,
 }  # fmt: skip
 _LARGEST = 16_384
 _WIDEST_HEAD = 512

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 RATES = (1_000, 768_000)
 """Lowest and highest sample rate in Hz that counts as sound."""
-_ADVICE = "Convert it to wav, flac or mp3, or save it again."
+ADVICE = "Convert it to wav, flac or mp3, or save it again."
 _PAGE_HEADER = 27
 
 
@@ -37,7 +37,7 @@ class AudioReader:
 
     Args:
         source: a path, or an open binary file, which is read from its beginning each time.
-        name: for messages; a file's own by default.
+        name: for messages; a file's own by default; advice: what to do with a file that cannot be read.
         rate: in Hz, to convert all of it to; the beginning's by default.
 
     Attributes:
@@ -47,8 +47,10 @@ class AudioReader:
         AudioError: if there is no such file, or no sound in it that can be decoded.
     """
 
-    def __init__(self, source: str | Path | BinaryIO, *, name: str = "", rate: int | None = None) -> None:
-        self.source = source
+    def __init__(
+        self, source: str | Path | BinaryIO, *, name: str = "", advice: str = ADVICE, rate: int | None = None
+    ) -> None:
+        self.source, self.advice = source, advice
         self.name = name or (Path(source).name if isinstance(source, str | Path) else "The sound")
         first = next(self._frames(), None)
         if first is None:
@@ -73,7 +75,7 @@ class AudioReader:
         made, damages = 0, 0
         with ExitStack() as open_files:
             for link in self._links(open_files):
-                with open_media(link, name=self.name, advice=_ADVICE, error=AudioError) as container:
+                with open_media(link, name=self.name, advice=self.advice, error=AudioError) as container:
                     if not container.streams.audio:
                         raise AudioError(f"{self.name} holds no sound. Give a file with speech in it (wav, mp3, mp4).")
                     for frame in _decoded(container):
@@ -84,7 +86,7 @@ class AudioReader:
                         made += 1
                         yield frame
         if damages and not made:
-            raise AudioError(f"{self.name} cannot be decoded as audio ({why}). {_ADVICE}")
+            raise AudioError(f"{self.name} cannot be decoded as audio ({why}). {self.advice}")
         if damages and warn:
             logger.warning("%s is damaged (%s); what can be decoded of it is used.", self.name, why)
 
@@ -93,7 +95,7 @@ class AudioReader:
         if not low <= frame.sample_rate <= high:
             raise AudioError(
                 f"{self.name} says that it has {frame.sample_rate} samples a second; sound has {low} to {high}. "
-                f"{_ADVICE}"
+                f"{self.advice}"
             )
 
     def _links(self, open_files: ExitStack) -> Iterator[str | Path | BinaryIO]:
@@ -107,7 +109,7 @@ class AudioReader:
         try:
             file = open_files.enter_context(open(self.source, "rb"))
         except OSError as error:
-            raise AudioError(f"{self.name} cannot be read ({reason(error)}). {_ADVICE}") from error
+            raise AudioError(f"{self.name} cannot be read ({reason(error)}). {self.advice}") from error
         starts = ogg_links(file)
         if len(starts) < 2:
             yield self.source
@@ -116,7 +118,7 @@ class AudioReader:
             yield _Part(file, start, end)
 
 
-def has_sound(source: str | Path | BinaryIO, *, name: str = "") -> bool:
+def has_sound(source: str | Path | BinaryIO, *, name: str = "", advice: str = ADVICE) -> bool:
     """Whether a file holds a stream of sound.
 
     Raises:
@@ -124,7 +126,7 @@ def has_sound(source: str | Path | BinaryIO, *, name: str = "") -> bool:
     """
     if not isinstance(source, str | Path):
         source.seek(0)
-    with open_media(source, name=name, advice=_ADVICE, error=AudioError) as container:
+    with open_media(source, name=name, advice=advice, error=AudioError) as container:
         return bool(container.streams.audio)
 
 

@@ -15,7 +15,7 @@ from ...mcdm_core.media.video_reader import VideoReader, shown_at
 from .interruption import check_interrupt
 
 PEAKS_PER_FRAME = 4
-_NAME = "The input 'video'"
+_NAME, _ADVICE = "The input 'video'", "Save it as mp4 and load it again."
 
 
 def image_to_frames(image: torch.Tensor, name: str = "image") -> torch.Tensor:
@@ -202,9 +202,9 @@ def video_audio(video: Any) -> Audio | None:
     start, duration = _trim_window(video)
     source = video.get_stream_source()
     try:
-        if not has_sound(source, name=_NAME):
+        if not has_sound(source, name=_NAME, advice=_ADVICE):
             return None
-        reader = AudioReader(source, name=_NAME)
+        reader = AudioReader(source, name=_NAME, advice=_ADVICE)
         blocks = []
         for block in reader:
             check_interrupt()
