@@ -210,7 +210,7 @@ def video_audio(video: Any) -> Audio | None:
             check_interrupt()
             blocks.append(block)
     except AudioError as error:
-        raise MediaError(f"{error} For a video: Save it as mp4.") from error
+        raise MediaError(str(error)) from error
     sound = Audio(torch.cat(blocks, 1), reader.sample_rate)
     return cut_audio(sound, start, duration) if start or duration else sound
 
