@@ -44,8 +44,9 @@ def _video(name: str, codec: str) -> bytes:
         stream = container.add_stream(codec, rate=25)
         stream.width = stream.height = 32
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        for index in range(3):
-            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 60 * index, np.uint8))
+        noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+        for index in range(30 if name == "mpegts" else 3):  # a shorter one is not recognised
+            frame = av.VideoFrame.from_ndarray(noise if name == "mpegts" else np.full_like(noise, 60 * index))
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return file.getvalue()
@@ -65,8 +66,13 @@ def main() -> None:
         picture.save(_folder("picture") / f"seed.{kind}", format=kind, **more)
     tokens = MotionTokens(*(torch.ones(2, 1, 2) for _ in range(3)))
     Motion(tokens, torch.ones(2, 68, 2), torch.ones(2, 16), 25.0).save(_folder("motion") / "seed.safetensors")
-    one = torch.ones(1, 2, 3)
-    memory = MotionMemory(one, one[..., None, None], one[:, :, None], {"9.0": {"a": one}}, tokens, one, 2, 1, 5, "x")
+
+    def ones(*shape: int) -> torch.Tensor:
+        return torch.ones(shape)
+
+    archive = ones(1, 2, 3, 1, 1), ones(1, 2, 2, 3)
+    unet = {"9.0": {"a": ones(1, 2, 3)}}
+    memory = MotionMemory(ones(1, 2, 3), *archive, unet, tokens, ones(2, 1, 3), 2, 1, 5, "x")
     memory.save(_folder("memory") / "seed.safetensors")
     (_folder("configuration") / "tiny.json").write_text(to_json(TINY))
 
