@@ -15,6 +15,8 @@ from pathlib import Path
 
 TRIES = int(os.environ.get("MCDM_FAULTS", "6"))
 """Faults of each kind; 500 for the whole harness."""
+LONGEST = 300
+"""Seconds after which an attempt counts as hanging."""
 
 
 @dataclass
@@ -75,6 +77,10 @@ def attempt(
         if after is not None and time.monotonic() - began >= after:
             os.kill(child, sent)
             after = None
+        if time.monotonic() - began > LONGEST:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            raise AssertionError(f"an attempt took longer than {LONGEST} s: {log.read_text(errors='replace')}")
         time.sleep(0.002)
     status = done[1]
     code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)

@@ -125,8 +125,8 @@ def grow(folder: Path, clips: int = 40) -> int:
             index = len(run.clips)
             frames = torch.full((4, 3, 32, 32), (index % 50) / 50)
             tokens = MotionTokens(*(torch.full((4, 1, 2), float(index)) for _ in range(3)))
-            state = torch.full((1, 2, 2), float(index))
-            memory = MotionMemory(state, state[..., None, None], state[..., None], frame_index=4 * (index + 1))
+            state = (torch.full(shape, float(index)) for shape in ((1, 2, 2), (1, 2, 2, 1, 1), (1, 2, 2, 1)))
+            memory = MotionMemory(*state, frame_index=4 * (index + 1))
             run.add(frames, 25, None, {"lip_opening": [0.0] * 4}, memory, Motion(tokens, None, None, 25.0))
     return 0
 
