@@ -10,7 +10,11 @@ def reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-_NO_MEMORY = ("out of memory", "not enough memory", "allocate memory", "bad_alloc", "bad allocation", "failed to map")
+_NO_MEMORY = (
+    "out of memory", "not enough memory", "allocate memory", "bad_alloc", "bad allocation", "failed to map",
+    "could not create a primitive", "could not create a memory", "unable to mmap", "can't start new thread",
+)  # fmt: skip
+"""How Python, torch, CUDA and oneDNN (primitives) say so."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -49,7 +49,9 @@ class Tally:
         """Count an attempt."""
         self.tries += 1
         self.ended += ending.status != 0
-        self.tracebacks += "Traceback" in ending.said
+        if "Traceback" in ending.said:
+            self.tracebacks += 1
+            self.others.append(ending.said[-1500:])
 
 
 def attempt(
