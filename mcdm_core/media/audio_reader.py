@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import AudioError, reason
-from .opening import open_media
+from .opening import decoding_errors, open_media
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,6 +78,8 @@ class AudioReader:
                 with open_media(link, name=self.name, advice=self.advice, error=AudioError) as container:
                     if not container.streams.audio:
                         raise AudioError(f"{self.name} holds no sound. Give a file with speech in it (wav, mp3, mp4).")
+                    if container.streams.audio[0].codec_context is None:
+                        raise AudioError(f"{self.name} is in a coding that FFmpeg does not know. {self.advice}")
                     for frame in _decoded(container):
                         if isinstance(frame, str):
                             damages, why = damages + 1, frame
@@ -139,14 +141,14 @@ def _decoded(container: InputContainer) -> Iterator[AudioFrame | str]:
     while True:
         try:
             packet = next(packets, None)
-        except (OSError, av.error.FFmpegError) as error:
+        except decoding_errors() as error:
             yield reason(error)
             return
         if packet is None:
             return
         try:
             yield from (frame for frame in packet.decode() if frame.samples)
-        except (OSError, av.error.FFmpegError) as error:
+        except decoding_errors() as error:
             if not isinstance(error, av.error.EOFError):
                 yield reason(error)
 

@@ -58,3 +58,10 @@ def open_media(
         return av.open(target, options=options, metadata_errors="replace")
     except (OSError, ValueError, av.error.FFmpegError) as failure:
         raise error(f"{name} cannot be read ({reason(failure)}). {advice}") from failure
+
+
+def decoding_errors() -> tuple[type[Exception], ...]:
+    """What PyAV raises for damaged files: FFmpeg's errors, and its own where a stream appears unannounced."""
+    import av
+
+    return OSError, IndexError, av.error.FFmpegError

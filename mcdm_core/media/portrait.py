@@ -77,12 +77,12 @@ def picture_size(path: str | Path) -> tuple[int, int]:
 
 @contextmanager
 def _advice(path: Path) -> Iterator[None]:
-    """Every way in which Pillow fails on a file becomes one error; its warning of large pictures is ours to judge."""
+    """Every way in which Pillow fails on a file becomes one error; its warnings of size and tags are ours to judge."""
     from PIL import Image
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")
             yield
     except Image.DecompressionBombError as error:
         raise MediaError(f"{path.name} has more pixels than are read. Make it smaller.") from error

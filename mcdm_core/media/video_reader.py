@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import FrameRateError, MediaError, reason
-from .opening import open_media
+from .opening import decoding_errors, open_media
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -85,8 +85,6 @@ class VideoReader:
 
     def _frames(self, warn: bool = False) -> Iterator[tuple[float, VideoFrame]]:
         """Frames with the seconds from the first one at which they are shown."""
-        import av
-
         count, clock = 0, _Clock(1 / self.fps)
         with self._opened() as container:
             stream = _pictures(container, self.name)
@@ -101,7 +99,7 @@ class VideoReader:
                     if self.duration and now >= self.start + self.duration - 1e-4:
                         return
                     yield now - self.start, frame
-            except (OSError, av.error.FFmpegError) as error:
+            except decoding_errors() as error:
                 if not count:
                     raise MediaError(f"{self.name} is damaged ({reason(error)}). {_ADVICE}") from error
                 if warn:  # an interrupted recording: what is whole is used, as players do
@@ -194,6 +192,8 @@ def _pictures(container: InputContainer, name: str) -> VideoStream:
     streams = [stream for stream in container.streams.video if not _is_cover(stream)]
     if not streams:
         raise MediaError(f"{name} holds no video stream. Give a video.")
+    if streams[0].codec_context is None:
+        raise MediaError(f"{name} holds pictures in a coding that FFmpeg does not know. {_ADVICE}")
     return streams[0]
 
 
