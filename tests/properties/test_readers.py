@@ -16,9 +16,6 @@ from tests.fuzz.readers import READERS, read, seeds
 INPUTS = int(os.environ.get("MCDM_FUZZ", "180"))
 
 
-pytestmark = pytest.mark.slow  # the corpus is not complete yet
-
-
 def damaged(data: bytes, chance: random.Random) -> bytes:
     """Some bytes changed, cut out, doubled or exchanged; sometimes a number made large."""
     changed = bytearray(data)
