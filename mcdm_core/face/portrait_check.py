@@ -1,7 +1,7 @@
 """What is wrong with a portrait before it speaks: a list of findings with advice, empty for a good one.
 
-Thresholds were measured on portraits nothing was trained on and on pictures made of them (blurred, dark, turned,
-masked); docs/evaluation.md has the shares found and missed.
+Thresholds were set on portraits no network was trained on and on pictures made of them (blurred, dark, tilted,
+masked); docs/evaluation.md has the shares found and missed on these.
 """
 
 from __future__ import annotations
