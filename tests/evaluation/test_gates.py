@@ -16,6 +16,8 @@ from mcdm_core.errors import MCDMError
 from mcdm_core.evaluation.gates import gates_of, painting_scores, report, table
 from mcdm_core.pipeline import MCDMPipeline
 from mcdm_core.training.parts.painting import laplacian_energy, region_psnr, seam
+from mcdm_core.training.parts.rows import FrameRows
+from mcdm_core.training.parts.validation import painting_case
 
 from ..conftest import small_config
 from ..motion_fixtures import face_landmarks
@@ -99,6 +101,16 @@ def test_a_report_of_random_weights_is_whole_and_misses_gates(tmp_path: Path) ->
     assert isinstance(scores, dict)
     assert scores["without_tokens"] == pytest.approx(scores["mouth"], abs=1e-4)
     assert scores["mouth"] == pytest.approx(scores["without_unet"], abs=1e-4)
+
+
+def test_the_portrait_s_own_frame_is_not_judged(tmp_path: Path) -> None:
+    _people(tmp_path / "people", frames=8)
+    config = small_config()
+    pipe = MCDMPipeline.from_config(config)
+    rows = FrameRows([tmp_path / "people"], pipe.model.motion_codec, config.image_size, minimum=8)
+    case = painting_case(rows, rows.clips[0], config.clip_frames)
+    same = [i for i in range(8) if torch.equal(case.frames[i], case.portrait)]
+    assert len(same) == 1 and case.judged.tolist() == [i for i in range(8) if i not in same]
 
 
 def test_weights_that_paint_the_whole_crop_are_refused(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ class PaintingCase:
             ``[n, m, d]``.
         archive: frames ``[a, 3, s, s]`` of the person's widest mouths, with ``archive_landmarks``.
         lips, lids: openings of the true frames ``[n]``; open_lids: the person's usual one.
+        judged: numbers of the frames that count, ``[j]``: not the portrait's own, which a warp leaves as it is.
     """
 
     name: str
@@ -51,6 +52,7 @@ class PaintingCase:
     lips: Tensor
     lids: Tensor
     open_lids: float
+    judged: Tensor
 
 
 @dataclass
@@ -168,8 +170,8 @@ def score_painting(painter: Painter, case: PaintingCase, steps: int = 1) -> tupl
     def psnr(name: str, part: int, rows: Tensor) -> float:
         return float(region_psnr(videos[name][part, rows], true[part, rows], regions[part, rows]).mean())
 
-    moving = torch.arange(count)
-    wide = case.lips.argsort(descending=True)[: max(1, count // 5)]
+    moving = case.judged
+    wide = moving[case.lips[moving].argsort(descending=True)[: max(1, len(moving) // 5)]]
     scores = {}
     for name, suffix in (("painted", ""), ("warp", "_warp"), ("still", "_still")):
         scores[f"mouth{suffix}"] = psnr(name, MOUTH, moving)
@@ -177,7 +179,7 @@ def score_painting(painter: Painter, case: PaintingCase, steps: int = 1) -> tupl
         scores[f"lids{suffix}"] = psnr(name, EYES, moving)
         if float(case.lids.min()) < 0.55 * case.open_lids:
             deepest = int(case.lids.argmin())
-            around = moving[max(0, deepest - 6) : deepest + 7]
+            around = moving[(moving - deepest).abs() <= 6]
             scores[f"blink{suffix}"] = psnr(name, EYES, around)
     for name in ABLATIONS:
         scores[f"without_{name}"] = psnr(f"without_{name}", MOUTH, moving)

@@ -36,6 +36,7 @@ def painting_case(rows: FrameRows, clip: ClipRows, length: int, clips: int = 2) 
         lips=rows.lips[shown],
         lids=rows.lids[shown],
         open_lids=float(lids.median()),
+        judged=(shown != reference).nonzero()[:, 0],
     )
 
 
