@@ -21,6 +21,18 @@ SIZE = 128
 Embeddings = NDArray[np.float64]
 
 
+def dlib_models() -> Path:
+    """The folder of dlib's models, in the package face-recognition-models.
+
+    Raises:
+        ImportError: if it is not installed.
+    """
+    package = importlib.util.find_spec("face_recognition_models")
+    if package is None or not package.submodule_search_locations:
+        raise ImportError("the package face-recognition-models 0.3.0 is not installed")
+    return Path(package.submodule_search_locations[0]) / "models"
+
+
 class FaceEmbedder:
     """Finds the largest face of a picture and embeds it.
 
@@ -31,10 +43,7 @@ class FaceEmbedder:
     def __init__(self) -> None:
         import dlib
 
-        package = importlib.util.find_spec("face_recognition_models")
-        if package is None or not package.submodule_search_locations:
-            raise ImportError("the package face-recognition-models 0.3.0 is not installed")
-        models = Path(package.submodule_search_locations[0]) / "models"
+        models = dlib_models()
         self._detect = dlib.get_frontal_face_detector()
         self._points = dlib.shape_predictor(str(models / "shape_predictor_5_face_landmarks.dat"))
         self._embed = dlib.face_recognition_model_v1(str(models / "dlib_face_recognition_resnet_model_v1.dat"))

@@ -6,23 +6,16 @@ dead is missed: the loss without it is then zero.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-
 from ..errors import MCDMError
 from ..pipeline import MCDMPipeline
-from ..training.parts.painting import Painter, score_painting
 from ..training.parts.rows import FrameRows
-from ..training.parts.validation import painting_case
-from ..training.vae.train import contact_sheet
+from ..training.parts.validation import validate_parts
 
 Scores = dict[str, float]
-SHEET_COLUMNS = ("true", "still", "warp", "painted", "without_archive", "without_tokens")
-"""Columns of the contact sheet, for the mouth's widest frame and then for the lids' lowest."""
 
 
 @dataclass(frozen=True)
@@ -100,21 +93,10 @@ def painting_scores(
         raise MCDMError("These weights paint the whole crop; the gates are for those that paint parts of a face.")
     length = config.clip_frames
     rows = FrameRows([folder], pipe.model.motion_codec, config.image_size, minimum=2 * length, limit=limit)
-    painter = Painter(pipe.model, pipe.model.vae, config, bypass_temporal=pipe.stage == 1)
-    totals: dict[str, list[float]] = defaultdict(list)
-    shown: list[torch.Tensor] = []
-    for clip in rows.clips:
-        if clip.still:
-            continue
-        case = painting_case(rows, clip, length)
-        scores, videos = score_painting(painter, case, steps)
-        for name, value in scores.items():
-            totals[name].append(value)
-        for part, frame in enumerate((int(case.lips.argmax()), int(case.lids.argmin()))):
-            shown += [videos[name][part, frame] for name in SHEET_COLUMNS]
-    if sheet is not None and shown:
-        contact_sheet(sheet, torch.stack(shown), columns=2 * len(SHEET_COLUMNS))
-    return {name: sum(values) / len(values) for name, values in totals.items()}
+    return validate_parts(
+        pipe.model, pipe.model.vae, rows, config,
+        bypass_temporal=pipe.stage == 1, picture=sheet, people=limit, steps=steps,
+    )  # fmt: skip
 
 
 def report(

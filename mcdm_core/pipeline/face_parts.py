@@ -34,7 +34,7 @@ class FaceParts:
 
     def latents_of(self, reference: Reference, crops: Tensor, landmarks: Tensor) -> Tensor:
         """See :class:`~.canvas.Canvas`."""
-        squares, _ = self._squares(reference, landmarks)
+        squares = self._squares(reference, landmarks)
         parts = true_parts(crops[None], squares[None], self.size)
         return self._encode(parts.flatten(0, 1)).unflatten(0, parts.shape[:2])
 
@@ -64,7 +64,8 @@ class FaceParts:
         crops = warp(
             reference.crop.cpu().expand(frames, -1, -1, -1), outer_flow(still.expand_as(landmarks), landmarks, 32)
         )
-        squares, regions = self._squares(reference, landmarks)
+        squares = self._squares(reference, landmarks)
+        regions = self._regions(reference, landmarks, squares)
         pictures = [
             lay_parts(*frame) for frame in zip(crops, squares, to_unit(painted) / 2 + 0.5, regions, strict=True)
         ]
@@ -72,7 +73,7 @@ class FaceParts:
 
     def seen_in(self, reference: Reference, frames: Tensor, landmarks: Tensor) -> Painting:
         """See :class:`~.canvas.Canvas`; a part is hardly larger than what the crop shows of it."""
-        squares, _ = self._squares(reference, landmarks.cpu().float())
+        squares = self._squares(reference, landmarks.cpu().float())
         parts = true_parts((frames.cpu() * 2 - 1)[None], squares[None], self.size)
         return Painting(frames, to_bytes(parts.transpose(0, 1)))
 
@@ -82,7 +83,8 @@ class FaceParts:
         if painting.parts is None:
             raise MCDMError("This clip holds no painted parts: another model made it. Sample it with this one.")
         landmarks, still = landmarks.cpu().float(), reference.landmarks.cpu().float()
-        squares, regions = self._squares(reference, landmarks)
+        squares = self._squares(reference, landmarks)
+        regions = self._regions(reference, landmarks, squares)
         outer = grown(reference.transform, SURROUNDINGS)
         large = full_resolution_crop(reference.image, outer)
         extent = outer.side / reference.transform.side
@@ -95,16 +97,18 @@ class FaceParts:
             picture = lay_parts(moved, squares[index], painted, regions[index], extent)[None].clamp(0, 1)
             yield paste_back(picture, reference.image, outer, edge) if paste else picture[..., inner, inner]
 
-    def _squares(self, reference: Reference, landmarks: Tensor) -> tuple[Tensor, Tensor]:
-        """Squares ``[f, 2, 2, 3]`` and regions ``[f, 2, 1, s, s]`` of frames with landmarks ``[f, 68, 2]``."""
+    def _squares(self, reference: Reference, landmarks: Tensor) -> Tensor:
+        """Squares ``[f, 2, 2, 3]`` of frames with landmarks ``[f, 68, 2]``."""
         still = reference.landmarks[None].to(landmarks)
-        squares = reference_squares(still)
-        moved = moved_squares(squares, still, landmarks[None])[0]
-        count = len(landmarks)
-        regions = unknown_regions(
-            still.expand(count, -1, -1), squares.expand(count, -1, -1, -1), landmarks, moved, self.size
+        return moved_squares(reference_squares(still), still, landmarks[None])[0]
+
+    def _regions(self, reference: Reference, landmarks: Tensor, squares: Tensor) -> Tensor:
+        """What is painted in these squares, ``[f, 2, 1, s, s]``."""
+        still = reference.landmarks[None].to(landmarks)
+        own, count = reference_squares(still), len(landmarks)
+        return unknown_regions(
+            still.expand(count, -1, -1), own.expand(count, -1, -1, -1), landmarks, squares, self.size
         )
-        return moved, regions
 
     def _encode(self, pictures: Tensor) -> Tensor:
         return self.vae.encode(pictures.contiguous(memory_format=torch.channels_last))

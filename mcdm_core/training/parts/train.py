@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -137,8 +137,3 @@ def train_parts(
         return validate_parts(module, vae, held_out, config, bypass_temporal=recipe.stage == 1, picture=path)
 
     return train(denoiser, PartObjective(losses, recipe, settings), settings, validate)
-
-
-def without_archive(recipe: PartRecipe) -> PartRecipe:
-    """The recipe of the ablation "no archived frames": the archive is the portrait, repeated."""
-    return replace(recipe, archive=False)

@@ -13,6 +13,9 @@ from ..vae.train import contact_sheet
 from .painting import Painter, PaintingCase, score_painting
 from .rows import ClipRows, FrameRows
 
+SHEET_COLUMNS = ("true", "still", "warp", "painted", "without_archive", "without_tokens")
+"""Videos of a contact sheet, by the names of :func:`~.painting.score_painting`."""
+
 
 def painting_case(rows: FrameRows, clip: ClipRows, length: int, clips: int = 2) -> PaintingCase:
     """The stretch of a clip with the widest mouths, driven from its most portrait-like frame."""
@@ -49,22 +52,24 @@ def validate_parts(
     bypass_temporal: bool,
     picture: Path | None = None,
     people: int = 6,
+    steps: int = 1,
 ) -> dict[str, float]:
     """Mean scores over some clips; the sheet shows, for each, the widest mouth and the most closed lids.
 
-    Columns: true, portrait, warp, painted, without the archive, without motion tokens.
+    Args:
+        picture: of the sheet, with :data:`SHEET_COLUMNS` for the mouth and again for the eyes; people: clips at most.
+        steps: of sampling.
     """
     painter = Painter(denoiser, vae, config, bypass_temporal)
     totals: dict[str, list[float]] = defaultdict(list)
     sheet: list[Tensor] = []
-    for clip in rows.clips[:people]:
+    for clip in [clip for clip in rows.clips if not clip.still][:people]:
         case = painting_case(rows, clip, config.clip_frames)
-        scores, videos = score_painting(painter, case)
+        scores, videos = score_painting(painter, case, steps)
         for name, value in scores.items():
             totals[name].append(value)
-        names = ("true", "still", "warp", "painted", "without_archive", "without_tokens")
         for part, frame in enumerate((int(case.lips.argmax()), int(case.lids.argmin()))):
-            sheet += [videos[name][part, frame] for name in names]
-    if picture is not None:
-        contact_sheet(picture, torch.stack(sheet), columns=12)
+            sheet += [videos[name][part, frame] for name in SHEET_COLUMNS]
+    if picture is not None and sheet:
+        contact_sheet(picture, torch.stack(sheet), columns=2 * len(SHEET_COLUMNS))
     return {name: sum(values) / len(values) for name, values in totals.items()}
