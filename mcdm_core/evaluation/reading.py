@@ -90,7 +90,8 @@ def slope(read: Series, true: Series) -> float:
 def reading_scores(read: Tensor, labels: Tensor, independent: FaceOpenings | None = None) -> dict[str, float]:
     """Scores of landmarks ``[n, 68, 2]`` in [0, 1] against labels and, if given, an independent reader's openings.
 
-    ``closed_*`` are over mouths that the labels call closed; ``closed_inner`` is the mean vertical error there.
+    ``closed_*`` are over mouths that the labels call closed: their gap, and how far inner lips and corners are off.
+    ``closed_inner_vertical`` leaves out the error along the lips, which moves no lip apart.
     """
     error = (read - labels).norm(dim=-1) * CROP_PIXELS
     vertical = (read - labels)[..., 1].abs() * CROP_PIXELS
@@ -103,7 +104,8 @@ def reading_scores(read: Tensor, labels: Tensor, independent: FaceOpenings | Non
         "lids": float(error[:, LIDS].mean()),
         "closed_mouths": float(closed.sum()),
         "closed_gap": mean_or_nan(lips[closed.numpy()]),
-        "closed_inner": mean_or_nan(vertical[closed][:, INNER_LIPS].numpy()),
+        "closed_inner": mean_or_nan(error[closed][:, INNER_LIPS].numpy()),
+        "closed_inner_vertical": mean_or_nan(vertical[closed][:, INNER_LIPS].numpy()),
         "closed_corners": mean_or_nan(error[closed][:, list(LIP_CORNERS)].numpy()),
         "lip_r": pearson(lips, true_lips),
         "lip_slope": slope(lips, true_lips),

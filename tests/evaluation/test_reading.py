@@ -45,6 +45,13 @@ def test_errors_are_told_in_pixels_and_a_narrow_range_by_its_slope(labels) -> No
     assert "independent_lip_r" not in scores
 
 
+def test_lips_that_slide_along_themselves_are_off_but_not_apart(labels) -> None:
+    read = labels.clone()
+    read[:, 12:20, 0] += 3 / 128
+    scores = reading_scores(read, labels)
+    assert scores["closed_inner"] == pytest.approx(3, abs=1e-3) and scores["closed_inner_vertical"] == 0
+
+
 def test_openings_of_the_68_points_and_frames_without_a_face() -> None:
     points = np.zeros((2, 68, 2))
     points[0, [36, 39], 0], points[0, [42, 45], 0] = (-11, -9), (9, 11)
