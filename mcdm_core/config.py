@@ -12,6 +12,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from .errors import WeightsError
+
 
 @dataclass(frozen=True)
 class VAEConfig:
@@ -257,17 +259,17 @@ def from_json(text: str) -> MCDMConfig:
     """Rebuild a configuration from :func:`to_json`'s text, also one that an older version wrote.
 
     Raises:
-        ValueError: if the text is no configuration, or one that this version does not know or no model can have.
+        WeightsError: if the text is no configuration, or one that this version does not know or no model can have.
     """
     try:
         values = json.loads(text)
     except RecursionError as error:
-        raise ValueError("the configuration is a nest too deep to read") from error
+        raise WeightsError("the configuration is a nest too deep to read") from error
     if not isinstance(values, dict):
-        raise ValueError("the configuration holds no names with values")
+        raise WeightsError("the configuration holds no names with values")
     config: MCDMConfig = _build(MCDMConfig, _upgraded(values))
     if max(config.unet.block_channels, default=0) > _WIDEST_HEAD * config.unet.num_heads:
-        raise ValueError(f"the UNet's {config.unet.num_heads} attention heads are wider than {_WIDEST_HEAD} channels")
+        raise WeightsError(f"the UNet's {config.unet.num_heads} attention heads are wider than {_WIDEST_HEAD} channels")
     return config
 
 
@@ -281,10 +283,10 @@ def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
     Version 0.1 chose the layouts by the preset's name, and had a second kind of warp.
 
     Raises:
-        ValueError: if the file needs what this version no longer has.
+        WeightsError: if the file needs what this version no longer has.
     """
     if values.get("unet", {}).get("warped_reference") and values["unet"].get("warp", "framed") != "framed":
-        raise ValueError("these weights need the warp 'pinned' of version 0.1, which is gone: use that version.")
+        raise WeightsError("these weights need the warp 'pinned' of version 0.1, which is gone: use that version.")
     for part, gone in _REMOVED.items():
         if part in values:
             values[part] = {name: value for name, value in values[part].items() if name not in gone}
@@ -312,9 +314,9 @@ def _checked(name: str, value: Any, default: Any) -> Any:
     """A value of a file, if it has the default's type and lies within bounds.
 
     Raises:
-        ValueError: if not.
+        WeightsError: if not.
     """
-    refused = ValueError(f"{name} is {str(value)[:40]}, which no model has")
+    refused = WeightsError(f"{name} is {str(value)[:40]}, which no model has")
     if isinstance(default, tuple):
         kinds = tuple({type(part) for part in default}) or (float,)
         if not isinstance(value, list) or len(value) > 64:
@@ -335,7 +337,7 @@ def _build(cls: type, values: dict[str, Any]) -> Any:
     known = {f.name: f for f in dataclasses.fields(cls)}
     unknown = sorted(set(values) - set(known))
     if unknown:
-        raise ValueError(
+        raise WeightsError(
             f"{cls.__name__} has no field {unknown[0]!r}: these weights were made by a newer version of MCDM; "
             "update the pack to use them."
         )
@@ -344,7 +346,7 @@ def _build(cls: type, values: dict[str, Any]) -> Any:
         factory = known[name].default_factory
         if factory is not dataclasses.MISSING:
             if not isinstance(value, dict):
-                raise ValueError(f"{name} is {str(value)[:40]!r}, expected names with values")
+                raise WeightsError(f"{name} is {str(value)[:40]!r}, expected names with values")
             built[name] = _build(factory, value)
         else:
             built[name] = _checked(name, value, known[name].default)

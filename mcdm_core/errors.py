@@ -56,6 +56,10 @@ class WeightsError(MCDMError):
     """A weight file is missing, damaged, or does not fit the configuration."""
 
 
+class PackageError(MCDMError):
+    """A package or program that this needs is not installed, or does not work; says what to install."""
+
+
 class MemoryMismatchError(MCDMError):
     """A saved motion memory belongs to another model or configuration."""
 

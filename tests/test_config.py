@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mcdm_core.config import BASE, TINY, MCDMConfig, differences, from_json, to_json
-from mcdm_core.errors import MCDMError
+from mcdm_core.errors import MCDMError, WeightsError
 from mcdm_core.models import temporal_attention
 from mcdm_core.models.unet import DenoisingUNet
 from mcdm_core.models.vae import TinyAutoencoder, build_autoencoder
@@ -56,7 +56,7 @@ def test_a_configuration_survives_a_file_and_an_unknown_field_is_named() -> None
     assert from_json(to_json(TINY)) == TINY and from_json(to_json(BASE)) == BASE
     changed = dataclasses.replace(TINY, fps=30)
     assert from_json(to_json(changed)).fps == 30
-    with pytest.raises(ValueError, match="newer"):
+    with pytest.raises(WeightsError, match="newer"):
         from_json('{"colour": 1}')
 
 
@@ -81,7 +81,7 @@ def test_a_file_of_version_0_1_which_had_no_layouts_is_read(preset: MCDMConfig) 
 def test_a_file_that_needs_what_is_gone_is_refused() -> None:
     old = json.loads(to_json(TINY))
     old["unet"]["warp"] = "pinned"
-    with pytest.raises(ValueError, match="pinned"):
+    with pytest.raises(WeightsError, match="pinned"):
         from_json(json.dumps(old))
 
 

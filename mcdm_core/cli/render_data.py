@@ -47,19 +47,15 @@ def run(options: argparse.Namespace) -> int:
     clips = options.clips
     if options.hours is not None:
         clips = max(1, round(options.hours * 3600 * FPS / CLIP_FRAMES))
-    try:
-        for split, count in (("val", options.val_clips), ("test", options.test_clips), ("train", clips)):
-            if count > 0:
-                render(
-                    options.output / split,
-                    clips=count,
-                    seed=options.seed,
-                    split=split,
-                    workers=options.workers,
-                    resume=not options.again,
-                    asset_path=options.asset,
-                )
-    except (ImportError, RuntimeError) as error:  # espeak-ng, anny or pypinyin is missing
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    for split, count in (("val", options.val_clips), ("test", options.test_clips), ("train", clips)):
+        if count > 0:
+            render(
+                options.output / split,
+                clips=count,
+                seed=options.seed,
+                split=split,
+                workers=options.workers,
+                resume=not options.again,
+                asset_path=options.asset,
+            )
     return 0

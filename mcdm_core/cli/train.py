@@ -224,6 +224,7 @@ def _codec(options: argparse.Namespace, minutes: float) -> None:
 
 def _audio(options: argparse.Namespace, minutes: float) -> None:
     from ..config import TINY
+    from ..errors import PackageError
     from ..training.audio.train import pretrain_audio, spoken_clips
 
     # Recordings have no pictures: only this stage can read them.
@@ -238,7 +239,7 @@ def _audio(options: argparse.Namespace, minutes: float) -> None:
             folder = options.output / "speech"
             render_speech(folder, options.speech_clips, _SPEECH_SEED, asset_path=options.asset)
             groups.append(spoken_clips(folder, TINY))
-        except (ImportError, RuntimeError) as error:
+        except (ImportError, PackageError) as error:
             logging.getLogger(__name__).warning("No further speech is made, the shards' own has to do: %s", error)
     pretrain_audio(
         groups, options.output / "audio_pretrained.safetensors", minutes, held, **_sizes(options, "audio")

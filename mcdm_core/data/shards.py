@@ -201,10 +201,10 @@ class ClipDataset(Dataset):
         """One tensor of a clip, or rows ``start`` to ``stop`` of it; only these bytes are read.
 
         Raises:
-            KeyError: if the clip has no such tensor.
+            MediaError: if the clip has no such tensor.
         """
         if name not in self._names[index]:
-            raise KeyError(f"clip {index} has no {name!r}, only {sorted(self._names[index])}")
+            raise MediaError(f"Clip {index} has no {name!r}, only {', '.join(sorted(self._names[index]))}.")
         return self._slice(index, name)[start:stop]
 
     def window(self, index: int, start: int, count: int) -> dict[str, Tensor]:

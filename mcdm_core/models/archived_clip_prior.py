@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import MCDMConfig
@@ -84,7 +85,7 @@ class ArchivedClipPrior(nn.Module):
             ``[b, n, m]``, every row a distribution over the reference's patches.
         """
         self._check(reference, "The reference")
-        tokens = self.reference_patches(reference).flatten(2).transpose(1, 2) + self.positions
+        tokens = rearrange(self.reference_patches(reference), "b d h w -> b (h w) d") + self.positions
         keys = self.to_k(tokens)
         return (self.queries @ keys.transpose(1, 2) / math.sqrt(keys.shape[-1])).softmax(-1)
 
@@ -99,9 +100,9 @@ class ArchivedClipPrior(nn.Module):
             ``[b, a, n, d]``; row i depends on frame i only.
         """
         self._check(frames, "The archive")
-        b, a = frames.shape[:2]
-        tokens = self.archive_patches(frames.flatten(0, 1)).flatten(2).transpose(1, 2) + self.positions
-        pooled = attention.unsqueeze(1) @ tokens.unflatten(0, (b, a))
+        patches = self.archive_patches(rearrange(frames, "b a c h w -> (b a) c h w"))
+        tokens = rearrange(patches, "ba d h w -> ba (h w) d") + self.positions
+        pooled = attention.unsqueeze(1) @ rearrange(tokens, "(b a) m d -> b a m d", b=len(frames))
         return self.to_out(self.norm_out(self.to_v(pooled)))
 
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import MCDMConfig
-from ..errors import AudioError, FrameRateError
+from ..errors import AudioError, FrameRateError, MCDMError, PackageError, WeightsError
 
 WINDOW_SAMPLES = 400
 """Length of the spectra's window: 25 ms at 16 kHz."""
@@ -153,7 +153,7 @@ class ContextAudioEncoder(nn.Module):
         self.value_head = nn.Linear(audio.tokens_per_frame * audio.feature_dim, config.motion_codec.num_values)
         reach = 14 + 2 * self.STRIDE * sum(audio.dilations)
         if audio.window_frames != reach:
-            raise ValueError(
+            raise MCDMError(
                 f"dilations {audio.dilations} see {reach} mel frames, window_frames is {audio.window_frames}"
             )
         self.conv1 = nn.Conv1d(audio.num_mels, width, 5)
@@ -261,14 +261,14 @@ class Wav2Vec2AudioEncoder(nn.Module):
             try:
                 from transformers import Wav2Vec2Config, Wav2Vec2Model
             except ImportError as error:
-                raise ImportError(
+                raise PackageError(
                     "the base preset's audio encoder needs the package 'transformers': install it, or use tiny"
                 ) from error
             model = Wav2Vec2Model(model_config or Wav2Vec2Config())
         self.model = model.eval().requires_grad_(False)
         width = self.model.config.hidden_size
         if width != self.config.feature_dim:
-            raise ValueError(f"the Wav2Vec2 model has {width} features, expected {self.config.feature_dim}")
+            raise WeightsError(f"the Wav2Vec2 model has {width} features, expected {self.config.feature_dim}")
 
     def train(self, mode: bool = True) -> Wav2Vec2AudioEncoder:
         """Stay in evaluation mode: the paper keeps this encoder frozen."""
@@ -311,9 +311,9 @@ def build_audio_encoder(config: MCDMConfig) -> ContextAudioEncoder | Wav2Vec2Aud
     """The encoder the configuration names.
 
     Raises:
-        ValueError: for an unknown kind.
+        MCDMError: for an unknown kind.
     """
     kinds = {"logmel_context": ContextAudioEncoder, "wav2vec2": Wav2Vec2AudioEncoder}
     if config.audio_encoder.kind not in kinds:
-        raise ValueError(f"unknown audio encoder {config.audio_encoder.kind!r}: use one of {', '.join(kinds)}")
+        raise MCDMError(f"unknown audio encoder {config.audio_encoder.kind!r}: use one of {', '.join(kinds)}")
     return kinds[config.audio_encoder.kind](config)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as functional
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import MCDMConfig
-from ..errors import WeightsError
+from ..errors import PackageError
 
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -34,7 +35,7 @@ class ConvImageEncoder(nn.Module):
         if image.shape[-1] != self.image_size or image.shape[-2] != self.image_size:
             image = functional.interpolate(image, size=(self.image_size, self.image_size), mode="area")
         features = functional.adaptive_avg_pool2d(self.layers(image), 4)
-        return self.norm(self.out(features.flatten(2).transpose(1, 2)))
+        return self.norm(self.out(rearrange(features, "b c h w -> b (h w) c")))
 
 
 class CLIPImageEncoder(nn.Module):
@@ -44,7 +45,7 @@ class CLIPImageEncoder(nn.Module):
         """Wrap ``tower`` (a transformers ``CLIPVisionModel``), or build ViT-L/14 with random weights.
 
         Raises:
-            WeightsError: if transformers is needed and not installed.
+            PackageError: if transformers is needed and not installed.
         """
         super().__init__()
         self.image_size = config.image_encoder.image_size
@@ -52,7 +53,7 @@ class CLIPImageEncoder(nn.Module):
             try:
                 from transformers import CLIPVisionConfig, CLIPVisionModel
             except ImportError as error:
-                raise WeightsError(
+                raise PackageError(
                     "The CLIP image encoder of the base preset needs the package transformers; install it, or use the "
                     "tiny preset."
                 ) from error

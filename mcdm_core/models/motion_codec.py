@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import MCDMConfig
+from ..errors import MCDMError
 from ..face.landmarks import FACE, LIDS, LIP_VALUES, LIPS, NECK, eye_centres
 from .landmark_guider import LandmarkGuider
 from .motion_tokens import EXPRESSIONS, MotionTokens
@@ -124,9 +126,7 @@ class PatchTransformer(nn.Module):
         # blind for hundreds of steps, because the decoder then learns to do without them.
         self.reduce = nn.Linear(width, 8)
         self.glance = nn.Linear(8 * (size // 8) ** 2, num_tokens * width)
-        self.layers = nn.ModuleList(
-            TransformerLayer(width, codec.num_heads) for _ in range(codec.num_layers)
-        )
+        self.layers = nn.ModuleList(TransformerLayer(width, codec.num_heads) for _ in range(codec.num_layers))
         self.norm = nn.LayerNorm(width)
         self.project = nn.Linear(width, codec.motion_dim)
         # Unit variance over the batch: tokens cannot collapse, and noise on them always means the same.
@@ -134,7 +134,7 @@ class PatchTransformer(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """``[n, 3, size, size]`` in [-1, 1] to raw tokens ``[n, num_tokens, motion_dim]``."""
-        patches = self.embed(images.to(self.project.weight.dtype)).flatten(2).transpose(1, 2)
+        patches = rearrange(self.embed(images.to(self.project.weight.dtype)), "n c h w -> n (h w) c")
         glance = self.glance(F.silu(self.reduce(patches)).flatten(1)).view(len(images), *self.queries.shape)
         x = torch.cat([self.queries + glance, patches + self.positions], dim=1)
         for layer in self.layers:
@@ -159,9 +159,7 @@ class MotionDecoder(nn.Module):
         self.landmark_embed = nn.Linear(2 * codec.num_landmarks, self.REFERENCE_PARTS * width)
         self.types = nn.Parameter(torch.randn(2 * tokens + self.REFERENCE_PARTS, width) * 0.1)
         self.queries = nn.Parameter(torch.randn(len(self.REGIONS) + 1, width) * 0.5)
-        self.layers = nn.ModuleList(
-            TransformerLayer(width, codec.num_heads) for _ in range(codec.num_layers)
-        )
+        self.layers = nn.ModuleList(TransformerLayer(width, codec.num_heads) for _ in range(codec.num_layers))
         self.norm = nn.LayerNorm(width)
         self.regions = nn.ModuleList(nn.Linear(width, 2 * (r.stop - r.start)) for r in self.REGIONS)
         self.values = nn.Linear(width, codec.num_values)
@@ -254,11 +252,12 @@ class MotionCodec(nn.Module):
             Normalised tokens, each stream ``[b, f, n, dm]``.
         """
         if frames.shape[:2] != landmarks.shape[:2]:
-            raise ValueError(f"frames {tuple(frames.shape)} and landmarks {tuple(landmarks.shape)} do not agree")
-        batch, number = frames.shape[:2]
-        points = landmarks.flatten(0, 1).to(frames.dtype)
-        raw = self.encode_crops(*mouth_and_face_crops(frames.flatten(0, 1), points), points)
-        return MotionTokens.split(self.normalize(raw).unflatten(0, (batch, number)), self.config)
+            raise MCDMError(f"Frames {tuple(frames.shape)} and landmarks {tuple(landmarks.shape)} do not agree.")
+        points = rearrange(landmarks, "b f k xy -> (b f) k xy").to(frames.dtype)
+        pictures = rearrange(frames, "b f c h w -> (b f) c h w")
+        raw = self.encode_crops(*mouth_and_face_crops(pictures, points), points)
+        tokens = rearrange(self.normalize(raw), "(b f) n c -> b f n c", b=len(frames))
+        return MotionTokens.split(tokens, self.config)
 
     def encode_head(self, landmarks: Tensor) -> Tensor:
         """Normalised head tokens ``[b, f, nh, dm]`` of a driver's landmarks ``[b, f, 68, 2]``."""
@@ -296,8 +295,8 @@ class MotionCodec(nn.Module):
         """Mean expression tokens ``[ne, dm]`` of a name in :data:`EXPRESSIONS`.
 
         Raises:
-            ValueError: if the name is unknown.
+            MCDMError: if the name is unknown.
         """
         if name not in EXPRESSIONS:
-            raise ValueError(f"unknown expression {name!r}: choose one of {', '.join(EXPRESSIONS)}")
+            raise MCDMError(f"Expression {name!r} is unknown; choose one of {', '.join(EXPRESSIONS)}.")
         return self.expression_bank[EXPRESSIONS.index(name)]

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import MCDMConfig
@@ -26,7 +27,8 @@ from ..diffusion.parameterization import implied_noise, to_denoised
 from ..diffusion.sampling import Callback, Denoise, classifier_free_guidance, ddim_sample
 from ..diffusion.schedule import NoiseSchedule
 from ..errors import MCDMError
-from .token_transformer import FeedForward, SelfAttention, sinusoidal_embedding
+from .attention import SelfAttention
+from .token_transformer import FeedForward, sinusoidal_embedding
 
 
 class MultimodalFiLM(nn.Module):
@@ -56,11 +58,10 @@ class MultimodalBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[b, f, n, width]`` to the same."""
-        batch, frames = x.shape[:2]
-        y = x.flatten(0, 1)
+        y = rearrange(x, "b f n c -> (b f) n c")
         y = y + self.attention(y)
         y = y + self.feed_forward(y)
-        return y.unflatten(0, (batch, frames))
+        return rearrange(y, "(b f) n c -> b f n c", b=len(x))
 
 
 class TemporalInteractionBlock(nn.Module):
@@ -72,10 +73,8 @@ class TemporalInteractionBlock(nn.Module):
 
     def forward(self, x: Tensor, position: Tensor) -> Tensor:
         """``x [b, f, n, width]``, ``position [f, width]``; returns ``[b, f, n, width]``."""
-        batch, _, tokens, _ = x.shape
-        y = x.transpose(1, 2).flatten(0, 1)
-        y = self.attention(y, position=position)
-        return x + y.unflatten(0, (batch, tokens)).transpose(1, 2)
+        y = self.attention(rearrange(x, "b f n c -> (b n) f c"), position=position)
+        return x + rearrange(y, "(b n) f c -> b f n c", b=len(x))
 
 
 class PresentClipPrior(nn.Module):

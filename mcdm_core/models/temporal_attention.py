@@ -12,11 +12,12 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from diffusers.models.attention import FeedForward
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..errors import MCDMError
+from .attention import CrossAttention, random_features
 
 
 def recursion_weights(frames: int, alpha: float, carried: bool) -> tuple[Tensor, Tensor]:
@@ -60,90 +61,6 @@ def memory_recursion(f_ac_ref: Tensor, alpha: float, memory: Tensor | None = Non
     return result
 
 
-def random_features(num_features: int, dim: int, seed: int = 0) -> Tensor:
-    """Orthogonal Gaussian directions ``[num_features, dim]`` of FAVOR+ (Choromanski et al., 2021, section 2.4)."""
-    generator = torch.Generator().manual_seed(seed)
-    blocks = []
-    for _ in range(math.ceil(num_features / dim)):
-        q, _ = torch.linalg.qr(torch.randn(dim, dim, generator=generator, device="cpu"))
-        norms = torch.randn(dim, dim, generator=generator, device="cpu").norm(dim=1, keepdim=True)
-        blocks.append(q.T * norms)
-    return torch.cat(blocks)[:num_features]
-
-
-def fast_attention(query: Tensor, key: Tensor, value: Tensor, features: Tensor) -> Tensor:
-    """FAVOR+: softmax attention through positive random features, linear in the number of keys.
-
-    phi(x) = exp(w x - |x|^2 / 2) over the directions w, with x scaled by d^(-1/4), so that
-    E[phi(q) phi(k)] = exp(q k / sqrt(d)).
-
-    Args:
-        query: ``[..., l, d]``; key, value: ``[..., s, d]``; features: ``[r, d]``.
-
-    Returns:
-        ``[..., l, d]``.
-    """
-    scale = query.shape[-1] ** -0.25
-    features = features.to(query)
-
-    def phi(x: Tensor, over: tuple[int, ...]) -> Tensor:
-        x = x * scale
-        logits = x @ features.T - x.square().sum(-1, keepdim=True) / 2
-        # A common factor cancels between numerator and denominator: per query, and over all keys.
-        return (logits - logits.amax(over, keepdim=True)).exp() + 1e-6
-
-    q, k = phi(query, (-1,)), phi(key, (-2, -1))
-    numerator = q @ (k.transpose(-2, -1) @ value)
-    return numerator / (q @ k.sum(-2, keepdim=True).transpose(-2, -1))
-
-
-class CrossAttention(nn.Module):
-    """Multi-head attention with Stable Diffusion's parameter names; self-attention when no context is given."""
-
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        context_dim: int | None = None,
-        *,
-        zero: bool = False,
-    ) -> None:
-        super().__init__()
-        if dim % heads:
-            raise MCDMError(f"Width {dim} cannot be split into {heads} heads; choose a divisor as num_heads.")
-        self.heads = heads
-        self.to_q = nn.Linear(dim, dim, bias=False)
-        self.to_k = nn.Linear(context_dim or dim, dim, bias=False)
-        self.to_v = nn.Linear(context_dim or dim, dim, bias=False)
-        self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
-        if zero:
-            nn.init.zeros_(self.to_out[0].weight)
-            nn.init.zeros_(self.to_out[0].bias)
-
-    def forward(
-        self,
-        x: Tensor,
-        context: Tensor | None = None,
-        features: Tensor | None = None,
-        places: tuple[Tensor, Tensor] | None = None,
-    ) -> Tensor:
-        """``x [b, l, c]``, ``context [b, s, d]`` -> ``[b, l, c]``; with ``features``, by FAVOR+.
-
-        ``places``: codes ``[l, c]`` and ``[s, c]`` of where queries and keys are, added to them.
-        """
-        context = x if context is None else context
-
-        def split(y: Tensor) -> Tensor:
-            return y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-        query, key = self.to_q(x), self.to_k(context)
-        if places is not None:
-            query, key = query + places[0].to(query), key + places[1].to(key)
-        q, k, v = split(query), split(key), split(self.to_v(context))
-        y = F.scaled_dot_product_attention(q, k, v) if features is None else fast_attention(q, k, v, features)
-        return self.to_out[0](y.transpose(1, 2).flatten(2))
-
-
 class SinusoidalPositions(nn.Module):
     """AnimateDiff's positions along time, kept under its key ``pe`` ``[1, length, c]``."""
 
@@ -160,9 +77,7 @@ class SinusoidalPositions(nn.Module):
 class TemporalBlock(nn.Module):
     """Attention along time, once or twice, and optionally a feed-forward; key names of AnimateDiff's block."""
 
-    def __init__(
-        self, dim: int, heads: int, length: int, *, attentions: int, feed_forward: bool
-    ) -> None:
+    def __init__(self, dim: int, heads: int, length: int, *, attentions: int, feed_forward: bool) -> None:
         super().__init__()
         self.pos_embed = SinusoidalPositions(dim, length)
         self.norm1 = nn.LayerNorm(dim)
@@ -226,13 +141,8 @@ class MemoryEfficientTemporalAttention(nn.Module):
         self.kind = kind
         self.norm = nn.GroupNorm(norm_groups, dim, eps=1e-6) if motion_module else None
         self.proj_in = nn.Linear(dim, dim) if motion_module else None
-        block = TemporalBlock(
-            dim,
-            heads,
-            length,
-            attentions=2 if motion_module else 1,
-            feed_forward=motion_module,
-        )
+        attentions = 2 if motion_module else 1
+        block = TemporalBlock(dim, heads, length, attentions=attentions, feed_forward=motion_module)
         self.transformer_blocks = nn.ModuleList([block])
         self.proj_out = nn.Linear(dim, dim)
         nn.init.zeros_(self.proj_out.weight)
@@ -245,10 +155,11 @@ class MemoryEfficientTemporalAttention(nn.Module):
 
         Memory and clip are normalised apart: else the memory would reach the clip through the statistics.
         """
-        b, f, n, c = x.shape
+        f = x.shape[1]
         if self.norm is not None:
-            x = self.norm(x.reshape(b, f * n, c).transpose(1, 2)).transpose(1, 2).reshape(b, f, n, c)
-        x = x.transpose(1, 2).reshape(b * n, f, c)
+            normed = self.norm(rearrange(x, "b f n c -> b c (f n)"))
+            x = rearrange(normed, "b c (f n) -> b f n c", f=f)
+        x = rearrange(x, "b f n c -> (b n) f c")
         return x if self.proj_in is None else self.proj_in(x)
 
     def forward(
@@ -264,7 +175,6 @@ class MemoryEfficientTemporalAttention(nn.Module):
         Returns:
             F_m ``[b, f, N, c]`` (on F_pc_ref's residual) and the M to carry on ``[b, N, c]`` (None without F_ac_ref).
         """
-        b, f, n, c = f_pc_ref.shape
         past = None if f_ac_ref is None else memory_recursion(f_ac_ref, self.alpha, memory)
         features = self.random_features if self.kind == "favor" else None
         context = None if past is None else self._enter(past)
@@ -272,5 +182,5 @@ class MemoryEfficientTemporalAttention(nn.Module):
         z = self.transformer_blocks[0](y, context, features)
         # Without a projection on the way in, the block's own residual is the clip itself: leave it out.
         z = self.proj_out(z if self.proj_in is not None else z - y)
-        result = f_pc_ref + z.reshape(b, n, f, c).transpose(1, 2)
+        result = f_pc_ref + rearrange(z, "(b n) f c -> b f n c", b=len(f_pc_ref))
         return result, None if past is None else past[:, -1]

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .attention import SelfAttention
+
 
 def sinusoidal_embedding(positions: Tensor, width: int) -> Tensor:
     """Sinusoidal features of real positions.
@@ -23,35 +25,6 @@ def sinusoidal_embedding(positions: Tensor, width: int) -> Tensor:
     frequency = torch.exp(-math.log(10_000.0) * torch.arange(half, device=positions.device) / half)
     angle = positions[..., None].float() * frequency
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
-
-
-class SelfAttention(nn.Module):
-    """Multi-head self-attention with its own layer norm; returns the update, not the sum."""
-
-    def __init__(self, width: int, num_heads: int) -> None:
-        super().__init__()
-        if width % num_heads:
-            raise ValueError(f"width {width} is not a multiple of {num_heads} heads")
-        self.num_heads = num_heads
-        self.norm = nn.LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-
-    def forward(self, x: Tensor, position: Tensor | None = None) -> Tensor:
-        """Args:
-            x: ``[b, n, width]``.
-            position: added after the norm, broadcastable to ``x``; None for none.
-
-        Returns:
-            ``[b, n, width]``.
-        """
-        batch, length, width = x.shape
-        y = self.norm(x)
-        if position is not None:
-            y = y + position
-        q, k, v = self.qkv(y).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v)
-        return self.out(attended.transpose(1, 2).reshape(batch, length, width))
 
 
 class FeedForward(nn.Module):

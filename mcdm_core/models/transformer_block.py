@@ -16,10 +16,12 @@ from __future__ import annotations
 from typing import Any
 
 from diffusers.models.attention import FeedForward
+from einops import rearrange
 from torch import Tensor, nn
 
 from .archived_clip_prior import ArchivePlaces
-from .temporal_attention import CrossAttention, MemoryEfficientTemporalAttention
+from .attention import CrossAttention
+from .temporal_attention import MemoryEfficientTemporalAttention
 
 
 class MCDMTransformerBlock(nn.Module):
@@ -86,9 +88,9 @@ class MCDMTransformerBlock(nn.Module):
         z = y if f_pc is None else y + self.present_attn(self.present_norm(y), f_pc)
         new_memory = None
         if not bypass_temporal:
-            f_ac_ref = None if archived is None else (y + archived).unflatten(0, (-1, frames))
-            z, new_memory = self.temporal(f_ac_ref, z.unflatten(0, (-1, frames)), memory)
-            z = z.flatten(0, 1)
+            f_ac_ref = None if archived is None else rearrange(y + archived, "(b f) n c -> b f n c", f=frames)
+            z, new_memory = self.temporal(f_ac_ref, rearrange(z, "(b f) n c -> b f n c", f=frames), memory)
+            z = rearrange(z, "b f n c -> (b f) n c")
         elif archived is not None:
             z = z + archived
         return z + self.ff(self.norm3(z)), new_memory

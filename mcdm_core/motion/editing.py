@@ -139,12 +139,8 @@ def set_expression(motion: Motion, codec: MotionCodec, name: str, strength: floa
     Raises:
         MCDMError: for an unknown name.
     """
-    try:
-        target = codec.named_expression(name)
-    except ValueError as error:
-        raise MCDMError(str(error)) from error
     own = motion.tokens.expression
-    target = target.to(own)
+    target = codec.named_expression(name).to(own)
     mean = own.mean(0, keepdim=True)
     # The mean moves to the target; what happens around the mean is kept in part, so that the face still lives.
     kept = 1 - strength * (1 - mix) if strength < 1 else mix

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..config import MCDMConfig
+from ..errors import MCDMError
 from ..media.pixels import to_unit
 from ..models.audio_encoder import normalize_level
 from .prior.losses import augment_mels, interpolate
@@ -47,7 +48,7 @@ class ClipBank:
     def __init__(self, groups: Sequence[Sequence[MotionClip]], device: torch.device | str = "cpu") -> None:
         groups = [g for g in groups if g]
         if not groups:
-            raise ValueError("there are no clips to train on: render or label some first")
+            raise MCDMError("There are no clips to train on; render or label some first.")
         self.device = torch.device(device)
         self.clips = [clip for group in groups for clip in group]
         self.group_size = np.array([len(g) for g in groups])

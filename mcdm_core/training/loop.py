@@ -27,7 +27,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..errors import WeightsError
+from ..errors import MCDMError, WeightsError
 from ..files import write_tensors
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class LoopSettings:
     def __post_init__(self) -> None:
         self.output = Path(self.output)
         if self.steps is None and self.minutes is None:
-            raise ValueError("LoopSettings needs a limit: give steps, minutes or both.")
+            raise MCDMError("LoopSettings needs a limit: give steps, minutes or both.")
 
 
 @dataclass(frozen=True)

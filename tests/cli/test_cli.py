@@ -11,7 +11,7 @@ from PIL import Image
 
 from mcdm_core.__main__ import build_parser, main
 from mcdm_core.checkpoint import save_checkpoint
-from mcdm_core.errors import MediaError
+from mcdm_core.errors import MediaError, PackageError
 from mcdm_core.media.video_reader import VideoReader, read_video
 
 
@@ -272,7 +272,7 @@ def test_render_data_makes_three_splits_and_says_what_is_missing(tmp_path, monke
     assert made == [("val", 40, tmp_path / "val"), ("train", 60, tmp_path / "train")]
 
     def fail(*_: object, **__: object) -> None:
-        raise RuntimeError("espeak-ng is missing")
+        raise PackageError("espeak-ng is missing")
 
     monkeypatch.setattr(render, "render", fail)
     assert main(["render-data", str(tmp_path)]) == 1

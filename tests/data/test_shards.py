@@ -40,7 +40,7 @@ def test_round_trip_in_order(tmp_path: Path) -> None:
     for name, value in first[0].items():
         torch.testing.assert_close(data[0][name], value)
     assert "actions" in data.names(1) and "actions" not in data.names(0)
-    with pytest.raises(KeyError):
+    with pytest.raises(MediaError):
         data.read(0, "actions")
 
 

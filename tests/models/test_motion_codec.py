@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mcdm_core.config import BASE, TINY
+from mcdm_core.errors import MCDMError
 from mcdm_core.models.motion_codec import MotionCodec, face_frame, mouth_and_face_crops
 from mcdm_core.models.motion_tokens import EXPRESSIONS, MotionTokens
 from mcdm_core.training.codec.data import CodecFrames
@@ -75,11 +76,11 @@ def test_tokens_round_trip_and_shapes() -> None:
 
 
 def test_wrong_sizes_are_refused() -> None:
-    with pytest.raises(ValueError, match="motion tokens"):
+    with pytest.raises(MCDMError, match="motion tokens"):
         MotionTokens.split(torch.zeros(1, sum(SIZES) + 1, 32), TINY)
-    with pytest.raises(ValueError, match="landmarks"):
+    with pytest.raises(MCDMError, match="landmarks"):
         codec().encode(torch.zeros(1, 2, 3, 128, 128), torch.zeros(1, 3, 68, 2))
-    with pytest.raises(ValueError, match="unknown expression"):
+    with pytest.raises(MCDMError, match="bored"):
         codec().named_expression("bored")
 
 

@@ -2,13 +2,8 @@ import pytest
 import torch
 
 from mcdm_core.errors import MCDMError
-from mcdm_core.models.temporal_attention import (
-    MemoryEfficientTemporalAttention,
-    fast_attention,
-    memory_recursion,
-    random_features,
-    recursion_weights,
-)
+from mcdm_core.models.attention import fast_attention, random_features
+from mcdm_core.models.temporal_attention import MemoryEfficientTemporalAttention, memory_recursion, recursion_weights
 
 
 def literal_recursion(f_ac_ref, alpha, memory):

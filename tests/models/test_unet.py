@@ -171,5 +171,5 @@ def test_the_stages_freeze_what_the_paper_freezes():
     assert not set(first) & set(third)
     everything = {n for n, _ in denoiser.named_parameters()}
     assert set(freeze_for_stage(denoiser, 1, train_backbone=True)) == everything - set(third)
-    with pytest.raises(ValueError, match="stage 2"):
+    with pytest.raises(MCDMError, match="stage 2"):
         freeze_for_stage(denoiser, 2, train_backbone=False)

@@ -9,6 +9,7 @@ import torch
 
 from mcdm_core import model as model_module
 from mcdm_core.config import BASE, TINY, AudioEncoderConfig
+from mcdm_core.errors import MCDMError
 from mcdm_core.models.audio_encoder import Wav2Vec2AudioEncoder
 from mcdm_core.models.image_encoder import CLIPImageEncoder, build_image_encoder
 from mcdm_core.models.vae import StableDiffusionAutoencoder, build_autoencoder
@@ -150,5 +151,5 @@ def test_speech_tokens_take_the_model_s_precision() -> None:
     encoder = Wav2Vec2AudioEncoder(config, model=Ramp()).to(torch.bfloat16)
     tokens = encoder(encoder.frame_windows(torch.randn(16_000), 16_000, 25, 25))
     assert tokens.dtype == torch.bfloat16 and tokens.isfinite().all()
-    with pytest.raises(ValueError, match="features"):
+    with pytest.raises(MCDMError, match="features"):
         Wav2Vec2AudioEncoder(BASE, model=Ramp())

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from mcdm_core.errors import WeightsError
+from mcdm_core.errors import MCDMError, WeightsError
 from mcdm_core.training.loop import (
     LoopSettings,
     WeightAverage,
@@ -87,7 +87,7 @@ def test_a_gradient_that_is_not_finite_is_skipped(tmp_path: Path) -> None:
 
 
 def test_limits_and_damaged_files_are_explained(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="limit"):
+    with pytest.raises(MCDMError, match="limit"):
         LoopSettings(tmp_path / "x.safetensors")
     (tmp_path / "bad.safetensors").write_bytes(b"nothing")
     with pytest.raises(WeightsError, match="cannot be read"):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mcdm_core.config import TINY
+from mcdm_core.errors import MCDMError
 from mcdm_core.models.audio_encoder import build_audio_encoder
 from mcdm_core.training import clip_sampler
 from mcdm_core.training.audio.train import AudioObjective, encode_sound, speech_clip, validate_audio
@@ -245,7 +246,7 @@ def test_objectives_give_finite_losses_and_gradients_everywhere() -> None:
     assert modules.present_clip_prior.output["weight"].grad.any()
     numbers = validate_audio(modules.audio_encoder.eval(), [clip(), clip(seed=1)])
     assert set(numbers) == {"r", "width_r", "wrong_r", "range", "blink_r"}
-    with pytest.raises(ValueError, match="no clips"):
+    with pytest.raises(MCDMError, match="no clips"):
         ClipSampler(CONFIG, [[]])
 
 

@@ -10,7 +10,7 @@ import re
 
 import numpy as np
 
-from ...errors import MediaError
+from ...errors import MediaError, PackageError
 from ..synthetic.speech import flite
 from ..synthetic.speech.speech import Phoneme
 
@@ -35,14 +35,14 @@ class PhoneAligner:
     """Finds the phones of transcribed English speech in time.
 
     Raises:
-        MediaError: if pocketsphinx is not installed.
+        PackageError: if pocketsphinx is not installed.
     """
 
     def __init__(self) -> None:
         try:
             import pocketsphinx
         except ImportError as error:
-            raise MediaError(
+            raise PackageError(
                 "Aligning speech needs pocketsphinx: pip install pocketsphinx (or the extra: '.[data]')"
             ) from error
         path = pocketsphinx.get_model_path

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from ...errors import MCDMError
 from .clip import CLIP_FRAMES, FPS, Clip, ClipMaker
 from .people.head_asset import load_head_asset
 from .speech.text import SPLITS
@@ -44,9 +45,9 @@ def render(
         ValueError: if not exactly one of ``hours`` and ``clips`` is given or the split is unknown.
     """
     if (hours is None) == (clips is None):
-        raise ValueError("render needs either hours or clips")
+        raise MCDMError("Rendering needs either hours or clips; give one of them.")
     if split not in SPLITS:
-        raise ValueError(f"split {split!r} is unknown; choose one of {SPLITS}")
+        raise MCDMError(f"Split {split!r} is unknown; choose one of {', '.join(SPLITS)}.")
     count = clips if clips is not None else max(1, round(hours * 3600 * FPS / CLIP_FRAMES))
     load_head_asset(asset_path)  # built once, before the workers need it
     jobs = _jobs(Path(output), "", split, seed, count, CLIPS_PER_SHARD, asset_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from ...config import MCDMConfig
+from ...errors import MCDMError
 from ...models.archived_clip_prior import ArchivedClipPrior
 from ...models.unet import DenoisingUNet
 
@@ -32,7 +33,7 @@ def freeze_for_stage(denoiser: Denoiser, stage: int, train_backbone: bool) -> li
             option beside the paper: everything goes on, the archived-clip prior as well.
     """
     if stage not in (1, 3):
-        raise ValueError(f"stage {stage} does not train the denoiser; give 1 or 3 (2 is the present-clip prior)")
+        raise MCDMError(f"stage {stage} does not train the denoiser; give 1 or 3 (2 is the present-clip prior)")
     trained = []
     for name, parameter in denoiser.named_parameters():
         present = any(part in name for part in PRESENT_LAYERS) or name.startswith(MOTION_LAYERS)

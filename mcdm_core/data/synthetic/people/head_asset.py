@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ....errors import PackageError
+
 SKIN, EYE, TEETH, TONGUE, LASH, MOUTH, EYE_CAVITY, HAIR = range(8)
 _DROPPED = 9
 
@@ -91,7 +93,7 @@ def build_arrays() -> dict[str, np.ndarray]:
         import anny
         from anny.models.phenotype import PHENOTYPE_VARIATIONS
     except ImportError as error:
-        raise ImportError(
+        raise PackageError(
             "Synthetic heads need the package `anny`: install the data extra, pip install mcdm-talking-face[data]"
         ) from error
     import torch

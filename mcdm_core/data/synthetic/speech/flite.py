@@ -12,6 +12,8 @@ import functools
 
 import numpy as np
 
+from ....errors import PackageError
+
 # flite's American phone set in IPA; the escapes are IPA letters, so that the source stays ASCII.
 IPA: dict[str, str] = {
     "aa": "\u0251", "ae": "\u00e6", "ah": "\u028c", "ao": "\u0254", "aw": "a\u028a", "ax": "\u0259", "axr": "\u025a",
@@ -57,7 +59,7 @@ def _library() -> ctypes.CDLL:
         for part in ("cmulex", "usenglish"):
             ctypes.CDLL(ctypes.util.find_library(f"flite_{part}") or f"libflite_{part}.so.1", mode=ctypes.RTLD_GLOBAL)
     except OSError as error:
-        raise RuntimeError("flite's shared library is not installed (system package flite)") from error
+        raise PackageError("flite's shared library is not installed (system package flite)") from error
     for name, kinds in _POINTER_FUNCTIONS.items():
         function = getattr(library, name)
         function.restype, function.argtypes = ctypes.c_void_p, kinds
@@ -82,7 +84,7 @@ def _voice(name: str) -> ctypes.c_void_p:
     try:
         voice = ctypes.CDLL(ctypes.util.find_library(file) or f"lib{file}.so.1", mode=ctypes.RTLD_GLOBAL)
     except OSError as error:
-        raise RuntimeError(f"flite's voice {name!r} is not installed (system package flite)") from error
+        raise PackageError(f"flite's voice {name!r} is not installed (system package flite)") from error
     register = getattr(voice, f"register_cmu_us_{name}")
     register.restype, register.argtypes = ctypes.c_void_p, (ctypes.c_char_p,)
     return ctypes.c_void_p(register(None))
@@ -94,7 +96,7 @@ def available() -> bool:
     try:
         for name in _VOICES:
             _voice(name)
-    except (RuntimeError, AttributeError):
+    except (PackageError, AttributeError):
         return False
     return True
 
@@ -114,14 +116,14 @@ def say(text: str, voice: str, slowness: float) -> tuple[np.ndarray, int, list[t
         Sound ``[s]`` float32, its rate in Hz, and IPA symbols ("" for a pause) with start and end in seconds.
 
     Raises:
-        RuntimeError: if flite or the voice is missing.
+        PackageError: if flite or the voice is missing.
     """
     library, handle = _library(), _voice(voice)
     features = ctypes.cast(handle, ctypes.POINTER(_Voice)).contents.features
     library.feat_set_float(features, b"duration_stretch", slowness)
     utterance = library.flite_synth_text(text.encode("ascii", "ignore"), handle)
     if not utterance:
-        raise RuntimeError(f"flite could not speak {text!r}")
+        raise PackageError(f"flite could not speak {text!r}")
     try:
         wave = ctypes.cast(library.utt_wave(utterance), ctypes.POINTER(_Wave)).contents
         audio = np.ctypeslib.as_array(wave.samples, (wave.num_samples,)).astype(np.float32) / 32768.0

@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ....errors import PackageError
+
 Utterance = tuple[np.ndarray, int, list[tuple[str, float, float]]]
 """Sound ``[s]`` float32, its rate in Hz, and symbols with start and end in seconds."""
 
 
-class EngineStoppedError(RuntimeError):
+class EngineStoppedError(PackageError):
     """The speech engine crashed over a sentence, as some of its voices do now and then; another one may do."""
 
 
@@ -24,7 +26,7 @@ def speak_afresh(say: Callable[..., Utterance], request: Sequence[object]) -> Ut
     """``say(*request)`` in a copy of this process.
 
     Raises:
-        RuntimeError: with the engine's message if it fails; EngineStoppedError: if it crashes.
+        PackageError: with the engine's message if it fails; EngineStoppedError: if it crashes.
     """
     if not hasattr(os, "fork"):
         return say(*request)
@@ -48,5 +50,5 @@ def speak_afresh(say: Callable[..., Utterance], request: Sequence[object]) -> Ut
         raise EngineStoppedError(f"the speech engine stopped while it spoke {request[0]!r}")
     answer = json.loads(head)
     if "error" in answer:
-        raise RuntimeError(answer["error"])
+        raise PackageError(answer["error"])
     return np.frombuffer(data, np.float32), answer["rate"], [(s, a, b) for s, a, b in answer["marks"]]

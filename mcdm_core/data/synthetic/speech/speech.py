@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ....errors import PackageError
 from . import flite
 from .fresh_process import Utterance, speak_afresh
 from .voice_variants import linked_data, random_variant, write_variant
@@ -106,7 +107,7 @@ class _Espeak:
         try:
             self._library = ctypes.CDLL(name)
         except OSError as error:
-            raise RuntimeError(
+            raise PackageError(
                 "Synthetic speech needs espeak-ng's shared library: install the system package espeak-ng"
             ) from error
         self._library.espeak_ng_InitializePath(None)
@@ -115,10 +116,10 @@ class _Espeak:
         try:
             self.data = linked_data(Path((installed.value or b"").decode()))
         except OSError as error:
-            raise RuntimeError(f"espeak-ng's data could not be linked into the cache: {error}") from error
+            raise PackageError(f"espeak-ng's data could not be linked into the cache: {error}") from error
         self.rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, str(self.data).encode(), _PHONEME_EVENTS_IPA)
         if self.rate <= 0:
-            raise RuntimeError("espeak-ng found no data: install its full data package")
+            raise PackageError("espeak-ng found no data: install its full data package")
         self._audio: list[np.ndarray] = []
         self._events: list[tuple[float, str]] = []
         self._callback = _Callback(self._receive)
@@ -140,13 +141,13 @@ class _Espeak:
         self._audio.clear()
         self._events.clear()
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
-            raise RuntimeError(f"espeak-ng has no voice {voice!r}: install its full data package")
+            raise PackageError(f"espeak-ng has no voice {voice!r}: install its full data package")
         for parameter, value in ((_RATE, rate), (_PITCH, pitch), (_RANGE, pitch_range)):
             self._library.espeak_SetParameter(parameter, int(value), 0)
         data = text.encode("utf8")
         status = self._library.espeak_Synth(data, len(data) + 1, 0, 1, 0, _UTF8_ENDPAUSE, None, None)
         if status != 0:
-            raise RuntimeError(f"espeak-ng could not speak {text!r} (status {status})")
+            raise PackageError(f"espeak-ng could not speak {text!r} (status {status})")
         self._library.espeak_Synchronize()
         audio = np.concatenate(self._audio) if self._audio else np.zeros(0, np.int16)
         ends = [start for start, _ in self._events[1:]] + [len(audio) / self.rate]
@@ -163,7 +164,7 @@ def available() -> bool:
     """Whether espeak-ng's library can be loaded."""
     try:
         _engine()
-    except RuntimeError:
+    except PackageError:
         return False
     return True
 
@@ -214,7 +215,7 @@ def speak(text: str, language_voice: str, voice: Voice) -> tuple[np.ndarray, lis
         text: in the engine's spelling; language_voice: espeak-ng's voice of the language, flite speaks English.
 
     Raises:
-        RuntimeError: if the engine is missing or has no such voice.
+        PackageError: if the engine is missing or has no such voice.
     """
     from scipy.signal import resample_poly
 

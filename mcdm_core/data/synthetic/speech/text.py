@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ....errors import PackageError
+
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 PHRASE_KINDS: tuple[str, ...] = ("open", "main", "end", "who", "does", "where")
 # The last two phrases of every list are the test's, the two before the validation's.
@@ -87,5 +89,5 @@ def spoken_form(language: str, sentence: str) -> str:
     try:
         from pypinyin import Style, lazy_pinyin
     except ImportError as error:
-        raise ImportError("Chinese speech needs the package `pypinyin` (the data extra)") from error
+        raise PackageError("Chinese speech needs the package `pypinyin` (the data extra)") from error
     return " ".join(lazy_pinyin(sentence.replace("\uff0c", ", "), style=Style.TONE3))
