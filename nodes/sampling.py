@@ -12,6 +12,7 @@ from ..mcdm_core.errors import MCDMError
 from ..mcdm_core.pipeline.run_folder import RunFolder, run_key
 from . import inputs
 from .comfy import media_bridge
+from .comfy.curves import player_curves
 from .comfy.interruption import check_interrupt
 from .comfy.node_run import NodeRun
 from .comfy.player_events import WholeVideoPlayer
@@ -20,7 +21,6 @@ from .comfy.stop_requests import STOP_REQUESTS
 from .comfy.temporary_files import temporary_video, video_result
 from .comfy.workflow_metadata import workflow_metadata
 from .comfy.working_memory import working_bytes
-from .curves import player_curves
 from .loaders import video_from_file
 from .sampling_settings import MotionSettings, PictureSettings
 from .schema import EmbeddedAudio, Memory, Motion, advanced, schema

@@ -12,6 +12,7 @@ from ..mcdm_core.errors import MediaError
 from ..mcdm_core.media.audio import Audio
 from . import inputs
 from .comfy import media_bridge
+from .comfy.curves import player_curves
 from .comfy.interruption import StoppableTorch, check_interrupt, stoppable
 from .comfy.node_run import NodeRun
 from .comfy.notes import note
@@ -19,7 +20,6 @@ from .comfy.player_events import WholeVideoPlayer
 from .comfy.progress import StepProgress
 from .comfy.stop_requests import STOP_REQUESTS
 from .comfy.temporary_files import temporary_video, video_result
-from .curves import player_curves
 from .loaders import video_from_file
 from .schema import Motion, advanced, schema
 

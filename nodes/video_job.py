@@ -11,12 +11,12 @@ from typing import Any
 from ..mcdm_core.media.audio import Audio
 from ..mcdm_core.pipeline.run_folder import RunFolder
 from .comfy import media_bridge
+from .comfy.curves import player_curves
 from .comfy.interruption import check_interrupt
 from .comfy.node_run import NodeRun, failure_reason
 from .comfy.progress import StepProgress
 from .comfy.stop_requests import STOP_REQUESTS
 from .comfy.temporary_files import place_of
-from .curves import player_curves
 
 logger = logging.getLogger(__name__)
 

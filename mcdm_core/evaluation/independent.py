@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from .agreement import mean_or_nan, pearson, share_within
+from ..correlation import correlation
+from ..face.face_mesh import FaceOpenings, mesh_points, openings
+from .agreement import mean_or_nan, share_within
 from .face_embedding import SAME_PERSON, Embeddings, FaceEmbedder, distances, similarity
-from .face_mesh import FaceOpenings, mesh_points, openings
 from .video_frames import Frame, video_frames
 
 LEAST_SIDE = 384
@@ -57,11 +58,11 @@ def measure_clip(entry: dict[str, Any], folder: Path, read: ReadFace, embed: Emb
     away = distances(made, portrait)
     report = {
         "name": entry["name"],
-        "lip_r": pearson(own.lips, real.lips),
-        "wrong_voice_r": pearson(wrong.lips, real.lips),
+        "lip_r": correlation(own.lips, real.lips),
+        "wrong_voice_r": correlation(wrong.lips, real.lips),
         "lip_spread_generated": float(np.nanstd(own.lips)),
         "lip_spread_real": float(np.nanstd(real.lips)),
-        "blink_r": pearson(own.lids, real.lids),
+        "blink_r": correlation(own.lids, real.lids),
         "face_found": own.found,
         "distance": mean_or_nan(away),
         "distance_of_real": mean_or_nan(distances(seen, portrait)),
@@ -71,9 +72,9 @@ def measure_clip(entry: dict[str, Any], folder: Path, read: ReadFace, embed: Emb
     if entry.get("truth"):
         truth = np.array(entry["truth"], float)
         report |= {
-            "lip_r_truth": pearson(own.lips, truth),
-            "wrong_voice_r_truth": pearson(wrong.lips, truth),
-            "reader_r_truth": pearson(real.lips, truth),
+            "lip_r_truth": correlation(own.lips, truth),
+            "wrong_voice_r_truth": correlation(wrong.lips, truth),
+            "reader_r_truth": correlation(real.lips, truth),
         }
     return report
 

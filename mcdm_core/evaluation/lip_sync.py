@@ -6,11 +6,12 @@ which lag, and how much better than with the sound of another moment (the contro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from ..correlation import correlation
 
 
 @dataclass(frozen=True)
@@ -21,25 +22,6 @@ class LipSync:
     correlation_at_zero: float
     lag: float
     control: float
-
-
-def correlation(a: Tensor, b: Tensor) -> float:
-    """Pearson's r of two series [n]; 0 if one of them is constant."""
-    a, b = a.double() - a.double().mean(), b.double() - b.double().mean()
-    scale = (a.square().sum() * b.square().sum()).sqrt()
-    return float((a * b).sum() / scale) if scale > 1e-12 else 0.0
-
-
-def mean_correlation(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
-    """Mean of Pearson's r over pairs of series (the shorter length counts); pairs with a constant series are left out,
-    nan if none remains."""
-    scores = []
-    for x, y in zip(a, b, strict=True):
-        count = min(len(x), len(y))
-        x, y = x[:count], y[:count]
-        if float(x.std(correction=0)) > 1e-6 and float(y.std(correction=0)) > 1e-6:
-            scores.append(correlation(x, y))
-    return sum(scores) / len(scores) if scores else float("nan")
 
 
 def loudness(waveform: Tensor, sample_rate: int, fps: float, num_frames: int) -> Tensor:

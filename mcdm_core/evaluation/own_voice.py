@@ -18,13 +18,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..correlation import correlation
 from ..face.crops import resample_crop
 from ..face.landmarks import lip_opening
 from ..media.audio import load_audio
 from ..media.video_reader import VideoReader
 from ..pipeline import MCDMPipeline
 from .face_track import track_face
-from .lip_sync import correlation
 
 
 @dataclass(frozen=True)

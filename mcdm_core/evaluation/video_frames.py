@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..errors import MediaError
-
-Frame = NDArray[np.uint8]
+from ..face.face_mesh import Frame
 
 
 def video_frames(path: str | Path, least_side: int = 0) -> Iterator[Frame]:

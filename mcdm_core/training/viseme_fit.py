@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..correlation import mean_correlation
 from ..data.real.fitted_mouth import FilmedSpeech, read_filmed_speech
 from ..data.real.phone_alignment import PhoneAligner
 from ..data.synthetic.graphics.rig import Rig, RigParts
@@ -30,7 +31,6 @@ from ..data.synthetic.motion import loudness, viseme_spans
 from ..data.synthetic.people.head_asset import HeadAsset, load_head_asset
 from ..data.synthetic.people.identity import random_identity
 from ..data.synthetic.people.visemes import DOMINANCE, FIXED, VISEMES, viseme_matrix
-from ..evaluation.lip_sync import mean_correlation
 from ..face.landmarks import LIP_VALUES
 
 logger = logging.getLogger(__name__)

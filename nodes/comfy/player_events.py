@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from ...mcdm_core.media.audio import Audio
-from ..curves import NAMES
+from .curves import NAMES
 from .media_bridge import PEAKS_PER_FRAME, waveform_peaks
 from .node_run import NodeRun, failure_reason
 from .stop_requests import STOP_REQUESTS

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from mcdm_core.correlation import correlation
 from mcdm_core.errors import MediaError
-from mcdm_core.evaluation import face_mesh
-from mcdm_core.evaluation.agreement import mean_or_nan, pearson, share_within
+from mcdm_core.evaluation.agreement import mean_or_nan, share_within
 from mcdm_core.evaluation.face_embedding import SIZE, distances, similarity
-from mcdm_core.evaluation.face_mesh import FaceOpenings, openings
 from mcdm_core.evaluation.independent import measure_clip, measure_drift, summarise
 from mcdm_core.evaluation.remake import remake
 from mcdm_core.evaluation.video_frames import video_frames
+from mcdm_core.face import face_mesh
+from mcdm_core.face.face_mesh import FaceOpenings, openings
 from mcdm_core.media.video_writer import VideoWriter
 
 
@@ -45,10 +46,10 @@ def embed_grey(frames) -> np.ndarray:
 
 def test_pearson_leaves_unknown_frames_out() -> None:
     a = np.random.default_rng(0).normal(size=40)
-    assert pearson(a, 3 * a - 2) == pytest.approx(1) and pearson(a, -a[:30]) == pytest.approx(-1)
+    assert correlation(a, 3 * a - 2) == pytest.approx(1) and correlation(a, -a[:30]) == pytest.approx(-1)
     hidden = np.where(np.arange(40) % 5 == 0, np.nan, a)
-    assert pearson(hidden, a) == pytest.approx(1)
-    assert pearson(np.ones(40), a) == 0 and pearson(a[:2], a[:2]) == 0
+    assert correlation(hidden, a) == pytest.approx(1)
+    assert correlation(np.ones(40), a) == 0 and correlation(a[:2], a[:2]) == 0
 
 
 def test_a_frame_without_a_face_is_not_the_same_person() -> None:

@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 
+from mcdm_core.correlation import correlation, mean_correlation
 from mcdm_core.evaluation.face_track import track_face
 from mcdm_core.evaluation.identity import compare_identity, ssim_map
-from mcdm_core.evaluation.lip_sync import correlation, lip_sync, loudness, mean_correlation
+from mcdm_core.evaluation.lip_sync import lip_sync, loudness
 
 
 def series(count: int = 200) -> torch.Tensor:

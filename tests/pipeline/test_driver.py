@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
+from mcdm_core.correlation import correlation
 from mcdm_core.errors import FaceNotFoundError, MediaError
 from mcdm_core.evaluation.face_track import track_face
-from mcdm_core.evaluation.lip_sync import correlation
 from mcdm_core.pipeline import preset_weights
 from mcdm_core.pipeline.driver import driver_landmarks, onto_reference, read_landmarks, there_and_back
 

@@ -45,8 +45,8 @@ def test_the_lips_follow_the_sound(speaking) -> None:
 
 
 def test_the_pictures_show_the_predicted_lips(shipped, speaking) -> None:
+    from mcdm_core.correlation import correlation
     from mcdm_core.evaluation.face_track import track_face
-    from mcdm_core.evaluation.lip_sync import correlation
     from mcdm_core.face.landmarks import lip_opening
 
     reference, _, motion, clips = speaking

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ...correlation import correlation
 from ...errors import MediaError
-from ...evaluation.agreement import pearson
 from ...face.landmarks import LIP_VALUES, VALUE_NAMES
 from ..shards import ClipDataset
 from ..synthetic.motion import loudness, viseme_spans
@@ -102,7 +102,8 @@ class FittedMouth:
         """Correlation ``[4]`` of this mouth with the filmed one, each lip value's mean over the clips."""
         said = [self.values(clip.phonemes, clip.sound, len(clip.lips)) for clip in clips]
         pairs = list(zip(said, clips, strict=True))
-        return np.array([np.mean([pearson(a[:, k], c.lips[:, k]) for a, c in pairs]) for k in range(len(LIP_VALUES))])
+        scores = [[correlation(a[:, k], c.lips[:, k]) for a, c in pairs] for k in range(len(LIP_VALUES))]
+        return np.array(scores).mean(1)
 
 
 def read_filmed_speech(folder: Path, transcripts: Path, aligner: PhoneAligner) -> list[FilmedSpeech]:

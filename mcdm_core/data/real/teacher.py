@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import FaceNotFoundError, MediaError
-from ...evaluation.face_mesh import mesh_points
+from ...face.face_mesh import mesh_points
 from ...face.landmarks import MIRROR, NUM_LANDMARKS
 
 LEAST_SIDE = 400

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ...config import TINY, MCDMConfig
+from ...correlation import mean_correlation
 from ...data.shards import ClipDataset
-from ...evaluation.lip_sync import mean_correlation
 from ...face.landmarks import BLINK_VALUES
 from ...models.audio_encoder import ContextAudioEncoder, build_audio_encoder, frame_centres, gather_windows, log_mel
 from ..clip_sampler import ClipSampler, MotionClip

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...evaluation.lip_sync import correlation, mean_correlation
+from ...correlation import correlation, mean_correlation
 from ...face.landmarks import BLINK_VALUES, LIP_VALUES, lid_opening, lip_opening
 from ...models.motion_codec import MotionCodec
 from ..ridge import ridge_solution

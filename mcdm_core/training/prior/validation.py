@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...config import MCDMConfig
-from ...evaluation.lip_sync import mean_correlation
+from ...correlation import mean_correlation
 from ...face.landmarks import BLINK_VALUES
 from ...media.pixels import to_unit
 from ...models.motion_codec import MotionCodec

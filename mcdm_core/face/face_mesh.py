@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .agreement import Series
-from .video_frames import Frame
+Series = NDArray[np.float64]
+Frame = NDArray[np.uint8]
+"""A picture ``[h, w, 3]`` in RGB."""
 
 POINTS = 478
 INNER_LIP_PAIRS: tuple[tuple[int, int], ...] = ((82, 87), (13, 14), (312, 317))

@@ -14,7 +14,7 @@ def player_curves(motion: Any, frames: int) -> dict[str, list[float]]:
     """
     if motion.values is None or motion.landmarks is None:
         return {name: [0.0] * frames for name in NAMES}
-    from ..mcdm_core.motion.plot import motion_curves
+    from ...mcdm_core.motion.plot import motion_curves
 
     curves = motion_curves(motion[:frames])
     return {name: [round(float(value), 4) for value in curves[source]] for name, source in NAMES.items()}
