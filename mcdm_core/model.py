@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import MCDMConfig
-from .errors import MCDMError, WeightsError
+from .errors import PackageError, WeightsError
 from .face.face_network import FaceNetwork
 from .librosa_loading import load_librosa
 from .models.archived_clip_prior import ArchivedClipPrior
@@ -97,7 +97,7 @@ class MCDMModel(nn.Module):
         try:
             with torch.device("meta"):
                 outline = cls(config, given)
-        except MCDMError:
+        except PackageError:
             raise
         except Exception as error:  # whatever a layer says of sizes that do not go together
             raise WeightsError(

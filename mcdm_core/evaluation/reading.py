@@ -21,15 +21,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..correlation import correlation
 from ..data.shards import read_rows
-from ..errors import MediaError
+from ..errors import MediaError, PackageError
+from ..face.face_mesh import FaceOpenings
 from ..face.face_network import FaceNetwork
 from ..face.landmarks import INNER_LIPS, LIDS, LIP_CORNERS, LIPS, lid_opening, lip_opening
 from ..media.pixels import to_unit
 from ..pipeline import MCDMPipeline
-from .agreement import Series, mean_or_nan, pearson
+from .agreement import Series, mean_or_nan
 from .face_embedding import dlib_models
-from .face_mesh import FaceOpenings
 
 CLOSED = 0.02
 """Opening by the labels below which a mouth counts as closed."""
@@ -55,7 +56,7 @@ class PredictorReader:
     """dlib's 68-point predictor on face crops uint8 ``[n, s, s, 3]``.
 
     Raises:
-        ImportError: if dlib or the models' package is not installed.
+        ImportError: if dlib is not installed; PackageError: if the models' package is not installed.
     """
 
     def __init__(self) -> None:
@@ -107,18 +108,18 @@ def reading_scores(read: Tensor, labels: Tensor, independent: FaceOpenings | Non
         "closed_inner": mean_or_nan(error[closed][:, INNER_LIPS].numpy()),
         "closed_inner_vertical": mean_or_nan(vertical[closed][:, INNER_LIPS].numpy()),
         "closed_corners": mean_or_nan(error[closed][:, list(LIP_CORNERS)].numpy()),
-        "lip_r": pearson(lips, true_lips),
+        "lip_r": correlation(lips, true_lips),
         "lip_slope": slope(lips, true_lips),
-        "lid_r": pearson(lids, true_lids),
+        "lid_r": correlation(lids, true_lids),
         "lid_slope": slope(lids, true_lids),
     }
     if independent is not None:
         scores |= {
             "independent_found": independent.found,
-            "independent_lip_r": pearson(lips, independent.lips),
+            "independent_lip_r": correlation(lips, independent.lips),
             "independent_lip_slope": slope(lips, independent.lips),
-            "independent_lid_r": pearson(lids, independent.lids),
-            "labels_lip_r": pearson(true_lips, independent.lips),
+            "independent_lid_r": correlation(lids, independent.lids),
+            "labels_lip_r": correlation(true_lips, independent.lips),
             "labels_lip_slope": slope(true_lips, independent.lips),
         }
     return scores
@@ -163,7 +164,7 @@ def main() -> None:
     pipe = MCDMPipeline.from_file(weights) if weights else MCDMPipeline.from_preset("tiny")
     try:
         judge = PredictorReader()
-    except ImportError:
+    except (ImportError, PackageError):
         judge = None
     scores = score_network(pipe.model.face_network, arguments.shards, arguments.every, judge)
     print(json.dumps({name: {k: round(v, 4) for k, v in s.items()} for name, s in scores.items()}, indent=2))
