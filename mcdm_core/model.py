@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .config import MCDMConfig
 from .errors import PackageError, WeightsError
-from .face.face_network import FaceNetwork
+from .face.reading.face_network import FaceNetwork
 from .librosa_loading import load_librosa
 from .models.archived_clip_prior import ArchivedClipPrior
 from .models.audio_encoder import build_audio_encoder

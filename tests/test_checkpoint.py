@@ -117,8 +117,8 @@ def test_each_part_brings_its_own_section_of_the_configuration(tmp_path) -> None
 
 
 def test_a_second_reading_joins_the_face_network_and_loads(tmp_path) -> None:
-    from mcdm_core.face.face_network import FaceNetwork
-    from mcdm_core.face.part_reader import PartReader
+    from mcdm_core.face.reading.face_network import FaceNetwork
+    from mcdm_core.face.reading.part_reader import PartReader
 
     channels = (8, 8, 8, 16)
     section = dataclasses.replace(TINY.face_network, part_channels=channels)

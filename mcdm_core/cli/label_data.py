@@ -91,7 +91,7 @@ def _face_network(weights: Path | None) -> Any:
     """
     from ..checkpoint import load_checkpoint, load_directory
     from ..errors import WeightsError
-    from ..face.face_network import FaceNetwork
+    from ..face.reading.face_network import FaceNetwork
     from ..pipeline import preset_weights
 
     path = preset_weights("tiny") if weights is None else weights

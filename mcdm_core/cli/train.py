@@ -173,7 +173,7 @@ def _face(options: argparse.Namespace, minutes: float) -> None:
     from safetensors.torch import load_file
 
     from ..config import TINY
-    from ..face.face_network import FaceNetwork
+    from ..face.reading.face_network import FaceNetwork
     from ..training.face.boxes import gather_faces, train_face_boxes
     from ..training.face.train import load_frames, train_face_network
 

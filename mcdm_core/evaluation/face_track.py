@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..face.crops import CropTransform, resample_crop
-from ..face.face_network import FaceNetwork
 from ..face.landmarks import lip_opening
+from ..face.reading.face_network import FaceNetwork
 
 
 @dataclass(frozen=True)

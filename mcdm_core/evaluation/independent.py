@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..correlation import correlation
-from ..face.face_mesh import FaceOpenings, mesh_points, openings
+from ..face.reading.face_mesh import FaceOpenings, mesh_points, openings
 from .agreement import mean_or_nan, share_within
 from .face_embedding import SAME_PERSON, Embeddings, FaceEmbedder, distances, similarity
 from .video_frames import Frame, video_frames

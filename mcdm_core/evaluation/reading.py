@@ -24,9 +24,9 @@ from torch import Tensor
 from ..correlation import correlation
 from ..data.shards import read_rows
 from ..errors import MediaError, PackageError
-from ..face.face_mesh import FaceOpenings
-from ..face.face_network import FaceNetwork
 from ..face.landmarks import INNER_LIPS, LIDS, LIP_CORNERS, LIPS, lid_opening, lip_opening
+from ..face.reading.face_mesh import FaceOpenings
+from ..face.reading.face_network import FaceNetwork
 from ..media.pixels import to_unit
 from ..pipeline import MCDMPipeline
 from .agreement import Series, mean_or_nan

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import MediaError
-from ..face.face_mesh import Frame
+from ..face.reading.face_mesh import Frame
 
 
 def video_frames(path: str | Path, least_side: int = 0) -> Iterator[Frame]:

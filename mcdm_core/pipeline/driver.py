@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import FaceNotFoundError, MediaError
 from ..face.crops import crop_face
-from ..face.face_network import FaceNetwork
+from ..face.reading.face_network import FaceNetwork
 from .reference import at_size
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ..errors import FaceNotFoundError, FaceTooSmallError, MediaError
 from ..face.crops import FACE_FRACTION
-from ..face.face_track import FaceTrack, track_face
 from ..face.lower_face import lower_face_mask, respoken, with_lips_of
+from ..face.reading.face_track import FaceTrack, track_face
 from ..media.audio import Audio
 from ..motion.editing import resample_motion
 from ..motion.motion import Motion
@@ -81,7 +81,7 @@ def prepare_dubbing(
     Args:
         frames: gives the video's frames [3, h, w] in [0, 1] at ``fps``, anew at each call.
         audio: the new voice; :func:`fitted_sound` makes it as long as the video.
-        box, number: which face, see :func:`~..face.face_track.track_face`.
+        box, number: which face, see :func:`~..face.reading.face_track.track_face`.
         settings: of :meth:`MCDMPipeline.predict_motion`.
 
     Raises:

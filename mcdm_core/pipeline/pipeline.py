@@ -20,7 +20,7 @@ from ..checkpoint import fingerprint as model_fingerprint
 from ..config import PRESETS, MCDMConfig
 from ..diffusion.sampling import Callback
 from ..errors import FrameRateError, WeightsError
-from ..face.portrait_check import Finding
+from ..face.reading.portrait_check import Finding
 from ..model import MCDMModel
 from ..motion.motion import Motion
 from .audio import AudioEmbedder, AudioEmbedding

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ..errors import FaceNotFoundError, FaceTooSmallError, MCDMError
 from ..face.crops import FACE_FRACTION, MIN_FACE_PIXELS, CropTransform, check_box, crop_face, resample_crop
-from ..face.face_network import FaceReading
-from ..face.part_reader import DETAIL_SIZE
-from ..face.portrait_check import Finding, check_face
+from ..face.reading.face_network import FaceReading
+from ..face.reading.part_reader import DETAIL_SIZE
+from ..face.reading.portrait_check import Finding, check_face
 from ..model import MCDMModel
 from ..models.motion_tokens import MotionTokens
 

@@ -13,8 +13,8 @@ from mcdm_core.data.real import teacher as teacher_module
 from mcdm_core.data.real.teacher import MESH_VERTICES, MeshTeacher, from_mesh
 from mcdm_core.data.real.video import label_frames, labelled_by
 from mcdm_core.errors import FaceNotFoundError, MediaError
-from mcdm_core.face import face_mesh
-from mcdm_core.face.face_network import FaceNetwork
+from mcdm_core.face.reading import face_mesh
+from mcdm_core.face.reading.face_network import FaceNetwork
 
 
 def mesh_of(frames: int) -> np.ndarray:

@@ -18,8 +18,8 @@ from mcdm_core.evaluation.face_embedding import SIZE, distances, similarity
 from mcdm_core.evaluation.independent import measure_clip, measure_drift, summarise
 from mcdm_core.evaluation.remake import remake
 from mcdm_core.evaluation.video_frames import video_frames
-from mcdm_core.face import face_mesh
-from mcdm_core.face.face_mesh import FaceOpenings, openings
+from mcdm_core.face.reading import face_mesh
+from mcdm_core.face.reading.face_mesh import FaceOpenings, openings
 from mcdm_core.media.video_writer import VideoWriter
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from mcdm_core.evaluation.reading import predictor_openings, reading_scores, slope
-from mcdm_core.face.face_mesh import FaceOpenings
 from mcdm_core.face.landmarks import INNER_LIP_PAIRS, LIP_CORNERS, lip_opening
+from mcdm_core.face.reading.face_mesh import FaceOpenings
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mcdm_core.errors import FaceNotFoundError
-from mcdm_core.face.face_track import track_face
 from mcdm_core.face.lower_face import lower_face_mask, respoken, with_lips_of
+from mcdm_core.face.reading.face_track import track_face
 from mcdm_core.media.audio import load_audio
 from mcdm_core.media.portrait import limit_size, load_portrait
 from mcdm_core.pipeline import MCDMPipeline

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mcdm_core.config import TINY
-from mcdm_core.face.face_network import FaceNetwork
 from mcdm_core.face.landmarks import mirror_landmarks, mirror_pose, mirror_values
+from mcdm_core.face.reading.face_network import FaceNetwork
 from mcdm_core.training.face.augmentation import disturb, hide, move_faces, random_absence, random_affine, reflect
 from mcdm_core.training.face.train import BatchMaker, LabelledFrames, ReadingLoss, evaluate
 

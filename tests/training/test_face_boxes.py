@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from mcdm_core.config import TINY
 from mcdm_core.errors import MediaError
 from mcdm_core.face.crops import FACE_FRACTION
-from mcdm_core.face.face_network import FaceNetwork, FaceReading
+from mcdm_core.face.reading.face_network import FaceNetwork, FaceReading
 from mcdm_core.training.face.boxes import box_losses, gather_faces, refine_squares, train_face_boxes
 from mcdm_core.training.face.scenes import (
     CANVAS,

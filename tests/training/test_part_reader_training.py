@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from mcdm_core.data.shards import INFO_FIELDS, ShardWriter
 from mcdm_core.errors import MediaError
-from mcdm_core.face.part_reader import PartNetwork, PartReader
+from mcdm_core.face.reading.part_reader import PartNetwork, PartReader
 from mcdm_core.training.face.reader_augmentation import (
     block_artefacts,
     cover,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import MediaError
-from ...face.face_network import FaceNetwork
+from ...face.reading.face_network import FaceNetwork
 from ..shards import INFO_FIELDS
 from .files import list_files
 from .labelling import write_labelled

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import FaceNotFoundError, MediaError
-from ...face.face_mesh import mesh_points
 from ...face.landmarks import MIRROR, NUM_LANDMARKS
+from ...face.reading.face_mesh import mesh_points
 
 LEAST_SIDE = 400
 """Smaller pictures are doubled before they are read."""

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from ...errors import FaceNotFoundError, MediaError, reason
-from ...face.face_network import FaceNetwork, crop_square
 from ...face.landmarks import mirror_landmarks, mirror_pose, mirror_values
+from ...face.reading.face_network import FaceNetwork, crop_square
 from ...media.pixels import frames_to_unit, unit_to_frames
 from ..shards import INFO_FIELDS, SAMPLE_RATE
 from .files import list_files

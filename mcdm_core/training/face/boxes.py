@@ -20,7 +20,7 @@ from ...config import MCDMConfig, to_json
 from ...data.real.stills import list_stills
 from ...data.real.video import list_clips, read_clip
 from ...errors import MediaError
-from ...face.face_network import FaceNetwork
+from ...face.reading.face_network import FaceNetwork
 from ..frame_store import read_pictures, shrunk
 from ..loop import LoopSettings, TrainResult, save_state, train
 from .scenes import Atlas, KnownFaces, cell_targets, pixel_places, scenes_with_faces

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ...data.shards import read_rows
 from ...face.landmarks import INNER_LIP_PAIRS, LID_PAIRS, MIRROR
-from ...face.part_reader import EYE, MOUTH, OTHER_EYE, Window, face_scale, upright_windows
 from ...face.parts import apply, cut, inverse
+from ...face.reading.part_reader import EYE, MOUTH, OTHER_EYE, Window, face_scale, upright_windows
 from ...media.pixels import to_bytes, to_unit
 from ..frame_store import split_count
 

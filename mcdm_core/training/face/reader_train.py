@@ -1,4 +1,4 @@
-"""Training of the second reading of lips, lids and brows (``face/part_reader.py``).
+"""Training of the second reading of lips, lids and brows (``face/reading/part_reader.py``).
 
 The shards' labels have to be truer than the face network's own: rendered faces know theirs, real ones are labelled by
 a teacher (``label-data --teacher``). The first folder is the rendered one.
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ...config import TINY, MCDMConfig, to_json
 from ...errors import MediaError
-from ...face.part_reader import EYE, MOUTH, PartNetwork, PartReader, Window
+from ...face.reading.part_reader import EYE, MOUTH, PartNetwork, PartReader, Window
 from ...media.pixels import to_unit
 from ..loop import LoopSettings, TrainResult, train
 from .augmentation import hide, spoil

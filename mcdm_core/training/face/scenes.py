@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...face.crops import FACE_FRACTION
-from ...face.face_network import BOX_SIZE, BOX_STRIDE
+from ...face.reading.face_network import BOX_SIZE, BOX_STRIDE
 from ..frame_store import pad_pictures, split_count
 from .augmentation import uniform
 

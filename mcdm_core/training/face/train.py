@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from ...config import TINY, MCDMConfig, to_json
 from ...data.shards import read_rows
 from ...errors import MediaError
-from ...face.face_network import FaceNetwork
 from ...face.landmarks import (
     INNER_LIP_PAIRS,
     LID_PAIRS,
@@ -33,6 +32,7 @@ from ...face.landmarks import (
     mirror_pose,
     mirror_values,
 )
+from ...face.reading.face_network import FaceNetwork
 from ...media.pixels import to_unit, unit_to_frames
 from ..frame_store import split_count
 from ..loop import LoopSettings, TrainResult, save_state, train

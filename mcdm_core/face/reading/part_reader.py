@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from .heat_maps import soft_argmax
-from .landmarks import (
+from ..landmarks import (
     BROW_PICTURE_LEFT,
     BROW_PICTURE_RIGHT,
     EYE_PICTURE_LEFT,
@@ -25,7 +24,8 @@ from .landmarks import (
     eye_centres,
     inter_ocular_distance,
 )
-from .parts import apply, cut
+from ..parts import apply, cut
+from .heat_maps import soft_argmax
 
 DETAIL_SIZE = 256
 """Side of the face crop whose pixels the windows are cut from; finer ones add nothing at the windows' size."""

@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as functional
 
-from mcdm_core.face.face_network import FaceReading
 from mcdm_core.face.landmarks import INNER_LIP_PAIRS, LID_PAIRS
-from mcdm_core.face.portrait_check import check_face
+from mcdm_core.face.reading.face_network import FaceReading
+from mcdm_core.face.reading.portrait_check import check_face
 
 
 @pytest.fixture(scope="module")

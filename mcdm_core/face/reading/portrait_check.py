@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from ..media.pixels import luminance
-from .crops import FACE_FRACTION
+from ...media.pixels import luminance
+from ..crops import FACE_FRACTION
+from ..landmarks import LIDS, LIPS, inter_ocular_distance, lid_opening, lip_opening
 from .face_network import FaceReading
-from .landmarks import LIDS, LIPS, inter_ocular_distance, lid_opening, lip_opening
 
 SHARPNESS_SIZE = 128
 """Side of the crop in which sharpness is measured: what is finer the models do not see."""

@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from ..config import MCDMConfig
-from .crops import FACE_FRACTION
+from ...config import MCDMConfig
+from ..crops import FACE_FRACTION
+from ..landmarks import BROW_PICTURE_LEFT, BROW_PICTURE_RIGHT, EYE_PICTURE_LEFT, EYE_PICTURE_RIGHT, LIPS
 from .heat_maps import soft_argmax
-from .landmarks import BROW_PICTURE_LEFT, BROW_PICTURE_RIGHT, EYE_PICTURE_LEFT, EYE_PICTURE_RIGHT, LIPS
 from .part_reader import DETAIL_SIZE, PartReader
 
 BOX_SIZE = 32.0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .crops import FACE_FRACTION
+from ..crops import FACE_FRACTION
 
 if TYPE_CHECKING:
     from .face_network import FaceNetwork

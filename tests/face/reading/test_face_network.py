@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from mcdm_core.config import TINY
-from mcdm_core.face.face_network import FaceBox, FaceNetwork, crop_square
-from mcdm_core.face.heat_maps import soft_argmax
 from mcdm_core.face.landmarks import mirror_landmarks
+from mcdm_core.face.reading.face_network import FaceBox, FaceNetwork, crop_square
+from mcdm_core.face.reading.heat_maps import soft_argmax
 from mcdm_core.training.face.augmentation import move_faces, move_points, random_affine
 from mcdm_core.training.face.train import ReadingLoss
 

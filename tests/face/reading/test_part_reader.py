@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from mcdm_core.config import TINY
-from mcdm_core.face.face_network import FaceNetwork
 from mcdm_core.face.landmarks import LIDS, LIPS, mirror_landmarks
-from mcdm_core.face.part_reader import EYE, MOUTH, OTHER_EYE, WINDOWS, PartReader, face_scale, upright_windows
 from mcdm_core.face.parts import apply, cut, inverse
+from mcdm_core.face.reading.face_network import FaceNetwork
+from mcdm_core.face.reading.part_reader import EYE, MOUTH, OTHER_EYE, WINDOWS, PartReader, face_scale, upright_windows
 
 WITH_PARTS = dataclasses.replace(
     TINY, face_network=dataclasses.replace(TINY.face_network, part_channels=(8, 8, 16, 16))
