@@ -1,4 +1,4 @@
-"""``python -m mcdm_core``: generate, dub, info, evaluate, render-data, label-data, label-speech and train."""
+"""``python -m mcdm_core``: one command each for making, dubbing and measuring videos, data, training and weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .cli import dub, evaluate, generate, info, label_data, label_speech, render_data, train
+from .cli import convert, dub, evaluate, generate, info, label_data, label_speech, render_data, train
 from .cli.interruption import exit_status, stop_on_signals
 from .errors import MCDMError
 
@@ -21,7 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"MCDM {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (generate, dub, info, evaluate, render_data, label_data, label_speech, train):
+    for module in (generate, dub, info, evaluate, convert, render_data, label_data, label_speech, train):
         module.add_parser(commands)
     return parser
 

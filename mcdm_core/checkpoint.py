@@ -91,6 +91,24 @@ def save_checkpoint(
     write_tensors(path, flat, {**(metadata or {}), **own})
 
 
+def is_something_else(path: str | Path) -> bool:
+    """Whether a safetensors file holds something else than a whole MCDM model, told by its header alone.
+
+    Other models' files and parts of a training do; of a damaged file nothing is known, and reading it says what is
+    wrong with it.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(str(path), "pt") as file:
+            described = CONFIG_KEY in (file.metadata() or {})
+            found = {key.partition(".")[0] for key in file.keys()}  # noqa: SIM118 - no mapping
+    except Exception:  # the reader raises its own untyped errors for damaged files
+        return False
+    # Encoders and the autoencoder may be left out: sockets can bring them.
+    return not (described and found <= set(COMPONENTS) and {"unet", "face_network", "present_clip_prior"} <= found)
+
+
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a weight file; half precision becomes float32.
 
@@ -234,6 +252,6 @@ def _read(path: Path) -> tuple[StateDict, dict[str, str]]:
 
 def _stage(path: Path, metadata: Mapping[str, str]) -> int:
     text = metadata.get(STAGE_KEY, str(LAST_STAGE))
-    if text not in {str(stage) for stage in range(1, LAST_STAGE + 1)}:
-        raise WeightsError(f"{path.name} says that its UNet is of stage {text[:40]!r}; expected 1 to {LAST_STAGE}.")
+    if text not in {str(stage) for stage in range(LAST_STAGE + 1)}:
+        raise WeightsError(f"{path.name} says that its UNet is of stage {text[:40]!r}; expected 0 to {LAST_STAGE}.")
     return int(text)

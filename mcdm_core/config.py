@@ -19,7 +19,8 @@ from .errors import WeightsError
 class VAEConfig:
     """Image autoencoder. ``layout``: ``"stable_diffusion"`` (base) or ``"compact"``, this project's own (tiny).
 
-    ``block_channels`` and ``blocks_per_level`` are the compact layout's.
+    ``block_channels`` and ``blocks_per_level`` are the compact layout's, ``stock_channels`` and ``norm_groups`` Stable
+    Diffusion's.
     """
 
     layout: str = "stable_diffusion"
@@ -28,6 +29,8 @@ class VAEConfig:
     block_channels: tuple[int, ...] = (32, 64, 128)
     blocks_per_level: tuple[int, ...] = (1, 2, 2)
     scaling_factor: float = 0.18215
+    stock_channels: tuple[int, ...] = (128, 256, 512, 512)
+    norm_groups: int = 32
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class AudioEncoderConfig:
     """``kind``: ``"wav2vec2"`` (frozen, base) or ``"logmel_context"`` (small and trained, tiny).
 
     ``num_mels`` to ``window_frames`` and ``width`` to ``spectral_balance`` (share of the utterance's mean spectrum that
-    is taken off) are the latter's.
+    is taken off) are the latter's, ``num_layers`` and ``num_heads`` Wav2Vec 2.0's.
     """
 
     kind: str = "wav2vec2"
@@ -60,16 +63,24 @@ class AudioEncoderConfig:
     width: int = 160
     dilations: tuple[int, ...] = ()
     spectral_balance: float = 0.0
+    num_layers: int = 12
+    num_heads: int = 12
 
 
 @dataclass(frozen=True)
 class ImageEncoderConfig:
-    """``kind``: ``"clip"`` (frozen CLIP ViT-L, base) or ``"conv"`` (small, trained, tiny)."""
+    """``kind``: ``"clip"`` (frozen CLIP ViT-L, base) or ``"conv"`` (small, trained, tiny).
+
+    ``channels`` are the latter's, ``num_layers``, ``num_heads`` and ``patch_size`` CLIP's.
+    """
 
     kind: str = "clip"
     image_size: int = 224
     feature_dim: int = 1024
     channels: tuple[int, ...] = (32, 64, 96, 128)
+    num_layers: int = 24
+    num_heads: int = 16
+    patch_size: int = 14
 
 
 @dataclass(frozen=True)

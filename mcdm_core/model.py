@@ -35,9 +35,7 @@ class MCDMModel(nn.Module):
 
     compute_device: torch.device | None = None
 
-    def __init__(
-        self, config: MCDMConfig, given: Mapping[str, nn.Module] | None = None
-    ) -> None:
+    def __init__(self, config: MCDMConfig, given: Mapping[str, nn.Module] | None = None) -> None:
         super().__init__()
         load_librosa()
         self.config = config
@@ -107,8 +105,9 @@ class MCDMModel(nn.Module):
             if name not in states or name in (given or {}):
                 continue
             wanted = {key: tuple(tensor.shape) for key, tensor in child.state_dict().items()}
+            given_state = child.own_names(states[name]) if hasattr(child, "own_names") else states[name]
             for key, shape in wanted.items():
-                have = states[name].get(key)
+                have = given_state.get(key)
                 if have is None or tuple(have.shape) != shape:
                     found = "missing" if have is None else f"{list(have.shape)}"
                     raise WeightsError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,6 +19,10 @@ from torch import Tensor, nn
 from ..config import MCDMConfig
 from ..errors import AudioError, FrameRateError, MCDMError, PackageError, WeightsError
 
+_WEIGHT_NORM = (
+    ("conv.weight_g", "conv.parametrizations.weight.original0"),
+    ("conv.weight_v", "conv.parametrizations.weight.original1"),
+)
 WINDOW_SAMPLES = 400
 """Length of the spectra's window: 25 ms at 16 kHz."""
 LOG_FLOOR = 7.0
@@ -251,7 +256,7 @@ class Wav2Vec2AudioEncoder(nn.Module):
     Args:
         config: the whole configuration.
         model: a ``transformers.Wav2Vec2Model`` with its weights; None builds one from ``model_config``.
-        model_config: a ``transformers.Wav2Vec2Config``; None takes the library's default (wav2vec2-base's sizes).
+        model_config: a ``transformers.Wav2Vec2Config``; None makes one of the configuration (wav2vec2-base's shape).
     """
 
     def __init__(self, config: MCDMConfig, model: nn.Module | None = None, model_config: Any = None) -> None:
@@ -264,11 +269,33 @@ class Wav2Vec2AudioEncoder(nn.Module):
                 raise PackageError(
                     "the base preset's audio encoder needs the package 'transformers': install it, or use tiny"
                 ) from error
-            model = Wav2Vec2Model(model_config or Wav2Vec2Config())
+            audio = config.audio_encoder
+            model_config = model_config or Wav2Vec2Config(
+                hidden_size=audio.feature_dim,
+                intermediate_size=4 * audio.feature_dim,
+                num_hidden_layers=audio.num_layers,
+                num_attention_heads=audio.num_heads,
+            )
+            model = Wav2Vec2Model(model_config)
         self.model = model.eval().requires_grad_(False)
         width = self.model.config.hidden_size
         if width != self.config.feature_dim:
             raise WeightsError(f"the Wav2Vec2 model has {width} features, expected {self.config.feature_dim}")
+
+    def own_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A state dict saved under any version of torch: its weight normalisation has had two sets of names."""
+        new = any("parametrizations" in key for key in self.model.state_dict())
+        swaps = _WEIGHT_NORM if new else tuple((b, a) for a, b in _WEIGHT_NORM)
+        renamed = {}
+        for key, value in state.items():
+            for old, wanted in swaps:
+                key = key.removesuffix(old) + wanted if key.endswith(old) else key
+            renamed[key] = value
+        return renamed
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights under either of the names that :meth:`own_names` knows."""
+        return super().load_state_dict(self.own_names(state_dict), strict, assign)
 
     def train(self, mode: bool = True) -> Wav2Vec2AudioEncoder:
         """Stay in evaluation mode: the paper keeps this encoder frozen."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as functional
 from einops import rearrange
@@ -10,6 +13,7 @@ from torch import Tensor, nn
 from ..config import MCDMConfig
 from ..errors import PackageError
 
+_TOWER_PREFIX = "vision_model."
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -61,15 +65,26 @@ class CLIPImageEncoder(nn.Module):
                 CLIPVisionConfig(
                     hidden_size=config.image_encoder.feature_dim,
                     intermediate_size=4 * config.image_encoder.feature_dim,
-                    num_hidden_layers=24,
-                    num_attention_heads=16,
+                    num_hidden_layers=config.image_encoder.num_layers,
+                    num_attention_heads=config.image_encoder.num_heads,
                     image_size=self.image_size,
-                    patch_size=14,
+                    patch_size=config.image_encoder.patch_size,
                 )
             )
         self.tower = tower.requires_grad_(False).eval()
         self.register_buffer("mean", torch.tensor(_CLIP_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_CLIP_STD).view(1, 3, 1, 1), persistent=False)
+
+    def own_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A state dict saved under any version of transformers: from 5 on the tower's names have no prefix."""
+        prefixed = any(key.startswith(_TOWER_PREFIX) for key in self.tower.state_dict())
+        wanted = "tower." + _TOWER_PREFIX if prefixed else "tower."
+        bare = ((key.removeprefix("tower.").removeprefix(_TOWER_PREFIX), value) for key, value in state.items())
+        return {wanted + key: value for key, value in bare}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights under either of the names that :meth:`own_names` knows."""
+        return super().load_state_dict(self.own_names(state_dict), strict, assign)
 
     def train(self, mode: bool = True) -> CLIPImageEncoder:
         """Stay in evaluation mode: the tower is frozen (section 3.3)."""

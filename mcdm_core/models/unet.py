@@ -1,7 +1,7 @@
 """Denoising UNet: Stable Diffusion 1.5's shape with MCDM's transformer blocks (section 3.1).
 
 Two layouts of one class. ``stable_diffusion`` (``base``) has the modules of Stable Diffusion 1.5 under its names (see
-``conversion.py``). ``compact`` (``tiny``) is trained from scratch for two CPU cores: one residual block a level on the
+``conversion/``). ``compact`` (``tiny``) is trained from scratch for two CPU cores: one residual block a level on the
 way up as well, time by scale and shift, no projections around the blocks, and the guide of the warped reference beside
 the noisy latents; motion tokens also enter through the time embedding.
 """

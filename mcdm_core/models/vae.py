@@ -116,10 +116,11 @@ class StableDiffusionAutoencoder(nn.Module):
             from diffusers import AutoencoderKL
 
             autoencoder = AutoencoderKL(
-                down_block_types=("DownEncoderBlock2D",) * 4,
-                up_block_types=("UpDecoderBlock2D",) * 4,
-                block_out_channels=(128, 256, 512, 512),
+                down_block_types=("DownEncoderBlock2D",) * len(config.vae.stock_channels),
+                up_block_types=("UpDecoderBlock2D",) * len(config.vae.stock_channels),
+                block_out_channels=config.vae.stock_channels,
                 layers_per_block=2,
+                norm_num_groups=config.vae.norm_groups,
                 latent_channels=config.vae.latent_channels,
                 sample_size=config.image_size,
             )

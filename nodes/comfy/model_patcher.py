@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ...mcdm_core.checkpoint import is_something_else
 from ...mcdm_core.errors import OutOfMemoryError, WeightsError
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,12 @@ def register_folder() -> None:
 
 
 BASE_NEEDS = (
-    ("mcdm_base.safetensors", "not published yet: train it (docs/training.md)", "as its trainer says", FOLDER),
+    (
+        "mcdm_base.safetensors",
+        "not published: assemble it of the files below and train it (docs/training.md)",
+        "as its trainer says",
+        FOLDER,
+    ),
     (
         "Stable Diffusion 1.5's UNet and VAE",
         "https://huggingface.co/stable-diffusion-v1-5/stable-diffusion-v1-5",
@@ -49,11 +55,18 @@ BASE_NEEDS = (
 
 
 def available_models() -> list[str]:
-    """The shipped model, the safetensors files in ``models/mcdm``, and ``base``, which says what it needs."""
+    """The shipped model, the safetensors files in ``models/mcdm``, and ``base``, which says what it needs.
+
+    Files of something else lie there too (an AnimateDiff motion module, of which ``base`` is assembled): no choice.
+    """
     import folder_paths
 
-    files = [name for name in folder_paths.get_filename_list(FOLDER) if name.endswith(".safetensors")]
-    return [SHIPPED, *sorted(files), BASE]
+    found = [SHIPPED]
+    for name in sorted(folder_paths.get_filename_list(FOLDER)):
+        path = folder_paths.get_full_path(FOLDER, name) if name.endswith(".safetensors") else None
+        if path is not None and not is_something_else(path):
+            found.append(name)
+    return [*found, BASE]
 
 
 @dataclass

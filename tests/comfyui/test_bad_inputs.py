@@ -30,7 +30,7 @@ NO_IMAGES = {"images": None, "images_2": None, "images_3": None}
 REFUSED = {
     "damaged weights": Bad(PLAIN, "MCDMLoadModel", {"model_name": "damaged.safetensors"}, "damaged.safetensors"),
     "weights of something else": Bad(
-        PLAIN, "MCDMLoadModel", {"model_name": "foreign.safetensors"}, "holds no MCDM configuration"
+        PLAIN, "MCDMLoadModel", {"model_name": "foreign.safetensors"}, "not in list"
     ),
     "silence": Bad(PLAIN, "MCDMEmbedAudio", {"audio": ("silence.wav", 0)}, "silent throughout"),
     "start after the end": Bad(PLAIN, "MCDMEmbedAudio", {"start": 500.0}, "after the end of the audio"),

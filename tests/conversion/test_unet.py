@@ -6,8 +6,8 @@ from diffusers import UNet2DConditionModel, UNetMotionModel
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 
 from mcdm_core.config import BASE
+from mcdm_core.conversion.unet import load_motion_modules, load_stable_diffusion, motion_module_keys
 from mcdm_core.errors import WeightsError
-from mcdm_core.models.conversion import load_motion_modules, load_stable_diffusion, motion_module_keys
 from mcdm_core.models.temporal_attention import MemoryEfficientTemporalAttention
 from mcdm_core.models.unet import DenoisingUNet
 

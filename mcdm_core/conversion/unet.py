@@ -9,25 +9,16 @@ block: these have no place here and are returned by name.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
 from ..errors import WeightsError
-from .unet import DenoisingUNet
+from ..models.unet import DenoisingUNet
+from .names import MOTION_KEY, motion_name
 
-_OWN_LAYERS = (".archived_norm.", ".archived_attn.", ".present_norm.", ".present_attn.", ".temporal.")
-_MOTION_KEY = re.compile(r"^((?:down_blocks|up_blocks)\.\d+|mid_block)\.motion_modules\.(\d+)\.(.+)$")
-_ORIGINAL_NAMES = (
-    ("temporal_transformer.", ""),
-    (".norms.0.", ".norm1."),
-    (".norms.1.", ".norm2."),
-    (".ff_norm.", ".norm3."),
-    (".attention_blocks.0.pos_encoder.", ".pos_embed."),
-    (".attention_blocks.0.", ".attn1."),
-    (".attention_blocks.1.", ".attn2."),
-)
+OWN_LAYERS = (".archived_norm.", ".archived_attn.", ".present_norm.", ".present_attn.", ".temporal.")
+"""Parts of the keys that Stable Diffusion has not."""
 
 
 def load_stable_diffusion(unet: DenoisingUNet, state: Mapping[str, Tensor]) -> list[str]:
@@ -44,9 +35,9 @@ def load_stable_diffusion(unet: DenoisingUNet, state: Mapping[str, Tensor]) -> l
         WeightsError: naming the first key that is missing, unknown or of another shape.
     """
     own = unet.state_dict()
-    _check_shapes(state, own, "Stable Diffusion UNet")
+    check_shapes(state, own, "Stable Diffusion UNet")
     missing = [key for key in own if key not in state]
-    foreign = [key for key in missing if not any(part in key for part in _OWN_LAYERS)]
+    foreign = [key for key in missing if not any(part in key for part in OWN_LAYERS)]
     if foreign:
         raise WeightsError(
             f"The Stable Diffusion UNet lacks {foreign[0]!r} ({len(foreign)} keys missing); give a complete UNet of "
@@ -63,14 +54,8 @@ def motion_module_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     keys that are not of motion modules are left out. The original stores the same positions once for each of the two
     attentions; the second copy is dropped.
     """
-    renamed: dict[str, Tensor] = {}
-    for key, value in state.items():
-        name = key.removeprefix("module.")
-        for old, new in _ORIGINAL_NAMES:
-            name = name.replace(old, new)
-        if _MOTION_KEY.match(name) and ".pos_encoder." not in name:
-            renamed[name] = value
-    return renamed
+    renamed = ((motion_name(key), value) for key, value in state.items())
+    return {name: value for name, value in renamed if name is not None}
 
 
 def load_motion_modules(unet: DenoisingUNet, state: Mapping[str, Tensor]) -> list[str]:
@@ -90,13 +75,13 @@ def load_motion_modules(unet: DenoisingUNet, state: Mapping[str, Tensor]) -> lis
     converted: dict[str, Tensor] = {}
     unused: list[str] = []
     for key, value in motion_module_keys(state).items():
-        level, index, rest = _MOTION_KEY.match(key).groups()
+        level, index, rest = MOTION_KEY.match(key).groups()
         target = f"{level}.attentions.{index}.transformer_blocks.0.temporal.{rest}"
         if any(k.startswith(f"{level}.attentions.{index}.") for k in own):
             converted[target] = value
         else:
             unused.append(key)
-    _check_shapes(converted, own, "AnimateDiff motion module")
+    check_shapes(converted, own, "AnimateDiff motion module")
     missing = [key for key in own if ".temporal." in key and key not in converted]
     if missing:
         raise WeightsError(
@@ -107,10 +92,15 @@ def load_motion_modules(unet: DenoisingUNet, state: Mapping[str, Tensor]) -> lis
     return unused
 
 
-def _check_shapes(state: Mapping[str, Tensor], own: Mapping[str, Tensor], what: str) -> None:
+def check_shapes(state: Mapping[str, Tensor], own: Mapping[str, Tensor], what: str) -> None:
+    """Refuse keys that a module has not, and tensors of another shape than its own.
+
+    Raises:
+        WeightsError: naming the first of them.
+    """
     for key, value in state.items():
         if key not in own:
-            raise WeightsError(f"The {what} has an unknown key {key!r}; it is not of Stable Diffusion 1.5's shape.")
+            raise WeightsError(f"The {what} has an unknown key {key!r}; it is not of this configuration's shape.")
         if value.shape != own[key].shape:
             raise WeightsError(
                 f"{key!r} of the {what} has shape {tuple(value.shape)}, expected {tuple(own[key].shape)}: the widths "
