@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
 from ..errors import WeightsError
-from ..model import MCDMModel
+from ..models.unet import DenoisingUNet
 from .names import MOTION_KEY, clip_vision_name, motion_name, unet_name, vae_name, wav2vec2_name
 from .unet import check_shapes, load_motion_modules, load_stable_diffusion
 
@@ -53,6 +53,15 @@ _ELSEWHERE: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
 }  # fmt: skip
 
 
+class Networks(Protocol):
+    """What weights are placed in: an ``MCDMModel``, or anything that has its networks."""
+
+    unet: DenoisingUNet
+    vae: nn.Module
+    image_encoder: nn.Module
+    audio_encoder: nn.Module
+
+
 class KeyFate(NamedTuple):
     """One key of a file: the part it was given as, its place (``component.key``), or why it has none."""
 
@@ -62,11 +71,11 @@ class KeyFate(NamedTuple):
     reason: str
 
 
-def place_weights(model: MCDMModel, parts: Mapping[str, Mapping[str, Tensor]]) -> list[KeyFate]:
+def place_weights(model: Networks, parts: Mapping[str, Mapping[str, Tensor]]) -> list[KeyFate]:
     """Put published weights into a model's components, strictly.
 
     Args:
-        model: changed in place; components that no part gives stay as they are.
+        model: its networks are changed in place; components that no part gives stay as they are.
         parts: state dicts of :data:`PARTS` in any layout of ``names.py``. The motion module needs no UNet.
 
     Returns:
@@ -113,25 +122,25 @@ def _own_name(part: str, name: str) -> str:
     return f"{match[1]}.attentions.{match[2]}.transformer_blocks.0.temporal.{match[3]}" if match else name
 
 
-def _load_unet(model: MCDMModel, state: dict[str, Tensor]) -> tuple[list[str], str]:
+def _load_unet(model: Networks, state: dict[str, Tensor]) -> tuple[list[str], str]:
     if not model.unet.stock:
-        raise WeightsError(f"The UNet of {model.config.preset!r} is not Stable Diffusion's: leave that out.")
+        raise WeightsError(f"The UNet of {model.unet.config.preset!r} is not Stable Diffusion's: leave that out.")
     load_stable_diffusion(model.unet, state)
     return [], "unet."
 
 
-def _load_motion(model: MCDMModel, state: dict[str, Tensor]) -> tuple[list[str], str]:
+def _load_motion(model: Networks, state: dict[str, Tensor]) -> tuple[list[str], str]:
     if not model.unet.stock:
-        raise WeightsError(f"The UNet of {model.config.preset!r} takes no motion module: leave that out.")
+        raise WeightsError(f"The UNet of {model.unet.config.preset!r} takes no motion module: leave that out.")
     return load_motion_modules(model.unet, state), "unet."
 
 
-def _load_vae(model: MCDMModel, state: dict[str, Tensor]) -> tuple[list[str], str]:
+def _load_vae(model: Networks, state: dict[str, Tensor]) -> tuple[list[str], str]:
     _fill(model.vae, "autoencoder", {key: _linear(key, value) for key, value in state.items()}, "VAE")
     return [], "vae.autoencoder."
 
 
-def _load_clip(model: MCDMModel, state: dict[str, Tensor]) -> tuple[list[str], str]:
+def _load_clip(model: Networks, state: dict[str, Tensor]) -> tuple[list[str], str]:
     """OpenAI's layout has query, key and value of a layer in one tensor."""
     split: dict[str, Tensor] = {}
     for key, value in state.items():
@@ -144,7 +153,7 @@ def _load_clip(model: MCDMModel, state: dict[str, Tensor]) -> tuple[list[str], s
     return [], "image_encoder.tower."
 
 
-def _load_wav2vec(model: MCDMModel, state: dict[str, Tensor]) -> tuple[list[str], str]:
+def _load_wav2vec(model: Networks, state: dict[str, Tensor]) -> tuple[list[str], str]:
     _fill(model.audio_encoder, "model", state, "Wav2Vec 2.0 model", optional=("masked_spec_embed",))
     return [], "audio_encoder.model."
 
@@ -182,7 +191,7 @@ _NAMERS: dict[str, Callable[[str], str | None]] = {
     "clip": clip_vision_name,
     "wav2vec": wav2vec2_name,
 }
-_LOADERS: dict[str, Callable[[MCDMModel, dict[str, Tensor]], tuple[list[str], str]]] = {
+_LOADERS: dict[str, Callable[[Networks, dict[str, Tensor]], tuple[list[str], str]]] = {
     "unet": _load_unet,
     "motion_module": _load_motion,
     "vae": _load_vae,
