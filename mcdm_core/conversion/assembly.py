@@ -27,12 +27,12 @@ UNTRAINED_STAGE = 0
 _SCHEDULE = ("betas", "alphas_cumprod", "sqrt_", "log_one_minus_", "posterior_", "logvar", "model_ema.", "lvlb_weights")
 _ELSEWHERE: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
     "unet": (
-        (("first_stage_model.",), "the autoencoder: give the file for it as well"),
+        (("first_stage_model.",), "the autoencoder, which --vae takes"),
         (("cond_stage_model.",), "the text encoder, which MCDM does without"),
         (_SCHEDULE, "the noise schedule or an average, which are not needed"),
     ),
     "vae": (
-        (("model.diffusion_model.",), "the UNet: give the file for it as well"),
+        (("model.diffusion_model.",), "the UNet, which --unet takes"),
         (("cond_stage_model.",), "the text encoder, which MCDM does without"),
         ((*_SCHEDULE, "loss."), "the noise schedule, an average or a training loss, which are not needed"),
     ),
