@@ -134,9 +134,10 @@ class ArchivedClipPriorConfig:
 class UNetConfig:
     """Denoising UNet with four attention layers per transformer block (section 3.1, 3.4).
 
-    ``layout``: ``"stable_diffusion"`` (base) or ``"compact"`` (tiny); see the model. ``motion_map_channels``: motion
-    tokens are also drawn as so many maps at the input (C); 0 for none.
-    ``archive_places``: layer 2 begins by looking where it is (C).
+    ``layout``: ``"stable_diffusion"`` (base) or ``"compact"`` (tiny); see the model. ``shape_maps``: two of the motion
+    tokens are points of lips and lids, also drawn at the input (``models/shape_maps.py``, C).
+    ``archive_places``: layer 2 begins by looking where it is (C). ``block_projections``: Stable Diffusion's norm and
+    projections around a transformer block; without them what layers 2 to 4 add drowns in the residual stream.
     """
 
     layout: str = "stable_diffusion"
@@ -154,8 +155,9 @@ class UNetConfig:
     favor_features: int = 256
     warped_reference: bool = False
     guide_channels: int = 0
-    motion_map_channels: int = 0
+    shape_maps: bool = False
     archive_places: bool = False
+    block_projections: bool = True
 
 
 @dataclass(frozen=True)
@@ -238,7 +240,7 @@ TINY = MCDMConfig(
         ff_mult=3.0,
         warped_reference=True,
         guide_channels=29,
-        motion_map_channels=16,
+        shape_maps=True,
         archive_places=True,
     ),
     parts=PartsConfig(size=96),
@@ -284,14 +286,15 @@ def from_json(text: str) -> MCDMConfig:
     return config
 
 
-_REMOVED = {"unet": ("warp",), "face_network": ("heatmap_size",)}
+_REMOVED = {"unet": ("warp", "motion_map_channels"), "face_network": ("heatmap_size",)}
 """Fields of version 0.1 that nothing reads any more."""
 
 
 def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
     """The values of an older version's file as this version names them.
 
-    Version 0.1 chose the layouts by the preset's name, and had a second kind of warp.
+    Version 0.1 chose the layouts by the preset's name, and had a second kind of warp. Its compact UNet had no
+    projections around the transformer blocks.
 
     Raises:
         WeightsError: if the file needs what this version no longer has.
@@ -307,6 +310,9 @@ def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
         if part in values and "layout" not in values[part]:
             chosen = layout if values.get("preset", "base") == preset else other[layout]
             values[part] = {**values[part], "layout": chosen}
+    unet = values.get("unet", {})
+    if "block_projections" not in unet and unet.get("layout") == "compact":
+        values["unet"] = {**unet, "block_projections": False}
     return values
 
 

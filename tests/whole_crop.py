@@ -17,8 +17,9 @@ WHOLE_CROP = dataclasses.replace(
         block_channels=(96, 128, 192),
         attention_levels=(False, True, True),
         guide_channels=26,
-        motion_map_channels=0,
+        shape_maps=False,
         archive_places=False,
+        block_projections=False,
     ),
     diffusion=DiffusionConfig(
         prediction_type="prior_residual", prior_variance_terms=(0.03, 0.065, 0.03, 0.092, 1.89), temperature=0.1

@@ -62,6 +62,8 @@ _RULES = (
     _Rule("mouth: loss without F_ac, dB", lambda s: s["mouth"] - s["without_f_ac"], 0.05, 99, _db("without_f_ac")),
     _Rule("mouth: loss without motion tokens, dB", lambda s: s["mouth"] - s["without_tokens"], 2.0, 99,
           _db("without_tokens")),
+    _Rule("mouth: loss without the codec's tokens, contours left, dB", lambda s: s["mouth"] - s["without_codec_tokens"],
+          0.05, 99, _db("without_codec_tokens")),
     _Rule("mouth: loss without the UNet, dB", lambda s: s["mouth"] - s["without_unet"], 1.0, 99, _db("without_unet")),
     _Rule("seam between clips over ordinary change", lambda s: s["seam"], 0.0, 1.1,
           lambda s: f"without M {s['seam_without_memory']:.3f}", "seam"),

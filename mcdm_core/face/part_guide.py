@@ -17,6 +17,7 @@ from einops import rearrange, repeat
 from torch import Tensor
 
 from .outer_warp import outer_parts
+from .part_shapes import shape_tokens
 from .parts import NUM_PARTS, cut, moved_squares, reference_squares, unknown_regions
 
 REGION_CHANNELS = 4
@@ -120,14 +121,16 @@ def region_variance(guide: Tensor, latent_channels: int, known: float, unknown: 
     return known + (unknown - known) * region
 
 
-def part_tokens(tokens: Tensor, reference_tokens: Tensor) -> Tensor:
-    """Motion tokens for every part: what the face does, and what it does otherwise than the portrait.
+def part_tokens(tokens: Tensor, reference_tokens: Tensor, shapes: Tensor, reference_shapes: Tensor) -> Tensor:
+    """Motion tokens for every part: what the face does, what it does otherwise than the portrait, and its contours.
 
     Args:
         tokens: ``[b, f, m, d]``; reference_tokens: of the portraits ``[b, m, d]``.
+        shapes: of the landmarks that the motion decoder makes of the tokens ``[b, f, 2, 48]``
+            (:func:`~.part_shapes.part_shapes`); reference_shapes: of the portraits ``[b, 2, 48]``.
 
     Returns:
-        ``[b*2, f, m, 2 d]``.
+        ``[b*2, f, m + 2, 2 d]``; the last two hold the contours of lips or lids.
     """
-    both = torch.cat([tokens, tokens - reference_tokens[:, None]], -1)
-    return repeat(both, "b f m d -> (b p) f m d", p=NUM_PARTS)
+    both = repeat(torch.cat([tokens, tokens - reference_tokens[:, None]], -1), "b f m d -> (b p) f m d", p=NUM_PARTS)
+    return torch.cat([both, shape_tokens(shapes, reference_shapes, both.shape[-1]).to(both)], 2)

@@ -2,12 +2,13 @@
 
 Two layouts of one class. ``stable_diffusion`` (``base``) has the modules of Stable Diffusion 1.5 under its names (see
 ``conversion/``). ``compact`` (``tiny``) is trained from scratch for two CPU cores: one residual block a level on the
-way up as well, time by scale and shift, no projections around the blocks, and the guide of the warped reference beside
-the noisy latents; motion tokens also enter through the time embedding.
+way up as well, time by scale and shift, and the guide of the warped reference beside the noisy latents; motion tokens
+also enter through the time embedding, and drawn (``shape_maps.py``).
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -19,7 +20,9 @@ from torch import Tensor, nn
 
 from ..config import MCDMConfig
 from ..errors import MCDMError
+from ..face.part_shapes import SHAPE_TOKENS
 from .archived_clip_prior import ArchivePlaces
+from .shape_maps import MAP_CHANNELS, draw_shapes
 from .transformer_block import MCDMTransformerBlock
 
 Memory = dict[str, Tensor]
@@ -90,7 +93,7 @@ class DenoisingUNet(nn.Module):
         motion_dim = config.motion_codec.motion_dim * (2 if config.parts.size else 1)
         self.present_dim = motion_dim if self.stock else config.archived_clip_prior.width
         codec = config.motion_codec
-        tokens = codec.head_tokens + codec.lip_tokens + codec.expression_tokens
+        tokens = codec.head_tokens + codec.lip_tokens + codec.expression_tokens + SHAPE_TOKENS * unet.shape_maps
         self.motion_tokens: nn.Module | None = None
         self.motion_embedding: nn.Module | None = None
         if not self.stock:
@@ -100,10 +103,7 @@ class DenoisingUNet(nn.Module):
             )
             nn.init.zeros_(self.motion_embedding[2].weight)
             nn.init.zeros_(self.motion_embedding[2].bias)
-        drawn = unet.motion_map_channels
-        self.motion_map = nn.Linear(tokens * motion_dim, drawn * unet.latent_size**2) if drawn else None
-        # Where lips and lids are, read off the drawn motion: used as a training loss alone.
-        self.motion_reading = nn.Conv2d(drawn, drawn, 1) if drawn else None
+        drawn = MAP_CHANNELS * unet.shape_maps
         self.conv_in = nn.Conv2d(unet.latent_channels + self.guide_channels + drawn, widths[0], 3, padding=1)
 
         skips = [widths[0]] if self.stock else []
@@ -156,7 +156,8 @@ class DenoisingUNet(nn.Module):
             time_embedding_norm="default" if self.stock else "scale_shift",
         )
         if not self.stock:
-            nn.init.zeros_(resnet.conv2.weight)
+            # Half of an even gain. From zero, beside attention that begins as noise, 40 steps hardly learn a batch.
+            nn.init.normal_(resnet.conv2.weight, std=0.5 / math.sqrt(9 * resnet.conv2.in_channels))
             nn.init.zeros_(resnet.conv2.bias)
         return resnet
 
@@ -183,7 +184,11 @@ class DenoisingUNet(nn.Module):
             temporal=temporal,
             archive_places=ArchivePlaces(channels, cells, queries) if unet.archive_places else None,
         )
-        return SpatialTransformer(channels, unet.norm_groups, self.stock, block)
+        transformer = SpatialTransformer(channels, unet.norm_groups, unet.block_projections, block)
+        if not self.stock and transformer.proj_out is not None:
+            nn.init.zeros_(transformer.proj_out.weight)
+            nn.init.zeros_(transformer.proj_out.bias)
+        return transformer
 
     def set_temporal_attention(self, kind: str) -> None:
         """Choose ``"exact"`` attention or ``"favor"`` for layer 4; the weights stay."""
@@ -213,7 +218,8 @@ class DenoisingUNet(nn.Module):
             latents: noisy latents ``[b, f, c, h, w]``.
             timestep: ``[b]`` in [0, 1000), may be fractional.
             f_ac: ``[b, f, n, d]`` from the archived-clip prior.
-            f_pc: motion tokens ``[b, f, m, dm]`` in the order head, lip, expression, or None (stage 1).
+            f_pc: motion tokens ``[b, f, m, dm]`` in the order head, lip, expression, and with ``shape_maps`` two of
+                points; or None (stage 1).
             memory: carried at this timestep by the previous clip, or None at the start of a video.
             guide: ``[b, f, g, h, w]`` where the configuration has a warped reference.
             text: ``[b, k, text_context_dim]``, stock layout only.
@@ -269,14 +275,12 @@ class DenoisingUNet(nn.Module):
         x = self.conv_out(nn.functional.silu(self.conv_norm_out(x)))
         return x.unflatten(0, (b, f)), new_memory
 
-    def draw_motion(self, f_pc: Tensor | None, like: Tensor) -> Tensor:
-        """Motion tokens ``[b, f, m, dm]`` drawn as maps ``[b, f, k, h, w]``, of the size of ``like``; zero without."""
-        assert self.motion_map is not None
-        b, f, height, width = *like.shape[:2], *like.shape[-2:]
-        channels = self.config.unet.motion_map_channels
+    def _shape_maps(self, f_pc: Tensor | None, like: Tensor) -> Tensor:
+        """The last tokens of ``f_pc`` drawn as maps ``[b, f, k, h, w]``, of the size of ``like``; zero without."""
         if f_pc is None:
-            return like.new_zeros(b, f, channels, height, width)
-        return self.motion_map(f_pc.flatten(2)).view(b, f, channels, height, width)
+            return like.new_zeros(*like.shape[:2], MAP_CHANNELS, *like.shape[-2:])
+        maps = draw_shapes(f_pc[:, :, -SHAPE_TOKENS:].flatten(0, 1), like.shape[-1])
+        return maps.unflatten(0, like.shape[:2]).to(like.dtype)
 
     def _input(self, latents: Tensor, guide: Tensor | None, f_pc: Tensor | None) -> Tensor:
         if latents.dim() != 5 or latents.shape[2] != self.config.unet.latent_channels:
@@ -291,7 +295,7 @@ class DenoisingUNet(nn.Module):
                     f"got {given}; give landmarks, or use a model with warped_reference switched off."
                 )
             latents = torch.cat([latents, guide], 2)
-        if self.motion_map is not None:
-            latents = torch.cat([latents, self.draw_motion(f_pc, latents)], 2)
+        if self.config.unet.shape_maps:
+            latents = torch.cat([latents, self._shape_maps(f_pc, latents)], 2)
         x = latents.flatten(0, 1)
         return x.contiguous(memory_format=torch.channels_last) if not self.stock else x

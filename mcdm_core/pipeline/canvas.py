@@ -29,8 +29,9 @@ class Canvas(Protocol):
         """Latents ``[v, f, c, h, w]`` of given frames ``[f, 3, s, s]`` in [-1, 1] with landmarks ``[f, 68, 2]``."""
         ...
 
-    def motion(self, reference: Reference, tokens: Tensor) -> Tensor:
-        """What layer 3 reads, ``[v, f, m, d]``, of motion tokens ``[1, f, m, dm]``."""
+    def motion(self, reference: Reference, tokens: Tensor, landmarks: Tensor | None) -> Tensor:
+        """What layer 3 reads, ``[v, f, m, d]``, of motion tokens ``[1, f, m, dm]`` and their landmarks
+        ``[f, 68, 2]``."""
         ...
 
     def guide(self, reference: Reference, landmarks: Tensor | None) -> Tensor | None:

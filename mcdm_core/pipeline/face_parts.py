@@ -13,6 +13,7 @@ from ..face.crops import grown
 from ..face.outer_warp import outer_flow
 from ..face.part_compositing import lay_parts, move_head
 from ..face.part_guide import part_guide, part_tokens, part_views, still_parts, true_parts
+from ..face.part_shapes import part_shapes
 from ..face.parts import moved_squares, reference_squares, unknown_regions
 from ..face.reference_warp import warp
 from ..media.pixels import to_bytes, to_unit
@@ -38,9 +39,16 @@ class FaceParts:
         parts = true_parts(crops[None], squares[None], self.size)
         return self._encode(parts.flatten(0, 1)).unflatten(0, parts.shape[:2])
 
-    def motion(self, reference: Reference, tokens: Tensor) -> Tensor:
-        """See :class:`~.canvas.Canvas`."""
-        return part_tokens(tokens, reference.motion_tokens.cat().to(tokens))
+    def motion(self, reference: Reference, tokens: Tensor, landmarks: Tensor | None) -> Tensor:
+        """See :class:`~.canvas.Canvas`.
+
+        Raises:
+            MCDMError: without landmarks.
+        """
+        landmarks, still = _needed(landmarks).to(tokens), reference.landmarks[None].to(tokens)
+        shapes = part_shapes(landmarks, self._squares(reference, landmarks))
+        own = part_shapes(still, reference_squares(still))
+        return part_tokens(tokens, reference.motion_tokens.cat().to(tokens), shapes[None], own)
 
     def guide(self, reference: Reference, landmarks: Tensor | None) -> Tensor | None:
         """See :class:`~.canvas.Canvas`.

@@ -38,7 +38,7 @@ class WholeCrop:
         """See :class:`~.canvas.Canvas`."""
         return self.vae.encode(crops)[None]
 
-    def motion(self, reference: Reference, tokens: Tensor) -> Tensor:
+    def motion(self, reference: Reference, tokens: Tensor, landmarks: Tensor | None) -> Tensor:
         """See :class:`~.canvas.Canvas`."""
         return tokens
 

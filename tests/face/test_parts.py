@@ -10,6 +10,7 @@ from mcdm_core.face.landmarks import LIDS, LIPS
 from mcdm_core.face.outer_warp import outer_flow, outer_parts, spline_lookup
 from mcdm_core.face.part_compositing import lay_parts, move_head
 from mcdm_core.face.part_guide import part_guide, part_tokens, part_views, region_variance
+from mcdm_core.face.part_shapes import part_shapes
 from mcdm_core.face.parts import (
     EYES,
     MOUTH,
@@ -139,8 +140,25 @@ def test_at_rest_nothing_moves_and_a_shift_shifts() -> None:
 
 
 def test_tokens_say_what_differs_from_the_portrait() -> None:
-    tokens, still = torch.randn(2, 3, 6, 4), torch.randn(2, 6, 4)
-    given = part_tokens(tokens, still)
-    assert given.shape == (4, 3, 6, 8)
-    assert torch.equal(given[0], given[1]) and torch.equal(given[2, :, :, :4], tokens[1])
-    assert torch.allclose(given[2, :, :, 4:], tokens[1] - still[1])
+    tokens, still = torch.randn(2, 3, 6, 32), torch.randn(2, 6, 32)
+    shapes, own = torch.rand(2, 3, 2, 48), torch.rand(2, 2, 48)
+    given = part_tokens(tokens, still, shapes, own)
+    assert given.shape == (4, 3, 8, 64)
+    assert torch.equal(given[0, :, :6], given[1, :, :6]) and torch.equal(given[2, :, :6, :32], tokens[1])
+    assert torch.allclose(given[2, :, :6, 32:], tokens[1] - still[1])
+    assert torch.equal(given[3, :, 6, :48], shapes[1, :, EYES]) and torch.equal(given[2, 1, 7, :48], own[1, MOUTH])
+
+
+def test_shapes_are_lips_and_lids_in_their_squares() -> None:
+    points = face()
+    squares = reference_squares(points)
+    shapes = part_shapes(points, squares).unflatten(-1, (2, 12, 2))
+    assert shapes.shape == (1, 2, 2, 12, 2)
+    back = apply(squares, shapes.flatten(2, 3))
+    assert torch.allclose(back[0, MOUTH, :20], points[0, :20], atol=1e-5)
+    assert torch.allclose(back[0, EYES, 12:20], points[0, 28:36], atol=1e-5)
+    assert torch.equal(shapes[0, MOUTH, 1, 8:], shapes[0, MOUTH, 1, 7:8].expand(4, 2))
+    # A head that moves as a whole leaves its shapes where they are.
+    moved = points * 0.9 + 0.07
+    followed = part_shapes(moved, moved_squares(squares, points, moved[:, None])[:, 0])
+    assert torch.allclose(followed.unflatten(-1, (2, 12, 2)), shapes, atol=1e-4)

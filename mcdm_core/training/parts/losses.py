@@ -6,19 +6,20 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from ...diffusion.frame_diffusion import FrameDiffusion
-from ...face.landmarks import INNER_LIPS, LIDS, OUTER_LIPS
 from ...face.part_guide import PartViews, part_guide, part_tokens
-from ...face.parts import EYES, MOUTH, NUM_PARTS, apply, inverse
+from ...face.part_shapes import SHAPE_TOKENS, part_shapes
 from ..adversary import Adversary
 from ..unet.denoiser import Denoiser
 from .batches import Appearance, BatchDrawer, Drawn
+from .retelling import ArchiveRetelling
 
 LANDMARK_ERROR = 0.0015
 """Standard deviation of the landmarks' error in training, in crop widths: predicted ones are not exact either."""
+SHAPE_ERROR = 0.002
+"""The same of contours, in parts: one error a clip."""
 TOKEN_ERROR, ARCHIVE_ERROR = 0.1, 0.15
 """Largest standard deviations of noise on motion tokens and on archived latents."""
 TOP_SHARE, TOP_NOISE = 0.85, 0.25
@@ -31,14 +32,14 @@ _START = 0.1
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Of the latents' squared error, the pictures' L1 and Laplacian differences, the critic's reward, and of lips and
-    lids read off the drawn motion tokens."""
+    """Of the latents' squared error, the pictures' L1 and Laplacian differences, the critic's reward, and of the
+    archive retold by layers 2 and 4 (:mod:`.retelling`)."""
 
     latents: float = 0.5
     absolute: float = 4.0
     laplacian: float = 8.0
     critic: float = 0.0
-    drawing: float = 4.0
+    retelling: float = 1.0
 
 
 def laplacian_loss(difference: Tensor, levels: int = 3) -> Tensor:
@@ -52,49 +53,25 @@ def laplacian_loss(difference: Tensor, levels: int = 3) -> Tensor:
     return total
 
 
-_DOT = 0.03
-"""Standard deviation of a drawn point, in parts."""
-
-
-def draw_lips_and_lids(landmarks: Tensor, squares: Tensor, size: int) -> Tensor:
-    """Outer and inner lips in the mouth's part, lids in the eyes', as soft dots.
-
-    Args:
-        landmarks: ``[b, f, 68, 2]``; squares: ``[b, f, 2, 2, 3]``; size: of the drawing before it is unshuffled.
-
-    Returns:
-        ``[b*2, f, 8, size / 2, size / 2]``.
-    """
-    seen = apply(inverse(squares), landmarks[:, :, None].expand(-1, -1, NUM_PARTS, -1, -1))
-    cells = (torch.arange(size, device=seen.device, dtype=torch.float32) + 0.5) / size
-    maps = []
-    for part, groups in ((MOUTH, (OUTER_LIPS, INNER_LIPS)), (EYES, (LIDS, LIDS))):
-        for group in groups:
-            x, y = seen[:, :, part, group, 0, None], seen[:, :, part, group, 1, None]
-            across, down = (torch.exp(-((v - cells) ** 2) / (2 * _DOT**2)) for v in (x, y))
-            maps.append((down[..., :, None] * across[..., None, :]).amax(2))
-    drawn = rearrange(torch.stack(maps, 2), "b f (p g) h w -> (b p) f g h w", p=NUM_PARTS)
-    return F.pixel_unshuffle(drawn, 2)
-
-
 class PartLosses:
     """Losses of batches of parts.
 
     Args:
         denoiser: in training; vae: frozen; drawer: of the batches; size: side of a part in pixels.
         bypass_temporal: stage 1 (method.md, section 4), without layer 4.
-        motion_dropout, carried: shares of batches without motion tokens, and with the memory of a clip before.
+        motion_dropout: share of parts without the codec's tokens; twice as many are without contours.
+        carried: share of batches with the memory of a clip before. retelling: of the archive, in training as well.
         clips: of a batch; archive: False leaves the archive out (an ablation).
     """
 
     def __init__(
         self, denoiser: Denoiser, vae: nn.Module, drawer: BatchDrawer, diffusion: FrameDiffusion, size: int, *,
         clips: int, bypass_temporal: bool, motion_dropout: float = 0.06, carried: float = 0.0, archive: bool = True,
-        bfloat16: bool = True,
+        retelling: ArchiveRetelling | None = None, bfloat16: bool = True,
     ) -> None:  # fmt: skip
         self.denoiser, self.vae, self.drawer, self.diffusion, self.size = denoiser, vae, drawer, diffusion, size
         self.clips, self.bypass_temporal, self.archive, self.bfloat16 = clips, bypass_temporal, archive, bfloat16
-        self.motion_dropout, self.carried = motion_dropout, carried
+        self.motion_dropout, self.carried, self.retelling = motion_dropout, carried, retelling
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.drawer.rows.device.type, dtype=torch.bfloat16, enabled=self.bfloat16)
@@ -120,26 +97,16 @@ class PartLosses:
         memory = None
         if not self.bypass_temporal and drawer.random.random() < self.carried:
             archived, memory = self._clip_before(drawn, look, still, archived)
-        tokens = self._tokens(drawn.reference, drawn.target)
+        tokens = self._tokens(drawn.reference, drawn.target, look, views)
         noisy, timestep = self._noisy(clean)
         estimate = self._denoise(noisy, timestep, archived, still, tokens, guide, memory)[0]
         losses = {"latents": self._latent_loss(estimate, clean, timestep, guide)}
         losses.update(self._picture_losses(estimate, true, views, weights, critic))
         losses["loss"] = weights.latents * losses["latents"] + losses.pop("pictures")
-        if self.denoiser.unet.motion_map is not None and tokens.any():
-            losses["drawing"] = self._drawing_loss(tokens, drawn, views, clean)
-            losses["loss"] = losses["loss"] + weights.drawing * losses["drawing"]
+        if self.retelling is not None:
+            losses["retelling"] = self.retelling(archived, guide)
+            losses["loss"] = losses["loss"] + weights.retelling * losses["retelling"]
         return losses
-
-    def _drawing_loss(self, tokens: Tensor, drawn: Drawn, views: PartViews, like: Tensor) -> Tensor:
-        """Squared error of lips and lids read off the drawn tokens: a short path for the gradient."""
-        unet = self.denoiser.unet
-        assert unet.motion_reading is not None
-        wanted = draw_lips_and_lids(self.drawer.rows.landmarks[drawn.target], views.squares, 2 * like.shape[-1])
-        read = unet.motion_reading(unet.draw_motion(tokens, like).flatten(0, 1)).unflatten(0, like.shape[:2])
-        mouth, eyes = read.chunk(2, 2)
-        mine = torch.stack([mouth[MOUTH::NUM_PARTS], eyes[EYES::NUM_PARTS]], 1).flatten(0, 1)
-        return (mine - wanted).square().mean()
 
     def _archived(self, reference: Tensor, rows: Tensor, look: Appearance, still: Tensor) -> Tensor:
         """Latents of archived rows, as a video would have shown them, and a little noise."""
@@ -150,12 +117,21 @@ class PartLosses:
         error = torch.rand(len(latents), 1, 1, 1, 1, device=latents.device) * ARCHIVE_ERROR
         return latents + torch.randn_like(latents) * error
 
-    def _tokens(self, reference: Tensor, rows: Tensor) -> Tensor:
-        tokens = self.drawer.rows.tokens
+    def _tokens(self, reference: Tensor, rows: Tensor, look: Appearance, views: PartViews) -> Tensor:
+        """Motion tokens with errors; those of the codec, and those of the contours, are left out now and then.
+
+        Each kind has to do alone at times, or layer 3 would leave all to the contours.
+        """
+        tokens, landmarks = self.drawer.rows.tokens, self.drawer.rows.landmarks
         moving = tokens[rows]
         moving = moving + torch.randn_like(moving) * torch.rand(len(rows), 1, 1, 1, device=moving.device) * TOKEN_ERROR
-        given = part_tokens(moving, tokens[reference])
-        return torch.zeros_like(given) if self.drawer.random.random() < self.motion_dropout else given
+        shapes = part_shapes(landmarks[rows], views.squares)
+        shapes = shapes + torch.randn_like(shapes[:, :1]) * SHAPE_ERROR
+        own = part_shapes(landmarks[reference], look.squares)
+        given = part_tokens(moving, tokens[reference], shapes, own)
+        kept = torch.rand(2, len(given), 1, 1, 1, device=given.device)
+        codec, contours = given[:, :, :-SHAPE_TOKENS], given[:, :, -SHAPE_TOKENS:]
+        return torch.cat([codec * (kept[0] > self.motion_dropout), contours * (kept[1] > 2 * self.motion_dropout)], 2)
 
     def _noisy(self, clean: Tensor) -> tuple[Tensor, Tensor]:
         """Noisy latents and timesteps: most at the top, where sampling begins from little noise, the rest anywhere."""
@@ -186,7 +162,7 @@ class PartLosses:
         views = self.drawer.views(drawn.reference, drawn.before, look, self.size)
         guide = part_guide(self.encode, views, still)
         earlier = self._archived(drawn.reference, drawn.before_archive, look, still)
-        tokens = self._tokens(drawn.reference, drawn.before)
+        tokens = self._tokens(drawn.reference, drawn.before, look, views)
         top = still.new_full((len(still),), float(self.diffusion.schedule.num_train_timesteps - 1))
         noise = torch.randn_like(earlier) * _START
         made, memory = self._denoise(noise, top, earlier, still, tokens, guide, None)

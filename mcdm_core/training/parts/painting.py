@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from ...config import MCDMConfig
 from ...diffusion.frame_diffusion import FrameDiffusion
 from ...face.part_guide import PartViews, part_guide, part_tokens, part_views, true_parts
-from ...face.parts import EYES, MOUTH
+from ...face.part_shapes import SHAPE_TOKENS, part_shapes
+from ...face.parts import EYES, MOUTH, reference_squares
 from ...face.reference_warp import warp_reference
 
-ABLATIONS = ("archive", "f_ac", "tokens", "unet", "memory")
-"""What :func:`paint` can switch off: the archive (F_ac of the portrait alone), F_ac (zero), the motion tokens (zero),
-the UNet's output (zero), and the M carried between clips."""
+ABLATIONS = ("archive", "f_ac", "tokens", "codec_tokens", "shape_tokens", "unet", "memory")
+"""What :func:`paint` can switch off: the archive (F_ac of the portrait alone), F_ac (zero), the motion tokens (zero:
+all, those of the codec, those of the contours), the UNet's output (zero), and the M carried between clips."""
 
 
 Carried = dict[float, dict[str, Tensor]]
@@ -105,12 +106,20 @@ class Painter:
             views = self.views(case, case.landmarks[now])
             guide = part_guide(self.encode, views, still)
             f_ac = prior(attention, repeated if off == "archive" else archive)
-            tokens = part_tokens(case.tokens[None, now], case.reference_tokens[None])
-            f_ac, tokens = f_ac * (off != "f_ac"), tokens * (off != "tokens")
+            f_ac, tokens = f_ac * (off != "f_ac"), self._tokens(case, now, views.squares, off)
             archive, carried = self._sample(guide, f_ac, tokens, {} if off == "memory" else carried, first, off, steps)
             decoded = self.vae.decode(archive.flatten(0, 1).contiguous(memory_format=torch.channels_last))
             painted.append(views.shown(decoded.clamp(-1, 1).unflatten(0, archive.shape[:2])))
         return torch.cat(painted, 1)
+
+    def _tokens(self, case: PaintingCase, now: slice, squares: Tensor, off: str | None) -> Tensor:
+        own = part_shapes(case.reference[None], reference_squares(case.reference[None]))
+        shapes = part_shapes(case.landmarks[None, now], squares)
+        tokens = part_tokens(case.tokens[None, now], case.reference_tokens[None], shapes, own)
+        codec = tokens.shape[2] - SHAPE_TOKENS
+        tokens[:, :, :codec] *= off not in ("tokens", "codec_tokens")
+        tokens[:, :, codec:] *= off not in ("tokens", "shape_tokens")
+        return tokens
 
     def _sample(
         self, guide: Tensor, f_ac: Tensor, tokens: Tensor, carried: Carried, seed: int, off: str | None, steps: int

@@ -26,6 +26,7 @@ from ..prior.train import load_codec
 from ..unet.denoiser import Denoiser
 from .batches import BatchDrawer
 from .losses import LossWeights, PartLosses
+from .retelling import ArchiveRetelling
 from .rows import FrameRows
 from .validation import validate_parts
 
@@ -55,9 +56,9 @@ class PartRecipe:
     archive: bool = True
 
 
-PARTS_STAGE_1 = PartRecipe(stage=1, clips=8, frames=2, learning_rate=1.5e-3)
+PARTS_STAGE_1 = PartRecipe(stage=1, clips=4, frames=4, learning_rate=5e-4)
 PARTS_STAGE_3 = PartRecipe(
-    stage=3, clips=2, frames=8, learning_rate=8e-4, carried=0.4, weights=LossWeights(critic=0.05, drawing=1.0)
+    stage=3, clips=2, frames=8, learning_rate=5e-4, carried=0.4, weights=LossWeights(critic=0.15)
 )
 
 
@@ -114,8 +115,11 @@ def train_parts(
         validation_folders, codec, config.image_size, minimum=2 * config.clip_frames, limit=limit, device=device
     )
     denoiser = Denoiser(config).to(device, memory_format=torch.channels_last)
+    retelling = ArchiveRetelling(denoiser.unet, config).to(device) if recipe.archive else None
+    if retelling is not None:
+        denoiser.add_module("retelling", retelling)
     if start_from is not None:
-        denoiser.load_state_dict(load_file(str(start_from)))
+        denoiser.load_state_dict(load_file(str(start_from)), strict=False)
     else:
         denoiser.archived_clip_prior.begin_at_places()
     settings = LoopSettings(
@@ -128,7 +132,7 @@ def train_parts(
     losses = PartLosses(
         denoiser, vae, drawer, FrameDiffusion(config), config.parts.size, clips=recipe.clips,
         bypass_temporal=recipe.stage == 1, motion_dropout=recipe.motion_dropout,
-        carried=recipe.carried, archive=recipe.archive, bfloat16=bfloat16,
+        carried=recipe.carried, archive=recipe.archive, retelling=retelling, bfloat16=bfloat16,
     )  # fmt: skip
     logger.info("stage %d on parts: %d clips", recipe.stage, len(rows.clips))
 

@@ -1,0 +1,42 @@
+"""Lips and lids of a frame as points in its parts: the tokens that ``models/shape_maps.py`` draws."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from .landmarks import EYE_PICTURE_LEFT, EYE_PICTURE_RIGHT, INNER_LIPS, OUTER_LIPS
+from .parts import EYES, MOUTH, apply, inverse
+
+SHAPE_TOKENS = 2
+"""The frame's contours, and the portrait's."""
+CONTOURS, VERTICES = 2, 12
+"""Of a part: outer and inner lips, or the two eyes. A contour of fewer points repeats its last one."""
+SHAPE_WIDTH = CONTOURS * VERTICES * 2
+_CONTOURS = {MOUTH: (OUTER_LIPS, INNER_LIPS), EYES: (EYE_PICTURE_LEFT, EYE_PICTURE_RIGHT)}
+
+
+def _vertices(contour: slice) -> list[int]:
+    """Its landmarks in order, the last one repeated."""
+    points = list(range(contour.start, contour.stop))
+    return points + points[-1:] * (VERTICES - len(points))
+
+
+_POINTS = torch.tensor([sum(map(_vertices, _CONTOURS[part]), []) for part in sorted(_CONTOURS)])
+"""Landmarks of the contours of every part, ``[2, 24]``."""
+
+
+def part_shapes(landmarks: Tensor, squares: Tensor) -> Tensor:
+    """Contours of lips and lids in part coordinates: landmarks ``[..., 68, 2]``, squares ``[..., 2, 2, 3]`` of the same
+    frames, to ``[..., 2 parts, 48]``."""
+    seen = apply(inverse(squares), landmarks[..., None, :, :].expand(*landmarks.shape[:-2], len(_POINTS), -1, -1))
+    points = _POINTS.to(landmarks.device)[..., None].expand(*seen.shape[:-2], -1, 2)
+    return seen.gather(-2, points).flatten(-2)
+
+
+def shape_tokens(shapes: Tensor, portraits: Tensor, width: int) -> Tensor:
+    """Shape tokens ``[b*2, f, 2, width]`` of frames' shapes ``[b, f, 2, 48]`` and their portraits' ``[b, 2, 48]``."""
+    both = torch.stack([shapes, portraits[:, None].expand_as(shapes)], -2)
+    return F.pad(rearrange(both, "b f p t d -> (b p) f t d"), (0, width - both.shape[-1]))

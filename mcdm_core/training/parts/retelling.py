@@ -1,0 +1,64 @@
+"""Layers 2 and 4 are asked to retell the archive: a short way for the gradient to what they hand on (C).
+
+What the archive is worth to a picture is little beside where the lips are, and it passes two projections that begin at
+zero: trained by the pictures alone, layer 2 learnt nothing in an hour. So a linear map has to tell the archived latents
+of every cell from layer 2's output there, and from layer 4's. The maps are thrown away after training.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ...config import MCDMConfig
+from ...models.unet import DenoisingUNet
+
+LATER_WEIGHT = 0.7
+"""Of layer 4, beside 1 of layer 2."""
+_SURROUNDINGS = 0.1
+"""Weight of cells around the region to be painted."""
+
+
+class ArchiveRetelling(nn.Module):
+    """Reads the archive off the finest transformer blocks of a UNet that has just run.
+
+    Args:
+        unet: whose first and last block are listened to.
+    """
+
+    def __init__(self, unet: DenoisingUNet, config: MCDMConfig) -> None:
+        super().__init__()
+        width, channels = config.unet.block_channels[0], config.unet.latent_channels
+        self.archived, self.temporal = nn.Linear(width, channels), nn.Linear(width, channels)
+        self.channels = channels
+        self._heard: dict[str, list[Tensor]] = {"archived": [], "temporal": []}
+        blocks = unet.transformer_blocks()
+        for block in (blocks[0], blocks[-1]):
+            block.archived_attn.register_forward_hook(lambda _, given, made: self._hear("archived", made))
+            block.temporal.register_forward_hook(lambda _, given, made: self._hear("temporal", made[0] - given[1]))
+
+    def _hear(self, layer: str, made: Tensor) -> None:
+        if torch.is_grad_enabled():
+            self._heard[layer].append(made)
+
+    def forward(self, archived: Tensor, guide: Tensor) -> Tensor:
+        """Squared error of the archive as retold, and forgetting of what was heard.
+
+        Args:
+            archived: latents ``[b*2, f, c, h, w]`` that F_ac was made of; guide: of the clip, for its region.
+        """
+        wanted = rearrange(archived, "b f c h w -> (b f) (h w) c")
+        region = guide[:, :, 2 * self.channels : 2 * self.channels + 4].mean(2)
+        weight = rearrange(_SURROUNDINGS + region, "b f h w -> (b f) (h w) 1")
+        weight = weight / weight.mean()
+        total = archived.new_zeros(())
+        for layer, share in (("archived", 1.0), ("temporal", LATER_WEIGHT)):
+            heard = self._heard[layer]
+            for made in heard:
+                told = getattr(self, layer)(made.float()).reshape_as(wanted)
+                total = total + share * (F.mse_loss(told, wanted, reduction="none") * weight).mean() / len(heard)
+            heard.clear()
+        return total
+
