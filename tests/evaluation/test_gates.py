@@ -113,6 +113,16 @@ def test_the_portrait_s_own_frame_is_not_judged(tmp_path: Path) -> None:
     assert len(same) == 1 and case.judged.tolist() == [i for i in range(8) if i not in same]
 
 
+def test_the_archive_shows_none_of_the_frames_to_be_painted(tmp_path: Path) -> None:
+    _people(tmp_path / "people", frames=14)
+    config = small_config()
+    pipe = MCDMPipeline.from_config(config)
+    rows = FrameRows([tmp_path / "people"], pipe.model.motion_codec, config.image_size, minimum=8)
+    case = painting_case(rows, rows.clips[0], config.clip_frames)
+    assert len(case.archive) == config.clip_frames
+    assert not any(torch.equal(a, frame) for a in case.archive for frame in case.frames)
+
+
 def test_weights_that_paint_the_whole_crop_are_refused(tmp_path: Path) -> None:
     whole = dataclasses.replace(
         WHOLE_CROP,

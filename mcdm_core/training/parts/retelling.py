@@ -2,7 +2,8 @@
 
 What the archive is worth to a picture is little beside where the lips are, and it passes two projections that begin at
 zero: trained by the pictures alone, layer 2 learnt nothing in an hour. So a linear map has to tell the archived latents
-of every cell from layer 2's output there, and from layer 4's. The maps are thrown away after training.
+of every cell from layer 2's output there. Layer 4 sees the guide as well, and retells what the archive shows that the
+guide lacks: else it would retell the guide. The maps are thrown away after training.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 from ...config import MCDMConfig
 from ...models.unet import DenoisingUNet
 
-LATER_WEIGHT = 0.7
-"""Of layer 4, beside 1 of layer 2."""
+TEMPORAL_WEIGHT = 2.5
+"""Of layer 4, beside 1 of layer 2: what the guide lacks is the smaller quantity."""
 _SURROUNDINGS = 0.1
 """Weight of cells around the region to be painted."""
 
@@ -49,16 +50,18 @@ class ArchiveRetelling(nn.Module):
         Args:
             archived: latents ``[b*2, f, c, h, w]`` that F_ac was made of; guide: of the clip, for its region.
         """
-        wanted = rearrange(archived, "b f c h w -> (b f) (h w) c")
+        cells = "b f c h w -> (b f) (h w) c"
+        told = rearrange(archived, cells)
+        missing = told - rearrange(guide[:, :, : self.channels], cells)
         region = guide[:, :, 2 * self.channels : 2 * self.channels + 4].mean(2)
         weight = rearrange(_SURROUNDINGS + region, "b f h w -> (b f) (h w) 1")
         weight = weight / weight.mean()
         total = archived.new_zeros(())
-        for layer, share in (("archived", 1.0), ("temporal", LATER_WEIGHT)):
+        for layer, wanted, share in (("archived", told, 1.0), ("temporal", missing, TEMPORAL_WEIGHT)):
             heard = self._heard[layer]
             for made in heard:
-                told = getattr(self, layer)(made.float()).reshape_as(wanted)
-                total = total + share * (F.mse_loss(told, wanted, reduction="none") * weight).mean() / len(heard)
+                retold = getattr(self, layer)(made.float()).reshape_as(wanted)
+                total = total + share * (F.mse_loss(retold, wanted, reduction="none") * weight).mean() / len(heard)
             heard.clear()
         return total
 

@@ -25,7 +25,10 @@ def painting_case(rows: FrameRows, clip: ClipRows, length: int, clips: int = 2) 
     reference = int(own[int((lips - 2 * lids).argmin())])
     mean = torch.nn.functional.avg_pool1d(lips[None, None], count, 1)[0, 0]
     shown = own[int(mean.argmax()) :][:count]
-    archive = own[lips.argsort(descending=True)[:length].sort().values]
+    # Never a frame that is to be painted, where the clip has others: the archive may show teeth, not the answer.
+    free = torch.ones(clip.length, dtype=torch.bool)
+    free[shown - clip.first] = bool(clip.length - count < length)
+    archive = own[lips.masked_fill(~free, -torch.inf).argsort(descending=True)[:length].sort().values]
     return PaintingCase(
         name=str(clip.first),
         portrait=rows.picture(torch.tensor([reference]))[0],
