@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..files import check_destination
 from ..pipeline.defaults import sampling_defaults
 from ..samples import default_portrait, default_voice
 from . import arguments
+from .generate_many import run_manifest
 from .interruption import exit_status, hold_interrupts
 
 if TYPE_CHECKING:
@@ -73,6 +75,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--memory-out", type=Path, help="save the motion memory after the video, to continue from")
     parser.add_argument("--resume", choices=("auto", "never"), default="auto",
                         help="go on where the same command was stopped, or begin anew (default: auto)")  # fmt: skip
+    parser.add_argument("--manifest", type=Path, metavar="FILE", help="make many videos: JSON lines of these options, "
+                        "one a video; --output is then their folder, and what is there is not made again")  # fmt: skip
+    parser.add_argument("--workers", type=arguments.count, default=1,
+                        help="videos of a manifest at a time (default: 1)")  # fmt: skip
+    parser.add_argument("--engine", choices=("processes", "ray"), default="processes", help="how a manifest is worked "
+                        "off: processes of this machine, or a Ray cluster (default: processes)")  # fmt: skip
     parser.set_defaults(run=run)
 
 
@@ -103,6 +111,8 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         MCDMError: for inputs that cannot be used, see the messages; OutOfMemoryError: if memory does not suffice.
     """
+    if options.manifest is not None:
+        return run_manifest(options)
     _check_places(options)
     try:
         return _prepare_and_generate(options)
@@ -115,10 +125,17 @@ def run(options: argparse.Namespace) -> int:
         ) from error
 
 
+@functools.lru_cache(maxsize=1)
+def _load_pipeline(weights: Path | None, preset: str, device: str) -> MCDMPipeline:
+    """Loaded once for all videos that a process makes."""
+    from ..pipeline import MCDMPipeline
+
+    return MCDMPipeline.from_file(weights, device) if weights else MCDMPipeline.from_preset(preset, device)
+
+
 def _prepare_and_generate(options: argparse.Namespace) -> int:
     from ..media.audio_reader import AudioReader
     from ..media.portrait import load_portrait, picture_size
-    from ..pipeline import MCDMPipeline
     from ..pipeline.memory import MotionMemory
 
     audio = AudioReader(options.audio or default_voice())
@@ -126,10 +143,7 @@ def _prepare_and_generate(options: argparse.Namespace) -> int:
     portrait = load_portrait(picture, None if options.crop else options.max_size)
     scale = max(portrait.shape[-2:]) / max(picture_size(picture))
     box = None if options.box is None else [value * scale for value in options.box]
-    if options.weights:
-        pipe = MCDMPipeline.from_file(options.weights, device=options.device)
-    else:
-        pipe = MCDMPipeline.from_preset(options.preset, device=options.device)
+    pipe = _load_pipeline(options.weights, options.preset, options.device)
     memory = MotionMemory.load(options.memory_in, pipe.fingerprint) if options.memory_in else None
     try:
         reference = pipe.encode_reference(portrait, box=box)
