@@ -6,6 +6,7 @@ import argparse
 import functools
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +113,7 @@ def run(options: argparse.Namespace) -> int:
         MCDMError: for inputs that cannot be used, see the messages; OutOfMemoryError: if memory does not suffice.
     """
     if options.manifest is not None:
-        return run_manifest(options)
+        return run_manifest(options, _generate_of_arguments)
     _check_places(options)
     try:
         return _prepare_and_generate(options)
@@ -123,6 +124,13 @@ def run(options: argparse.Namespace) -> int:
             f"There is too little free memory for this ({str(error).splitlines()[0] or 'allocation failed'}). Close "
             "other programs, or lower --max-size; on a GPU, --device cpu needs none of its memory."
         ) from error
+
+
+def _generate_of_arguments(own: Sequence[str], common: argparse.Namespace) -> int:
+    """One video of a manifest: its own arguments go before the options of all."""
+    commands = argparse.ArgumentParser().add_subparsers()
+    add_parser(commands)
+    return run(commands.choices["generate"].parse_args(list(own), common))
 
 
 @functools.lru_cache(maxsize=1)

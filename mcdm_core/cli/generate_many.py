@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 from ..errors import MCDMError, MediaError
 from ..files import part_path, replace_finished
 
+Generate = Callable[[Sequence[str], argparse.Namespace], int]
 FAILURES = "failed.jsonl"
 _PATHS = ("portrait", "audio", "driver", "weights", "memory-in", "memory-out")
 _OWN = ("output", "manifest", "workers", "engine", "help")
@@ -27,14 +29,20 @@ _BY_SIGNAL = 128
 
 @dataclass(frozen=True)
 class Job:
-    """One line of the manifest: the arguments of its own, the video they make, and the options of all jobs."""
+    """One line of the manifest.
+
+    Attributes:
+        arguments: its own, as on a command line; output: the video they make; common: the options of all jobs.
+        generate: makes a video of arguments and common options; returns the exit status.
+    """
 
     arguments: tuple[str, ...]
     output: Path
     common: argparse.Namespace
+    generate: Generate
 
 
-def read_jobs(manifest: Path, folder: Path, common: argparse.Namespace) -> list[Job]:
+def read_jobs(manifest: Path, folder: Path, common: argparse.Namespace, generate: Generate) -> list[Job]:
     """The jobs of a JSON-lines file.
 
     A line is an object of ``generate``'s options without their dashes, ``{"portrait": "anna.png", "audio": "a.wav",
@@ -42,7 +50,7 @@ def read_jobs(manifest: Path, folder: Path, common: argparse.Namespace) -> list[
     outputs to the folder; a line without an output is named by its number.
 
     Args:
-        common: options of all jobs; a job's own go before them.
+        common: options of all jobs; a job's own go before them. generate: see :class:`Job`.
 
     Raises:
         MediaError: if a line is no job, or two make the same video.
@@ -67,7 +75,7 @@ def read_jobs(manifest: Path, folder: Path, common: argparse.Namespace) -> list[
             raise MediaError(f"Lines {names[output]} and {number} of {manifest} both make {output.name}.")
         names[output] = number
         own = (*_arguments(values, number, Path(manifest)), "--output", str(output))
-        jobs.append(Job(own, output, common))
+        jobs.append(Job(own, output, common, generate))
     if not jobs:
         raise MediaError(f"{manifest} holds no jobs.")
     return jobs
@@ -100,15 +108,11 @@ def make_video(job: Job) -> str:
     """
     if job.output.is_file():
         return ""
-    from . import generate
-
-    commands = argparse.ArgumentParser().add_subparsers()
-    generate.add_parser(commands)
     common = argparse.Namespace(**{**vars(job.common), "manifest": None})
     said, complained = io.StringIO(), io.StringIO()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained):
-            status = generate.run(commands.choices["generate"].parse_args(list(job.arguments), common))
+            status = job.generate(job.arguments, common)
     except SystemExit as error:
         raise MCDMError(complained.getvalue().strip().splitlines()[-1]) from error
     if status > _BY_SIGNAL:
@@ -118,7 +122,7 @@ def make_video(job: Job) -> str:
     return said.getvalue().strip()
 
 
-def run_manifest(options: argparse.Namespace) -> int:
+def run_manifest(options: argparse.Namespace, generate: Generate) -> int:
     """Make all videos of ``options.manifest`` below ``options.output``; 1 if some could not be made.
 
     Failures and their reasons are printed and kept in ``failed.jsonl`` beside the videos.
@@ -126,7 +130,7 @@ def run_manifest(options: argparse.Namespace) -> int:
     from ..data.parallel import run_all
 
     folder = Path(options.output)
-    jobs = read_jobs(options.manifest, folder, options)
+    jobs = read_jobs(options.manifest, folder, options, generate)
     waiting = [job for job in jobs if not job.output.is_file()]
     print(f"{len(jobs) - len(waiting)} of {len(jobs)} videos are there already", flush=True)
     folder.mkdir(parents=True, exist_ok=True)

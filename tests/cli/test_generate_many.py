@@ -70,7 +70,7 @@ def test_a_manifest_that_makes_no_sense_is_refused(tmp_path) -> None:
     def refused(text: str, match: str) -> None:
         (tmp_path / "jobs.jsonl").write_text(text)
         with pytest.raises(MediaError, match=match):
-            read_jobs(tmp_path / "jobs.jsonl", tmp_path / "out", common)
+            read_jobs(tmp_path / "jobs.jsonl", tmp_path / "out", common, lambda own, all_: 0)
 
     refused("", "holds no jobs")
     refused("not json", "Line 1")
