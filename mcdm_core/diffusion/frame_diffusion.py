@@ -107,10 +107,6 @@ class FrameDiffusion:
             return self._variance
         return variance_map(guide, self._latent_channels, self._variance_terms)
 
-    def region_of(self, guide: Tensor) -> Tensor:
-        """How much of each place is to be painted, ``[b, f, 1, h, w]`` in [0, 1], of a guide of parts."""
-        return region_variance(guide, self._latent_channels, 0.0, 1.0)
-
     def prior_mean(self, guide: Tensor | None) -> Tensor | None:
         """The warped latents: the first latent channels of a guide ``[b, f, g, h, w]``."""
         return None if guide is None else guide[:, :, : self._latent_channels]

@@ -17,7 +17,7 @@ from einops import rearrange, repeat
 from torch import Tensor
 
 from .outer_warp import outer_parts
-from .part_shapes import shape_tokens
+from .part_shapes import contour_change, part_shapes, shape_tokens
 from .parts import NUM_PARTS, cut, moved_squares, reference_squares, unknown_regions
 
 REGION_CHANNELS = 4
@@ -32,12 +32,14 @@ def guide_channels(latent_channels: int) -> int:
 @dataclass(frozen=True)
 class PartViews:
     """Parts of some frames: ``outer [b*2, f, 3, s, s]``, ``region [b*2, f, 1, s, s]``, ``still [b*2, 3, s, s]`` of the
-    portraits, and the frames' ``squares [b, f, 2, 2, 3]``."""
+    portraits, the frames' ``squares [b, f, 2, 2, 3]`` and ``shapes [b, f, 2, 48]``, the portraits' ``own_shapes``."""
 
     outer: Tensor
     region: Tensor
     still: Tensor
     squares: Tensor
+    shapes: Tensor
+    own_shapes: Tensor
 
     @property
     def composite(self) -> Tensor:
@@ -81,6 +83,8 @@ def part_views(
         rearrange(region, by_part, f=frames),
         still_parts(portraits, squares, size),
         moved,
+        part_shapes(landmarks, moved),
+        part_shapes(reference, squares),
     )
 
 
@@ -101,14 +105,16 @@ def part_guide(encode: Callable[[Tensor], Tensor], views: PartViews, still_laten
         still_latents: of the portraits' parts ``[b*2, c, h, w]``.
 
     Returns:
-        ``[b*2, f, 2 c + 5, h, w]``: composite (the prior mean), the portrait's part, region, part.
+        ``[b*2, f, 2 c + 5, h, w]``: composite (the prior mean), the portrait's part, region, part. The region fades
+        where lips or lids are as the portrait has them: there the portrait is known to be right.
     """
     parts, frames = views.outer.shape[:2]
     composite = views.composite.flatten(0, 1).contiguous(memory_format=torch.channels_last)
     latents = encode(composite).unflatten(0, (parts, frames))
     height, width = latents.shape[-2:]
     region = F.interpolate(views.region.flatten(0, 1), size=(2 * height, 2 * width), mode="area")
-    region = F.pixel_unshuffle(region, 2).unflatten(0, (parts, frames))
+    change = contour_change(views.shapes, views.own_shapes, 2 * height).flatten(0, 1)
+    region = F.pixel_unshuffle(region * change.to(region), 2).unflatten(0, (parts, frames))
     which = torch.linspace(-1, 1, NUM_PARTS, device=latents.device).repeat(parts // NUM_PARTS)
     which = which.view(-1, 1, 1, 1, 1).expand(parts, frames, 1, height, width)
     still = still_latents[:, None].expand(-1, frames, -1, -1, -1)
@@ -121,16 +127,15 @@ def region_variance(guide: Tensor, latent_channels: int, known: float, unknown: 
     return known + (unknown - known) * region
 
 
-def part_tokens(tokens: Tensor, reference_tokens: Tensor, shapes: Tensor, reference_shapes: Tensor) -> Tensor:
+def part_tokens(tokens: Tensor, reference_tokens: Tensor, views: PartViews) -> Tensor:
     """Motion tokens for every part: what the face does, what it does otherwise than the portrait, and its contours.
 
     Args:
         tokens: ``[b, f, m, d]``; reference_tokens: of the portraits ``[b, m, d]``.
-        shapes: of the landmarks that the motion decoder makes of the tokens ``[b, f, 2, 48]``
-            (:func:`~.part_shapes.part_shapes`); reference_shapes: of the portraits ``[b, 2, 48]``.
+        views: of the landmarks that the motion decoder makes of the tokens.
 
     Returns:
-        ``[b*2, f, m + 2, 2 d]``; the last two hold the contours of lips or lids.
+        ``[b*2, f, m + 2, 2 d]``; the last two hold the contours of lips or lids (:func:`~.part_shapes.shape_tokens`).
     """
     both = repeat(torch.cat([tokens, tokens - reference_tokens[:, None]], -1), "b f m d -> (b p) f m d", p=NUM_PARTS)
-    return torch.cat([both, shape_tokens(shapes, reference_shapes, both.shape[-1]).to(both)], 2)
+    return torch.cat([both, shape_tokens(views.shapes, views.own_shapes, both.shape[-1]).to(both)], 2)

@@ -1,4 +1,4 @@
-"""Lips and lids of a frame as points in its parts: the tokens that ``models/shape_maps.py`` draws."""
+"""Lips and lids of a frame as points in its parts: tokens that ``models/shape_maps.py`` draws, and how much changes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ SHAPE_TOKENS = 2
 CONTOURS, VERTICES = 2, 12
 """Of a part: outer and inner lips, or the two eyes. A contour of fewer points repeats its last one."""
 SHAPE_WIDTH = CONTOURS * VERTICES * 2
+_UNCHANGED, _CHANGED = 0.003, 0.015
+"""Mean distances between two contours, in parts: the error of reading the same face twice, and a change in full."""
 _CONTOURS = {MOUTH: (OUTER_LIPS, INNER_LIPS), EYES: (EYE_PICTURE_LEFT, EYE_PICTURE_RIGHT)}
 
 
@@ -34,6 +36,25 @@ def part_shapes(landmarks: Tensor, squares: Tensor) -> Tensor:
     seen = apply(inverse(squares), landmarks[..., None, :, :].expand(*landmarks.shape[:-2], len(_POINTS), -1, -1))
     points = _POINTS.to(landmarks.device)[..., None].expand(*seen.shape[:-2], -1, 2)
     return seen.gather(-2, points).flatten(-2)
+
+
+def contour_change(shapes: Tensor, portraits: Tensor, side: int) -> Tensor:
+    """How much of a part has to be painted because its contours are not the portrait's: 0 nothing, 1 all.
+
+    A mouth changes as a whole; each eye has its half of the part.
+
+    Args:
+        shapes: of the frames ``[b, f, 2, 48]``; portraits: ``[b, 2, 48]``.
+
+    Returns:
+        ``[b*2, f, 1, side, side]``.
+    """
+    apart = (shapes - portraits[:, None]).unflatten(-1, (CONTOURS, VERTICES, 2)).norm(dim=-1).mean(-1)
+    share = ((apart - _UNCHANGED) / (_CHANGED - _UNCHANGED)).clamp(0, 1)
+    share = share * share * (3 - 2 * share)
+    halves = torch.stack([share[:, :, MOUTH].amax(-1, keepdim=True).expand(-1, -1, CONTOURS), share[:, :, EYES]], 1)
+    across = halves.flatten(0, 1).repeat_interleave(side // CONTOURS, -1)
+    return across[:, :, None, None].expand(-1, -1, 1, side, -1)
 
 
 def shape_tokens(shapes: Tensor, portraits: Tensor, width: int) -> Tensor:

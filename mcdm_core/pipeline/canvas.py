@@ -29,13 +29,14 @@ class Canvas(Protocol):
         """Latents ``[v, f, c, h, w]`` of given frames ``[f, 3, s, s]`` in [-1, 1] with landmarks ``[f, 68, 2]``."""
         ...
 
-    def motion(self, reference: Reference, tokens: Tensor, landmarks: Tensor | None) -> Tensor:
-        """What layer 3 reads, ``[v, f, m, d]``, of motion tokens ``[1, f, m, dm]`` and their landmarks
-        ``[f, 68, 2]``."""
-        ...
+    def conditions(
+        self, reference: Reference, tokens: Tensor, landmarks: Tensor | None
+    ) -> tuple[Tensor | None, Tensor]:
+        """The UNet's guide ``[v, f, g, h, w]``, where the model has one, and what layer 3 reads ``[v, f, m, d]``.
 
-    def guide(self, reference: Reference, landmarks: Tensor | None) -> Tensor | None:
-        """The UNet's guide ``[v, f, g, h, w]`` for landmarks ``[f, 68, 2]``, where the model has one."""
+        Args:
+            tokens: motion tokens ``[1, f, m, dm]``; landmarks: of the same frames ``[f, 68, 2]``.
+        """
         ...
 
     def paint(self, reference: Reference, latents: Tensor, landmarks: Tensor | None) -> Painting:

@@ -13,7 +13,6 @@ from ..face.crops import grown
 from ..face.outer_warp import outer_flow
 from ..face.part_compositing import lay_parts, move_head
 from ..face.part_guide import part_guide, part_tokens, part_views, still_parts, true_parts
-from ..face.part_shapes import part_shapes
 from ..face.parts import moved_squares, reference_squares, unknown_regions
 from ..face.reference_warp import warp
 from ..media.pixels import to_bytes, to_unit
@@ -39,18 +38,9 @@ class FaceParts:
         parts = true_parts(crops[None], squares[None], self.size)
         return self._encode(parts.flatten(0, 1)).unflatten(0, parts.shape[:2])
 
-    def motion(self, reference: Reference, tokens: Tensor, landmarks: Tensor | None) -> Tensor:
-        """See :class:`~.canvas.Canvas`.
-
-        Raises:
-            MCDMError: without landmarks.
-        """
-        landmarks, still = _needed(landmarks).to(tokens), reference.landmarks[None].to(tokens)
-        shapes = part_shapes(landmarks, self._squares(reference, landmarks))
-        own = part_shapes(still, reference_squares(still))
-        return part_tokens(tokens, reference.motion_tokens.cat().to(tokens), shapes[None], own)
-
-    def guide(self, reference: Reference, landmarks: Tensor | None) -> Tensor | None:
+    def conditions(
+        self, reference: Reference, tokens: Tensor, landmarks: Tensor | None
+    ) -> tuple[Tensor | None, Tensor]:
         """See :class:`~.canvas.Canvas`.
 
         Raises:
@@ -59,7 +49,8 @@ class FaceParts:
         landmarks = _needed(landmarks)
         crop, still = to_signed(reference.crop).to(landmarks), reference.landmarks[None].to(landmarks)
         views = part_views(crop, still, landmarks[None], self.size)
-        return part_guide(self._encode, views, reference.latents.to(landmarks.device))
+        guide = part_guide(self._encode, views, reference.latents.to(landmarks.device))
+        return guide, part_tokens(tokens, reference.motion_tokens.cat().to(tokens), views)
 
     def paint(self, reference: Reference, latents: Tensor, landmarks: Tensor | None) -> Painting:
         """See :class:`~.canvas.Canvas`."""

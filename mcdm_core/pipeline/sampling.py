@@ -93,8 +93,7 @@ class ClipSampler:
         landmarks = motion.landmarks if landmarks is None else landmarks
         if landmarks is not None:
             landmarks = landmarks[fill.to(landmarks.device)].to(device)
-        guide = self.canvas.guide(reference, landmarks)
-        f_pc = self.canvas.motion(reference, tokens.cat(), landmarks)
+        guide, f_pc = self.canvas.conditions(reference, tokens.cat(), landmarks)
         after: Memories = {}
         predict = _Denoiser(
             model, memory.archive_rows.to(device), f_pc, guide, memory.unet_memory, after, guidance,

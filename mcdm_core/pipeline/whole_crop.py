@@ -38,17 +38,15 @@ class WholeCrop:
         """See :class:`~.canvas.Canvas`."""
         return self.vae.encode(crops)[None]
 
-    def motion(self, reference: Reference, tokens: Tensor, landmarks: Tensor | None) -> Tensor:
-        """See :class:`~.canvas.Canvas`."""
-        return tokens
-
-    def guide(self, reference: Reference, landmarks: Tensor | None) -> Tensor | None:
+    def conditions(
+        self, reference: Reference, tokens: Tensor, landmarks: Tensor | None
+    ) -> tuple[Tensor | None, Tensor]:
         """See :class:`~.canvas.Canvas`."""
         if not self.config.unet.warped_reference or landmarks is None:
-            return None
+            return None, tokens
         signed = to_signed(reference.crop).to(landmarks.device)
         still = reference.landmarks[None].to(landmarks)
-        return warp_guide(self.vae.encode, signed, still, landmarks[None])[0]
+        return warp_guide(self.vae.encode, signed, still, landmarks[None])[0], tokens
 
     def paint(self, reference: Reference, latents: Tensor, landmarks: Tensor | None) -> Painting:
         """See :class:`~.canvas.Canvas`."""

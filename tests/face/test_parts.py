@@ -9,8 +9,8 @@ import torch
 from mcdm_core.face.landmarks import LIDS, LIPS
 from mcdm_core.face.outer_warp import outer_flow, outer_parts, spline_lookup
 from mcdm_core.face.part_compositing import lay_parts, move_head
-from mcdm_core.face.part_guide import part_guide, part_tokens, part_views, region_variance
-from mcdm_core.face.part_shapes import part_shapes
+from mcdm_core.face.part_guide import PartViews, part_guide, part_tokens, part_views, region_variance
+from mcdm_core.face.part_shapes import contour_change, part_shapes
 from mcdm_core.face.parts import (
     EYES,
     MOUTH,
@@ -109,9 +109,29 @@ def test_the_guide_does_not_know_lips_or_lids_and_shows_the_portrait_s_own() -> 
         inside = views.region > 0.999
         everywhere = inside.expand_as(views.composite)
         assert torch.equal(views.composite[everywhere], views.still[:, None][everywhere])
-    assert torch.equal(guides[0], guides[1]) and torch.equal(guides[0], guides[2])
-    variance = region_variance(guides[0], 3, 0.1, 0.7)
+    # Of lips and lids it tells one thing: whether they are other than the portrait's.
+    resting, lips, lids = guides
+    for other in (lips, lids):
+        assert torch.equal(resting[:, :, :6], other[:, :, :6]) and torch.equal(resting[:, :, 10:], other[:, :, 10:])
+    assert resting[:, :, 6:10].max() == 0
+    assert lips[MOUTH, :, 6:10].max() > 0.9 and lips[EYES, :, 6:10].max() == 0
+    assert lids[EYES, :, 6:10].max() > 0.9 and lids[MOUTH, :, 6:10].max() == 0
+    wider = points + 1.5 * (speaking(points, LIPS) - points)
+    views = part_views(portrait, points, wider[:, None], SIZE)
+    assert torch.equal(part_guide(encode, views, encode(views.still)), lips)
+    variance = region_variance(lips, 3, 0.1, 0.7)[MOUTH]
     assert variance.min() >= 0.1 - 1e-6 and 0.6 < variance.max() <= 0.7 + 1e-6
+    assert torch.allclose(region_variance(resting, 3, 0.1, 0.7), torch.tensor(0.1))
+
+
+def test_each_eye_changes_for_itself() -> None:
+    points = face()
+    wink = points.clone()
+    wink[:, 21:24, 1] += 0.06
+    views = part_views(torch.zeros(1, 3, 96, 96), points, wink[:, None], SIZE)
+    change = contour_change(views.shapes, views.own_shapes, 8)
+    assert change.shape == (2, 1, 1, 8, 8) and change[MOUTH].max() == 0
+    assert change[EYES, ..., :4].min() == 1 and change[EYES, ..., 4:].max() == 0
 
 
 def test_the_mouth_s_region_follows_the_chin_and_holds_the_lips() -> None:
@@ -141,8 +161,8 @@ def test_at_rest_nothing_moves_and_a_shift_shifts() -> None:
 
 def test_tokens_say_what_differs_from_the_portrait() -> None:
     tokens, still = torch.randn(2, 3, 6, 32), torch.randn(2, 6, 32)
-    shapes, own = torch.rand(2, 3, 2, 48), torch.rand(2, 2, 48)
-    given = part_tokens(tokens, still, shapes, own)
+    shapes, own, nothing = torch.rand(2, 3, 2, 48), torch.rand(2, 2, 48), torch.zeros(1)
+    given = part_tokens(tokens, still, PartViews(nothing, nothing, nothing, nothing, shapes, own))
     assert given.shape == (4, 3, 8, 64)
     assert torch.equal(given[0, :, :6], given[1, :, :6]) and torch.equal(given[2, :, :6, :32], tokens[1])
     assert torch.allclose(given[2, :, :6, 32:], tokens[1] - still[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from ...diffusion.frame_diffusion import FrameDiffusion
 from ...face.part_guide import PartViews, part_guide, part_tokens
-from ...face.part_shapes import SHAPE_TOKENS, part_shapes
+from ...face.part_shapes import SHAPE_TOKENS
 from ..adversary import Adversary
 from ..unet.denoiser import Denoiser
 from .batches import Appearance, BatchDrawer, Drawn
@@ -51,6 +52,11 @@ def laplacian_loss(difference: Tensor, levels: int = 3) -> Tensor:
         total = total + (difference - blurred).abs().mean() * 2.0**level / 2
         difference = smaller
     return total
+
+
+def _at_latents(region: Tensor, latents: Tensor) -> Tensor:
+    """Regions ``[b, f, 1, s, s]`` at the size of latents ``[b, f, c, h, w]``."""
+    return F.interpolate(region.flatten(0, 1), size=latents.shape[-2:], mode="area").unflatten(0, region.shape[:2])
 
 
 class PartLosses:
@@ -97,14 +103,15 @@ class PartLosses:
         memory = None
         if not self.bypass_temporal and drawer.random.random() < self.carried:
             archived, memory = self._clip_before(drawn, look, still, archived)
-        tokens = self._tokens(drawn.reference, drawn.target, look, views)
+        tokens = self._tokens(drawn.reference, drawn.target, views)
         noisy, timestep = self._noisy(clean)
         estimate = self._denoise(noisy, timestep, archived, still, tokens, guide, memory)[0]
-        losses = {"latents": self._latent_loss(estimate, clean, timestep, guide)}
+        painted = _at_latents(views.region, clean)
+        losses = {"latents": self._latent_loss(estimate, clean, timestep, guide, painted)}
         losses.update(self._picture_losses(estimate, true, views, weights, critic))
         losses["loss"] = weights.latents * losses["latents"] + losses.pop("pictures")
         if self.retelling is not None:
-            losses["retelling"] = self.retelling(archived, guide)
+            losses["retelling"] = self.retelling(archived, self.diffusion.prior_mean(guide), painted)
             losses["loss"] = losses["loss"] + weights.retelling * losses["retelling"]
         return losses
 
@@ -117,18 +124,16 @@ class PartLosses:
         error = torch.rand(len(latents), 1, 1, 1, 1, device=latents.device) * ARCHIVE_ERROR
         return latents + torch.randn_like(latents) * error
 
-    def _tokens(self, reference: Tensor, rows: Tensor, look: Appearance, views: PartViews) -> Tensor:
+    def _tokens(self, reference: Tensor, rows: Tensor, views: PartViews) -> Tensor:
         """Motion tokens with errors; those of the codec, and those of the contours, are left out now and then.
 
         Each kind has to do alone at times, or layer 3 would leave all to the contours.
         """
-        tokens, landmarks = self.drawer.rows.tokens, self.drawer.rows.landmarks
+        tokens = self.drawer.rows.tokens
         moving = tokens[rows]
         moving = moving + torch.randn_like(moving) * torch.rand(len(rows), 1, 1, 1, device=moving.device) * TOKEN_ERROR
-        shapes = part_shapes(landmarks[rows], views.squares)
-        shapes = shapes + torch.randn_like(shapes[:, :1]) * SHAPE_ERROR
-        own = part_shapes(landmarks[reference], look.squares)
-        given = part_tokens(moving, tokens[reference], shapes, own)
+        shapes = views.shapes + torch.randn_like(views.shapes[:, :1]) * SHAPE_ERROR
+        given = part_tokens(moving, tokens[reference], dataclasses.replace(views, shapes=shapes))
         kept = torch.rand(2, len(given), 1, 1, 1, device=given.device)
         codec, contours = given[:, :, :-SHAPE_TOKENS], given[:, :, -SHAPE_TOKENS:]
         return torch.cat([codec * (kept[0] > self.motion_dropout), contours * (kept[1] > 2 * self.motion_dropout)], 2)
@@ -162,19 +167,19 @@ class PartLosses:
         views = self.drawer.views(drawn.reference, drawn.before, look, self.size)
         guide = part_guide(self.encode, views, still)
         earlier = self._archived(drawn.reference, drawn.before_archive, look, still)
-        tokens = self._tokens(drawn.reference, drawn.before, look, views)
+        tokens = self._tokens(drawn.reference, drawn.before, views)
         top = still.new_full((len(still),), float(self.diffusion.schedule.num_train_timesteps - 1))
         noise = torch.randn_like(earlier) * _START
         made, memory = self._denoise(noise, top, earlier, still, tokens, guide, None)
         own = (torch.rand(len(made), device=made.device) < 0.5).view(-1, 1, 1, 1, 1)
         return (torch.where(own, made, archived) if self.archive else archived), memory
 
-    def _latent_loss(self, estimate: Tensor, clean: Tensor, timestep: Tensor, guide: Tensor) -> Tensor:
+    def _latent_loss(self, estimate: Tensor, clean: Tensor, timestep: Tensor, guide: Tensor, painted: Tensor) -> Tensor:
         """Squared error in posterior standard deviations, which is the network's own scale."""
         alpha_t, sigma_t = self.diffusion.schedule.alpha_sigma(timestep, clean)
         variance = self.diffusion.variance_of(guide)
         deviation = (variance * sigma_t**2 / (variance * alpha_t**2 + sigma_t**2)).sqrt().clamp_min(0.05)
-        weight = KNOWN_WEIGHT + self.diffusion.region_of(guide)
+        weight = KNOWN_WEIGHT + painted
         return (((estimate - clean) / deviation).square() * (weight / weight.mean())).mean()
 
     def _picture_losses(

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from ...config import MCDMConfig
 from ...diffusion.frame_diffusion import FrameDiffusion
 from ...face.part_guide import PartViews, part_guide, part_tokens, part_views, true_parts
-from ...face.part_shapes import SHAPE_TOKENS, part_shapes
-from ...face.parts import EYES, MOUTH, reference_squares
+from ...face.part_shapes import SHAPE_TOKENS
+from ...face.parts import EYES, MOUTH
 from ...face.reference_warp import warp_reference
 
 ABLATIONS = ("archive", "f_ac", "tokens", "codec_tokens", "shape_tokens", "unet", "memory")
@@ -106,16 +106,14 @@ class Painter:
             views = self.views(case, case.landmarks[now])
             guide = part_guide(self.encode, views, still)
             f_ac = prior(attention, repeated if off == "archive" else archive)
-            f_ac, tokens = f_ac * (off != "f_ac"), self._tokens(case, now, views.squares, off)
+            f_ac, tokens = f_ac * (off != "f_ac"), self._tokens(case, now, views, off)
             archive, carried = self._sample(guide, f_ac, tokens, {} if off == "memory" else carried, first, off, steps)
             decoded = self.vae.decode(archive.flatten(0, 1).contiguous(memory_format=torch.channels_last))
             painted.append(views.shown(decoded.clamp(-1, 1).unflatten(0, archive.shape[:2])))
         return torch.cat(painted, 1)
 
-    def _tokens(self, case: PaintingCase, now: slice, squares: Tensor, off: str | None) -> Tensor:
-        own = part_shapes(case.reference[None], reference_squares(case.reference[None]))
-        shapes = part_shapes(case.landmarks[None, now], squares)
-        tokens = part_tokens(case.tokens[None, now], case.reference_tokens[None], shapes, own)
+    def _tokens(self, case: PaintingCase, now: slice, views: PartViews, off: str | None) -> Tensor:
+        tokens = part_tokens(case.tokens[None, now], case.reference_tokens[None], views)
         codec = tokens.shape[2] - SHAPE_TOKENS
         tokens[:, :, :codec] *= off not in ("tokens", "codec_tokens")
         tokens[:, :, codec:] *= off not in ("tokens", "shape_tokens")

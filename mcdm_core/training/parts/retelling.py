@@ -33,7 +33,6 @@ class ArchiveRetelling(nn.Module):
         super().__init__()
         width, channels = config.unet.block_channels[0], config.unet.latent_channels
         self.archived, self.temporal = nn.Linear(width, channels), nn.Linear(width, channels)
-        self.channels = channels
         self._heard: dict[str, list[Tensor]] = {"archived": [], "temporal": []}
         blocks = unet.transformer_blocks()
         for block in (blocks[0], blocks[-1]):
@@ -44,17 +43,17 @@ class ArchiveRetelling(nn.Module):
         if torch.is_grad_enabled():
             self._heard[layer].append(made)
 
-    def forward(self, archived: Tensor, guide: Tensor) -> Tensor:
+    def forward(self, archived: Tensor, composite: Tensor, region: Tensor) -> Tensor:
         """Squared error of the archive as retold, and forgetting of what was heard.
 
         Args:
-            archived: latents ``[b*2, f, c, h, w]`` that F_ac was made of; guide: of the clip, for its region.
+            archived: latents ``[b*2, f, c, h, w]`` that F_ac was made of; composite: the guide's, of the same shape.
+            region: what is to be painted ``[b*2, f, 1, h, w]``.
         """
         cells = "b f c h w -> (b f) (h w) c"
         told = rearrange(archived, cells)
-        missing = told - rearrange(guide[:, :, : self.channels], cells)
-        region = guide[:, :, 2 * self.channels : 2 * self.channels + 4].mean(2)
-        weight = rearrange(_SURROUNDINGS + region, "b f h w -> (b f) (h w) 1")
+        missing = told - rearrange(composite, cells)
+        weight = rearrange(_SURROUNDINGS + region, cells)
         weight = weight / weight.mean()
         total = archived.new_zeros(())
         for layer, wanted, share in (("archived", told, 1.0), ("temporal", missing, TEMPORAL_WEIGHT)):
