@@ -361,7 +361,7 @@ def _build(cls: type, values: dict[str, Any]) -> Any:
     built: dict[str, Any] = {}
     for name, value in values.items():
         factory = known[name].default_factory
-        if factory is not dataclasses.MISSING:
+        if isinstance(factory, type):  # a section
             if not isinstance(value, dict):
                 raise WeightsError(f"{name} is {str(value)[:40]!r}, expected names with values")
             built[name] = _build(factory, value)

@@ -47,5 +47,6 @@ def mean_correlation(a: Sequence[Series], b: Sequence[Series]) -> float:
 
 def _numbers(series: Series) -> NDArray[np.float64]:
     """The series as float64, from whatever device."""
-    on_cpu = series.detach().cpu().numpy() if hasattr(series, "detach") else series
-    return np.asarray(on_cpu, np.float64)
+    if isinstance(series, np.ndarray | Sequence):
+        return np.asarray(series, np.float64)
+    return series.detach().cpu().numpy().astype(np.float64)

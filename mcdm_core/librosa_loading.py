@@ -32,7 +32,7 @@ def load_librosa() -> None:
         folder = tempfile.mkdtemp(prefix="mcdm_numba_")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         logger.info("librosa cannot write beside itself or at home; it compiles its functions into %s.", folder)
-        numba.config.CACHE_DIR = folder
+        numba.config.CACHE_DIR = folder  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue] made at run time
         for name in [name for name in sys.modules if name.partition(".")[0] == "librosa"]:
             del sys.modules[name]
         _import_parts()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +13,20 @@ from .errors import PackageError, WeightsError
 from .face.reading.face_network import FaceNetwork
 from .librosa_loading import load_librosa
 from .models.archived_clip_prior import ArchivedClipPrior
-from .models.audio_encoder import build_audio_encoder
+from .models.audio_encoder import AudioEncoder, build_audio_encoder
 from .models.image_encoder import build_image_encoder
 from .models.motion_codec import MotionCodec
 from .models.present_clip_prior import PresentClipPrior
 from .models.unet import DenoisingUNet
-from .models.vae import build_autoencoder
+from .models.vae import Autoencoder, build_autoencoder
+
+
+class GivenComponents(TypedDict, total=False):
+    """Networks that a host application lends in place of the configuration's."""
+
+    vae: Autoencoder
+    audio_encoder: AudioEncoder
+    image_encoder: nn.Module
 
 
 class MCDMModel(nn.Module):
@@ -26,8 +35,7 @@ class MCDMModel(nn.Module):
 
     Args:
         config: of the whole model.
-        given: ``vae``, ``audio_encoder`` or ``image_encoder`` by name, to be used in place of the configuration's,
-            which are then never built.
+        given: networks used in place of the configuration's, which are then never built.
 
     Attributes:
         compute_device: set by a host application that keeps some of the weights elsewhere, else None.
@@ -35,16 +43,20 @@ class MCDMModel(nn.Module):
 
     compute_device: torch.device | None = None
 
-    def __init__(self, config: MCDMConfig, given: Mapping[str, nn.Module] | None = None) -> None:
+    def __init__(self, config: MCDMConfig, given: GivenComponents | None = None) -> None:
         super().__init__()
         load_librosa()
         self.config = config
-        given = given or {}
-        self.vae = given["vae"] if "vae" in given else build_autoencoder(config)
+        given = given or GivenComponents()
+        self.vae: Autoencoder = given["vae"] if "vae" in given else build_autoencoder(config)
         self.face_network = FaceNetwork(config)
         self.motion_codec = MotionCodec(config)
-        self.audio_encoder = given["audio_encoder"] if "audio_encoder" in given else build_audio_encoder(config)
-        self.image_encoder = given["image_encoder"] if "image_encoder" in given else build_image_encoder(config)
+        self.audio_encoder: AudioEncoder = (
+            given["audio_encoder"] if "audio_encoder" in given else build_audio_encoder(config)
+        )
+        self.image_encoder: nn.Module = (
+            given["image_encoder"] if "image_encoder" in given else build_image_encoder(config)
+        )
         self.present_clip_prior = PresentClipPrior(config)
         self.archived_clip_prior = ArchivedClipPrior(config)
         self.unet = DenoisingUNet(config)
@@ -83,7 +95,7 @@ class MCDMModel(nn.Module):
         cls,
         config: MCDMConfig,
         states: Mapping[str, Mapping[str, Tensor]],
-        given: Mapping[str, nn.Module] | None = None,
+        given: GivenComponents | None = None,
     ) -> None:
         """Compare the sizes that a configuration asks for with those of the tensors at hand, before either is built.
 

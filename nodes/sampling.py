@@ -185,7 +185,7 @@ class MCDMSampleVideo(io.ComfyNode):
             moves if motion is None else None, seed,
             memory and (memory.tensors(), memory.seed, memory.frame_index, memory.clip_index), frames, motion,
         )  # fmt: skip
-        size = (int(pipeline.config.image_size),) * 2
+        size = (pipeline.config.image_size, pipeline.config.image_size)
 
         def clips(after: Any, first: int, callback: Any) -> Iterator[Any]:
             return _clips(

@@ -86,11 +86,13 @@ class MCDMUpscaleVideo(io.ComfyNode):
             for frames in itertools.chain([first], chunks):
                 check_interrupt()
                 large = frames if upscale_model is None else upscale_frames(upscale_model, frames, tile)
+                shown = None
                 for frame in large:
                     with StoppableTorch():
-                        frame = _resized(frame, size)
-                        writer.write(frame)
-                progress.show(frame)
+                        shown = _resized(frame, size)
+                        writer.write(shown)
+                if shown is not None:
+                    progress.show(shown)
                 progress.advance(frames.shape[0])
                 player.progress(writer.frames_written)
                 if player.stop_asked():

@@ -75,7 +75,9 @@ def load_motion_modules(unet: DenoisingUNet, state: Mapping[str, Tensor]) -> lis
     converted: dict[str, Tensor] = {}
     unused: list[str] = []
     for key, value in motion_module_keys(state).items():
-        level, index, rest = MOTION_KEY.match(key).groups()
+        found = MOTION_KEY.match(key)
+        assert found is not None, key
+        level, index, rest = found.groups()
         target = f"{level}.attentions.{index}.transformer_blocks.0.temporal.{rest}"
         if any(k.startswith(f"{level}.attentions.{index}.") for k in own):
             converted[target] = value

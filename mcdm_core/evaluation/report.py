@@ -18,6 +18,7 @@ import torch
 
 from ..diffusion.frame_diffusion import FrameDiffusion
 from ..model import MCDMModel
+from ..models.audio_encoder import with_value_head
 from ..pipeline import MCDMPipeline
 from ..training.audio.train import validate_audio
 from ..training.clip_frames import ClipFrames
@@ -48,7 +49,7 @@ def part_scores(model: MCDMModel, folder: Path, limit: int = 32, stage: int = 3)
     decibels = torch.cat([psnr(model.vae(part).clamp(-1, 1), part) for part in pictures.split(32)])
     return {
         "vae": {"psnr": float(decibels.mean())},
-        "audio_encoder": validate_audio(model.audio_encoder, clips),
+        "audio_encoder": validate_audio(with_value_head(model.audio_encoder), clips),
         "motion_codec": validate_codec(codec, load_codec_frames([folder], limit=limit)),
         "present_clip_prior": validate_prior(model, codec, clips),
         "unet": _painting_scores(model, folder, frames, limit, stage),

@@ -20,6 +20,7 @@ def video_frames(path: str | Path, least_side: int = 0) -> Iterator[Frame]:
         MediaError: if it cannot be decoded.
     """
     import av
+    import av.error
 
     try:
         with av.open(str(path)) as container:

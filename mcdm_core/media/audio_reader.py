@@ -18,6 +18,7 @@ from .opening import decoding_errors, open_media
 
 if TYPE_CHECKING:
     import numpy as np
+    from _typeshed import WriteableBuffer
     from av import AudioFrame
     from av.container import InputContainer
 
@@ -72,7 +73,7 @@ class AudioReader:
 
     def _frames(self, warn: bool = False) -> Iterator[AudioFrame]:
         """Decoded frames of all links of the file, one after the other."""
-        made, damages = 0, 0
+        made, damages, why = 0, 0, ""
         with ExitStack() as open_files:
             for link in self._links(open_files):
                 with open_media(link, name=self.name, advice=self.advice, error=AudioError) as container:
@@ -100,7 +101,7 @@ class AudioReader:
                 f"{self.advice}"
             )
 
-    def _links(self, open_files: ExitStack) -> Iterator[str | Path | BinaryIO]:
+    def _links(self, open_files: ExitStack) -> Iterator[str | Path | BinaryIO | io.RawIOBase]:
         """The file, or the parts of an Ogg file that was joined of several: FFmpeg decodes the first of them alone."""
         if not isinstance(self.source, str | Path):
             self.source.seek(0)
@@ -135,6 +136,7 @@ def has_sound(source: str | Path | BinaryIO, *, name: str = "", advice: str = AD
 def _decoded(container: InputContainer) -> Iterator[AudioFrame | str]:
     """Frames of the first sound, and in the place of what is damaged a word about it."""
     import av
+    import av.error
 
     stream = container.streams.audio[0]
     packets = container.demux(stream)
@@ -175,6 +177,7 @@ class _Converter:
     def convert(self, frame: AudioFrame) -> Iterator[Tensor]:
         """Blocks for a frame; some of it may be held back."""
         import av
+        import av.error
 
         frame.pts = None  # gaps between time stamps are no silence: the samples are counted
         if not self._mixed:
@@ -250,11 +253,12 @@ class _Part(io.RawIOBase):
         """Always."""
         return True
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Fill a buffer from where the part stands."""
+        room = memoryview(buffer).cast("B")
         self._file.seek(self._start + self._at)
-        data = self._file.read(max(0, min(len(buffer), self._end - self._start - self._at)))
-        buffer[: len(data)] = data
+        data = self._file.read(max(0, min(len(room), self._end - self._start - self._at)))
+        room[: len(data)] = data
         self._at += len(data)
         return len(data)
 

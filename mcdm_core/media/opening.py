@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import MCDMError, MediaError, reason
 
@@ -29,7 +30,7 @@ def ffmpeg_name(path: str | Path) -> str:
 
 
 def open_media(
-    source: str | Path | BinaryIO,
+    source: str | Path | BinaryIO | io.RawIOBase,
     *,
     name: str = "",
     advice: str = "Save it again.",
@@ -46,8 +47,9 @@ def open_media(
         MediaError: if the file is missing or unreadable, or is a list of other files.
     """
     import av
+    import av.error
 
-    target: Any = source
+    target = source
     if isinstance(source, str | Path):
         name = name or Path(source).name
         if not Path(source).is_file():
@@ -55,7 +57,7 @@ def open_media(
         target = ffmpeg_name(source)
     options = {"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "file"}
     try:
-        return av.open(target, options=options, metadata_errors="replace")
+        return av.open(target, "r", options=options, metadata_errors="replace")
     except (OSError, ValueError, av.error.FFmpegError) as failure:
         raise error(f"{name} cannot be read ({reason(failure)}). {advice}") from failure
 
@@ -63,5 +65,6 @@ def open_media(
 def decoding_errors() -> tuple[type[Exception], ...]:
     """What PyAV raises for damaged files: FFmpeg's errors, and its own where a stream appears unannounced."""
     import av
+    import av.error
 
     return OSError, IndexError, av.error.FFmpegError

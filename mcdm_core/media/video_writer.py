@@ -7,7 +7,7 @@ import logging
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,6 +18,10 @@ from .audio_reader import AudioReader
 from .opening import ffmpeg_name
 from .provenance import note_tags
 from .sound_track import SoundTrack
+
+if TYPE_CHECKING:
+    from av.container import OutputContainer
+    from av.video.stream import VideoStream
 
 logger = logging.getLogger(__name__)
 
@@ -70,11 +74,12 @@ class VideoWriter:
         self.frames_written = 0
         self._closed = False
         self._container = self._open()
-        self._video = self._add_video(crf)
+        self._video: VideoStream = self._add_video(crf)
         self._sound = SoundTrack(self._container, audio) if audio is not None else None
 
-    def _open(self) -> Any:
+    def _open(self) -> OutputContainer:
         import av
+        import av.error
 
         flags = "frag_keyframe+delay_moov+default_base_moof"
         if av.library_versions.get("libavformat", (0, 0, 0)) >= (61, 7, 0):
@@ -88,7 +93,7 @@ class VideoWriter:
         container.metadata.update(note_tags())
         return container
 
-    def _add_video(self, crf: int) -> Any:
+    def _add_video(self, crf: int) -> VideoStream:
         import av
 
         for name in _VIDEO_CODECS:
@@ -115,6 +120,7 @@ class VideoWriter:
             MediaError: after :meth:`close`, for another size than the writer's, or if the disk is full.
         """
         import av
+        import av.error
 
         if self._closed:
             raise MediaError(f"{self.path.name} is closed; open a new VideoWriter to write more.")
@@ -155,6 +161,7 @@ class VideoWriter:
             MediaError: if the rest cannot be written; what is on the disk plays.
         """
         import av
+        import av.error
 
         if self._closed:
             return

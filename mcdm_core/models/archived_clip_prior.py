@@ -63,6 +63,7 @@ class ArchivedClipPrior(nn.Module):
         self.positions.copy_(_place_code(math.isqrt(patches), width))
         self.queries[: queries**2].copy_(_place_code(queries, width) * (_PEAK / math.sqrt(width)))
         self.reference_patches.weight.mul_(0.2)
+        assert self.reference_patches.bias is not None
         self.reference_patches.bias.zero_()
         for layer in (self.to_k, self.to_v):
             layer.weight.copy_(torch.eye(width))

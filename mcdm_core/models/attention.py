@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..errors import MCDMError
+from .zero_module import zero_module
 
 
 def random_features(num_features: int, dim: int, seed: int = 0) -> Tensor:
@@ -60,10 +61,8 @@ class CrossAttention(nn.Module):
         self.to_q = nn.Linear(dim, dim, bias=False)
         self.to_k = nn.Linear(context_dim or dim, dim, bias=False)
         self.to_v = nn.Linear(context_dim or dim, dim, bias=False)
-        self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
-        if zero:
-            nn.init.zeros_(self.to_out[0].weight)
-            nn.init.zeros_(self.to_out[0].bias)
+        out = nn.Linear(dim, dim)
+        self.to_out = nn.ModuleList([zero_module(out) if zero else out])
 
     def forward(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,9 @@ from torch import Tensor, nn
 
 from ..config import MCDMConfig
 from ..errors import AudioError, FrameRateError, MCDMError, PackageError, WeightsError
+
+if TYPE_CHECKING:
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 _WEIGHT_NORM = (
     ("conv.weight_g", "conv.parametrizations.weight.original0"),
@@ -133,13 +136,22 @@ class ContextBlock(nn.Module):
         self.conv = nn.Conv1d(channels, channels, 3, dilation=dilation)
         self.project = nn.Conv1d(channels, channels, 1)
         nn.init.normal_(self.project.weight, std=0.3 / channels**0.5)
+        assert self.project.bias is not None
         nn.init.zeros_(self.project.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return x[:, :, self.dilation : -self.dilation] + self.project(F.silu(self.conv(self.norm(x))))
 
 
-class ContextAudioEncoder(nn.Module):
+class AudioEncoder(nn.Module):
+    """What the pipeline asks of an audio encoder; ``forward`` turns windows ``[n, c, w]`` into tokens ``[n, k, d]``."""
+
+    def frame_windows(self, waveform: Tensor, sample_rate: int, fps: float, num_frames: int) -> Tensor:
+        """One window ``[num_frames, c, w]`` for every video frame of a waveform ``[t]``."""
+        raise NotImplementedError
+
+
+class ContextAudioEncoder(AudioEncoder):
     """Convolutional encoder of log-mel windows, a third of a second to either side of a frame (``logmel_context``).
 
     No layer pads and none mixes moments in its norm, so a stretch of speech goes through the convolutions once
@@ -246,7 +258,7 @@ def frame_centres(num_frames: int, fps: float, sample_rate: int, hop_length: int
     return (torch.arange(num_frames, dtype=torch.float64) + 0.5) / fps * sample_rate / hop_length
 
 
-class Wav2Vec2AudioEncoder(nn.Module):
+class Wav2Vec2AudioEncoder(AudioEncoder):
     """Frozen Wav2Vec 2.0 (``base``; the paper's audio features), resampled from its 50 Hz to the video's rate.
 
     ``frame_windows`` returns, for every video frame, the samples of the whole utterance's features at that frame as
@@ -259,7 +271,9 @@ class Wav2Vec2AudioEncoder(nn.Module):
         model_config: a ``transformers.Wav2Vec2Config``; None makes one of the configuration (wav2vec2-base's shape).
     """
 
-    def __init__(self, config: MCDMConfig, model: nn.Module | None = None, model_config: Any = None) -> None:
+    def __init__(
+        self, config: MCDMConfig, model: Wav2Vec2Model | None = None, model_config: Wav2Vec2Config | None = None
+    ) -> None:
         super().__init__()
         self.config = config.audio_encoder
         if model is None:
@@ -278,7 +292,7 @@ class Wav2Vec2AudioEncoder(nn.Module):
             )
             model = Wav2Vec2Model(model_config)
         self.model = model.eval().requires_grad_(False)
-        width = self.model.config.hidden_size
+        width = model.config.hidden_size
         if width != self.config.feature_dim:
             raise WeightsError(f"the Wav2Vec2 model has {width} features, expected {self.config.feature_dim}")
 
@@ -332,6 +346,17 @@ class Wav2Vec2AudioEncoder(nn.Module):
     def forward(self, windows: Tensor) -> Tensor:
         """``[n, d, 1]`` of :meth:`frame_windows` to tokens ``[n, 1, d]``."""
         return windows.transpose(1, 2)
+
+
+def with_value_head(encoder: AudioEncoder) -> ContextAudioEncoder:
+    """The encoder as one that is trained here, with a head for facial values.
+
+    Raises:
+        MCDMError: if it is another.
+    """
+    if not isinstance(encoder, ContextAudioEncoder):
+        raise MCDMError(f"{type(encoder).__name__} has no head for facial values; use one of kind logmel_context.")
+    return encoder
 
 
 def build_audio_encoder(config: MCDMConfig) -> ContextAudioEncoder | Wav2Vec2AudioEncoder:

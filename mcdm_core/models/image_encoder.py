@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as functional
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from ..config import MCDMConfig
 from ..errors import PackageError
+
+if TYPE_CHECKING:
+    from transformers import CLIPVisionModel
 
 _TOWER_PREFIX = "vision_model."
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -45,7 +48,10 @@ class ConvImageEncoder(nn.Module):
 class CLIPImageEncoder(nn.Module):
     """Frozen CLIP vision tower: ``[b, 3, h, w]`` in [-1, 1] to all its tokens ``[b, 257, 1024]`` (ViT-L/14)."""
 
-    def __init__(self, config: MCDMConfig, tower: nn.Module | None = None) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: MCDMConfig, tower: CLIPVisionModel | None = None) -> None:
         """Wrap ``tower`` (a transformers ``CLIPVisionModel``), or build ViT-L/14 with random weights.
 
         Raises:

@@ -199,6 +199,10 @@ class MotionCodec(nn.Module):
     normalised expression tokens of :data:`EXPRESSIONS`.
     """
 
+    token_mean: Tensor
+    token_std: Tensor
+    expression_bank: Tensor
+
     def __init__(self, config: MCDMConfig) -> None:
         super().__init__()
         codec = config.motion_codec

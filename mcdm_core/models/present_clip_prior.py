@@ -80,6 +80,9 @@ class TemporalInteractionBlock(nn.Module):
 class PresentClipPrior(nn.Module):
     """Motion diffusion model of one clip."""
 
+    alphas_cumprod: Tensor
+    persistence: nn.Parameter | None
+
     def __init__(self, config: MCDMConfig) -> None:
         super().__init__()
         prior, codec = config.present_clip_prior, config.motion_codec
@@ -316,7 +319,8 @@ class PresentClipPrior(nn.Module):
                 twice = [None if t is None else torch.cat([t, t]) for t in (x, time, audio, image, head, context)]
                 sound = None if context_audio is None else torch.cat([context_audio, context_audio])
                 drop = torch.arange(2 * len(x), device=x.device) >= len(x)
-                out = classifier_free_guidance(*self(*twice, context_audio=sound, drop_audio=drop).chunk(2), guidance)
+                with_sound, without = self(*twice, context_audio=sound, drop_audio=drop).chunk(2)
+                out = classifier_free_guidance(with_sound, without, guidance)
             alpha, sigma = self.schedule.alpha_sigma(timestep, x)
             kind = self.config.present_clip_prior.prediction_type
             denoised = to_denoised(out, x, alpha, sigma, kind)

@@ -64,6 +64,8 @@ def memory_recursion(f_ac_ref: Tensor, alpha: float, memory: Tensor | None = Non
 class SinusoidalPositions(nn.Module):
     """AnimateDiff's positions along time, kept under its key ``pe`` ``[1, length, c]``."""
 
+    pe: Tensor
+
     def __init__(self, dim: int, length: int) -> None:
         super().__init__()
         position = torch.arange(length).unsqueeze(1)
@@ -123,6 +125,8 @@ class MemoryEfficientTemporalAttention(nn.Module):
         length: positions in time, 2 f (32 in the paper and in AnimateDiff v2).
         features: random features of FAVOR+; used when :attr:`kind` is ``"favor"``.
     """
+
+    random_features: Tensor
 
     def __init__(
         self,

@@ -52,7 +52,7 @@ class MCDMTransformerBlock(nn.Module):
         self.present_attn = CrossAttention(dim, heads, present_dim, zero=True)
         self.temporal = MemoryEfficientTemporalAttention(dim, heads, **(temporal or {}))
         self.norm3 = nn.LayerNorm(dim)
-        self.ff = FeedForward(dim, mult=ff_mult, activation_fn=activation)
+        self.ff = FeedForward(dim, mult=ff_mult, activation_fn=activation)  # pyright: ignore[reportArgumentType] a fraction too
 
     def forward(
         self,
@@ -81,7 +81,7 @@ class MCDMTransformerBlock(nn.Module):
             ``[b f, N, c]`` and the new memory ``[b, N, c]`` (None without F_ac or layer 4).
         """
         y = x + self.attn1(self.norm1(x))
-        if text is not None and self.attn2 is not None:
+        if text is not None and self.attn2 is not None and self.norm2 is not None:
             y = y + self.attn2(self.norm2(y), text)
         places = None if self.archive_places is None else self.archive_places()
         archived = None if f_ac is None else self.archived_attn(self.archived_norm(y), f_ac, places=places)

@@ -9,6 +9,7 @@ also enter through the time embedding, and drawn (``shape_maps.py``).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from ..face.part_shapes import SHAPE_TOKENS
 from .archived_clip_prior import ArchivePlaces
 from .shape_maps import MAP_CHANNELS, draw_shapes
 from .transformer_block import MCDMTransformerBlock
+from .zero_module import zero_module
 
 Memory = dict[str, Tensor]
 
@@ -41,7 +43,7 @@ class SpatialTransformer(nn.Module):
     def forward(self, x: Tensor, context: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
         """``x [b f, c, h, w]`` -> the same shape, and the block's new memory ``[b, h w, c]``."""
         h, w = x.shape[-2:]
-        y = x if self.proj_in is None else self.proj_in(self.norm(x))
+        y = x if self.proj_in is None or self.norm is None else self.proj_in(self.norm(x))
         y, memory = self.transformer_blocks[0](y.permute(0, 2, 3, 1).flatten(1, 2), **context)
         y = y.unflatten(1, (h, w)).permute(0, 3, 1, 2)
         return y if self.proj_out is None else x + self.proj_out(y), memory
@@ -50,7 +52,13 @@ class SpatialTransformer(nn.Module):
 class UNetLevel(nn.Module):
     """Residual blocks, each with a transformer where the level has attention, then a change of resolution."""
 
-    def __init__(self, resnets: list[nn.Module], attentions: list[nn.Module], down: bool, up: bool) -> None:
+    attentions: nn.ModuleList
+    downsamplers: nn.ModuleList
+    upsamplers: nn.ModuleList
+
+    def __init__(
+        self, resnets: Sequence[ResnetBlock2D], attentions: Sequence[SpatialTransformer], down: bool, up: bool
+    ) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(resnets)
         if attentions:
@@ -61,6 +69,11 @@ class UNetLevel(nn.Module):
             self.downsamplers = nn.ModuleList([Downsample2D(channels, use_conv=True, padding=1, name="op")])
         if up:
             self.upsamplers = nn.ModuleList([Upsample2D(channels, use_conv=True)])
+
+
+def _levels_in(blocks: nn.ModuleList) -> list[UNetLevel]:
+    """A module list knows its members as modules alone."""
+    return [level for level in blocks if isinstance(level, UNetLevel)]
 
 
 class DenoisingUNet(nn.Module):
@@ -99,10 +112,8 @@ class DenoisingUNet(nn.Module):
         if not self.stock:
             self.motion_tokens = nn.Linear(motion_dim, self.present_dim)
             self.motion_embedding = nn.Sequential(
-                nn.Linear(tokens * motion_dim, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
+                nn.Linear(tokens * motion_dim, embedding), nn.SiLU(), zero_module(nn.Linear(embedding, embedding))
             )
-            nn.init.zeros_(self.motion_embedding[2].weight)
-            nn.init.zeros_(self.motion_embedding[2].bias)
         drawn = MAP_CHANNELS * unet.shape_maps
         self.conv_in = nn.Conv2d(unet.latent_channels + self.guide_channels + drawn, widths[0], 3, padding=1)
 
@@ -133,13 +144,12 @@ class DenoisingUNet(nn.Module):
         self.conv_norm_out = nn.GroupNorm(unet.norm_groups, widths[0], eps=1e-5)
         self.conv_out = nn.Conv2d(widths[0], unet.latent_channels, 3, padding=1)
         if not self.stock:
-            nn.init.zeros_(self.conv_out.weight)
-            nn.init.zeros_(self.conv_out.bias)
+            zero_module(self.conv_out)
         self.memory_keys = [f"{name}.{j}" for name, level in self._levels() for j in self._attended(level)]
 
     def _levels(self) -> list[tuple[str, UNetLevel]]:
-        down = [(f"down_blocks.{i}", level) for i, level in enumerate(self.down_blocks)]
-        up = [(f"up_blocks.{i}", level) for i, level in enumerate(self.up_blocks)]
+        down = [(f"down_blocks.{i}", level) for i, level in enumerate(_levels_in(self.down_blocks))]
+        up = [(f"up_blocks.{i}", level) for i, level in enumerate(_levels_in(self.up_blocks))]
         return [*down, ("mid_block", self.mid_block), *up]
 
     @staticmethod
@@ -158,6 +168,7 @@ class DenoisingUNet(nn.Module):
         if not self.stock:
             # Half of an even gain. From zero, beside attention that begins as noise, 40 steps hardly learn a batch.
             nn.init.normal_(resnet.conv2.weight, std=0.5 / math.sqrt(9 * resnet.conv2.in_channels))
+            assert resnet.conv2.bias is not None
             nn.init.zeros_(resnet.conv2.bias)
         return resnet
 
@@ -199,7 +210,8 @@ class DenoisingUNet(nn.Module):
 
     def transformer_blocks(self) -> list[MCDMTransformerBlock]:
         """The blocks in the order of :attr:`memory_keys`."""
-        return [t.transformer_blocks[0] for _, level in self._levels() if level.has_attention for t in level.attentions]
+        modules = (module for _, level in self._levels() for module in level.modules())
+        return [module for module in modules if isinstance(module, MCDMTransformerBlock)]
 
     def forward(
         self,
@@ -257,7 +269,7 @@ class DenoisingUNet(nn.Module):
 
         x = self.conv_in(x)
         skips = [x] if self.stock else []
-        for i, level in enumerate(self.down_blocks):
+        for i, level in enumerate(_levels_in(self.down_blocks)):
             for j, resnet in enumerate(level.resnets):
                 x = attend(f"down_blocks.{i}", level, j, resnet(x, embedding))
                 skips.append(x)
@@ -267,7 +279,7 @@ class DenoisingUNet(nn.Module):
                     skips.append(x)
         for j, resnet in enumerate(self.mid_block.resnets):
             x = attend("mid_block", self.mid_block, j, resnet(x, embedding))
-        for i, level in enumerate(self.up_blocks):
+        for i, level in enumerate(_levels_in(self.up_blocks)):
             for j, resnet in enumerate(level.resnets):
                 x = attend(f"up_blocks.{i}", level, j, resnet(torch.cat([x, skips.pop()], 1), embedding))
             if i < len(self.up_blocks) - 1:

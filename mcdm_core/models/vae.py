@@ -6,11 +6,16 @@ at full resolution (a pixel unshuffle comes first, a pixel shuffle last), so a 1
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from ..config import MCDMConfig
 from ..errors import MCDMError
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 
 class ResidualBlock(nn.Module):
@@ -27,12 +32,31 @@ class ResidualBlock(nn.Module):
         return x + self.second(silu(self.first(silu(x))))
 
 
-class TinyAutoencoder(nn.Module):
+class Autoencoder(nn.Module):
+    """What the pipeline asks of an autoencoder; ``forward`` encodes and decodes."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Latents ``[b, c, h, w]``, about normal, of pictures ``[b, 3, H, W]`` in [-1, 1]."""
+        raise NotImplementedError
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pictures ``[b, 3, H, W]``, about in [-1, 1], of latents ``[b, c, h, w]``."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode and decode."""
+        return self.decode(self.encode(x))
+
+
+class TinyAutoencoder(Autoencoder):
     """Deterministic autoencoder with ``latent_channels`` at an eighth of the resolution.
 
     Latents that leave :meth:`encode` have mean 0 and standard deviation 1 a channel over the training pictures: the
     buffers ``latent_mean`` and ``latent_std`` are measured once (:meth:`measure_latents`) and stored with the weights.
     """
+
+    latent_mean: Tensor
+    latent_std: Tensor
 
     def __init__(self, config: MCDMConfig) -> None:
         super().__init__()
@@ -89,10 +113,6 @@ class TinyAutoencoder(nn.Module):
         std, mean = self._shape(self.latent_std, latents), self._shape(self.latent_mean, latents)
         return self.decoder(latents * std + mean)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Encode and decode."""
-        return self.decode(self.encode(x))
-
     @torch.no_grad()
     def measure_latents(self, pictures: Tensor, batch_size: int = 64) -> None:
         """Set the normalisation from ``pictures`` ``[n, 3, H, W]`` in [-1, 1]."""
@@ -106,19 +126,20 @@ class TinyAutoencoder(nn.Module):
         return buffer.to(device=like.device, dtype=like.dtype).view(1, -1, 1, 1)
 
 
-class StableDiffusionAutoencoder(nn.Module):
+class StableDiffusionAutoencoder(Autoencoder):
     """Stable Diffusion 1.5's autoencoder behind the same two methods (section 3.1; the ``base`` preset)."""
 
-    def __init__(self, config: MCDMConfig, autoencoder: nn.Module | None = None) -> None:
+    def __init__(self, config: MCDMConfig, autoencoder: AutoencoderKL | None = None) -> None:
         """Wrap ``autoencoder`` (a diffusers ``AutoencoderKL``), or build one of SD 1.5's shape with random weights."""
         super().__init__()
         if autoencoder is None:
-            from diffusers import AutoencoderKL
+            from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
+            # diffusers annotates these tuples as if they had one element.
             autoencoder = AutoencoderKL(
-                down_block_types=("DownEncoderBlock2D",) * len(config.vae.stock_channels),
-                up_block_types=("UpDecoderBlock2D",) * len(config.vae.stock_channels),
-                block_out_channels=config.vae.stock_channels,
+                down_block_types=("DownEncoderBlock2D",) * len(config.vae.stock_channels),  # pyright: ignore[reportArgumentType]
+                up_block_types=("UpDecoderBlock2D",) * len(config.vae.stock_channels),  # pyright: ignore[reportArgumentType]
+                block_out_channels=config.vae.stock_channels,  # pyright: ignore[reportArgumentType]
                 layers_per_block=2,
                 norm_num_groups=config.vae.norm_groups,
                 latent_channels=config.vae.latent_channels,
@@ -130,18 +151,14 @@ class StableDiffusionAutoencoder(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Mean of the posterior, scaled: ``[b, 3, H, W]`` in [-1, 1] to ``[b, c, H / 8, W / 8]``."""
-        return self.autoencoder.encode(x).latent_dist.mode() * self.scaling_factor
+        return self.autoencoder.encode(x, return_dict=False)[0].mode() * self.scaling_factor
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures ``[b, 3, H, W]`` of scaled latents."""
-        return self.autoencoder.decode(latents / self.scaling_factor).sample
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Encode and decode."""
-        return self.decode(self.encode(x))
+        return self.autoencoder.decode(latents / self.scaling_factor, return_dict=False)[0]  # pyright: ignore[reportArgumentType] it takes any Tensor
 
 
-def build_autoencoder(config: MCDMConfig) -> nn.Module:
+def build_autoencoder(config: MCDMConfig) -> Autoencoder:
     """The autoencoder whose layout the configuration asks for.
 
     Raises:

@@ -119,13 +119,12 @@ def resample_motion(motion: Motion, fps: float) -> Motion:
     low = position.floor().long()
     high = (low + 1).clamp_max(len(motion) - 1)
 
-    def interpolate(tensor: Tensor | None) -> Tensor | None:
-        if tensor is None:
-            return None
+    def interpolate(tensor: Tensor) -> Tensor:
         weight = (position - low).to(tensor).view(-1, *[1] * (tensor.dim() - 1))
         return torch.lerp(tensor[low], tensor[high], weight)
 
-    return Motion(motion.tokens.map(interpolate), interpolate(motion.landmarks), interpolate(motion.values), fps)
+    landmarks, values = (None if t is None else interpolate(t) for t in (motion.landmarks, motion.values))
+    return Motion(motion.tokens.map(interpolate), landmarks, values, fps)
 
 
 def set_expression(motion: Motion, codec: MotionCodec, name: str, strength: float = 1.0, mix: float = 0.5) -> Motion:

@@ -48,6 +48,7 @@ def _parse_key(part: str) -> ExpressionKey:
     words = part.split()
     if words[0].lower() in EXPRESSIONS:
         words = ["0", *words]
+    seconds, name, strength = 0.0, "", 0.0
     try:
         seconds, name, strength = float(words[0]), words[1].lower(), float(words[2]) if len(words) > 2 else 1.0
         good = len(words) <= 3 and name in EXPRESSIONS and 0 <= seconds < math.inf and 0 <= strength <= STRONGEST

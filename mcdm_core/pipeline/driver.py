@@ -97,7 +97,7 @@ def _fixed_crops(pipe: MCDMPipeline, frames: Iterable[Tensor]) -> Iterator[Tenso
 
     Frames before it are given that frame's crop.
     """
-    box, waiting, size = None, 0, pipe.model.face_network.crop_size
+    box, waiting, seen, size = None, 0, "", pipe.model.face_network.crop_size
     for frame in frames:
         if box is None and tuple(frame.shape[-2:]) == (pipe.config.image_size,) * 2:
             yield at_size(frame[None], size)[0]
@@ -105,7 +105,7 @@ def _fixed_crops(pipe: MCDMPipeline, frames: Iterable[Tensor]) -> Iterator[Tenso
         if box is None:
             found = pipe.detect_faces(frame) if waiting % _LOOK_EVERY == 0 else []
             if not found:
-                waiting += 1
+                waiting, seen = waiting + 1, f"{frame.shape[-1]}x{frame.shape[-2]}"
                 if waiting > _LONGEST_WAIT:
                     break
                 continue
@@ -114,6 +114,6 @@ def _fixed_crops(pipe: MCDMPipeline, frames: Iterable[Tensor]) -> Iterator[Tenso
         yield crop_face(frame, box, size)[0]
     if box is None and waiting:
         raise FaceNotFoundError(
-            f"No face was found in the driver's first {waiting} frames ({frame.shape[-1]}x{frame.shape[-2]} pixels). "
+            f"No face was found in the driver's first {waiting} frames ({seen} pixels). "
             "Use a driver that shows one face, upright and large."
         )

@@ -343,6 +343,7 @@ class RunFolder:
             MediaError: if it cannot be written; the clips are safe.
         """
         import av
+        import av.error
 
         target = target or self.path / f"video_{self.frames:07d}.mp4"
         part = part_path(target)

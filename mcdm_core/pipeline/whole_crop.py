@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..face.compositing import (
     SURROUNDINGS,
@@ -19,6 +19,7 @@ from ..face.compositing import (
 from ..face.crops import grown
 from ..face.reference_warp import warp_guide, warp_reference
 from ..model import MCDMModel
+from ..models.vae import Autoencoder
 from .memory_fallback import in_smaller_parts
 from .painting import Painting, to_signed
 from .reference import Reference
@@ -63,7 +64,7 @@ class WholeCrop:
 
 @torch.no_grad()
 def detailed_frames(
-    vae: nn.Module, reference: Reference, frames: Tensor, landmarks: Tensor, *, paste: bool
+    vae: Autoencoder, reference: Reference, frames: Tensor, landmarks: Tensor, *, paste: bool
 ) -> Iterator[Tensor]:
     """Crops with the portrait's own fine detail, one by one: [1, 3, h, w] in [0, 1].
 
@@ -93,7 +94,7 @@ def detailed_frames(
         yield paste_back(moved, reference.image, outer, edge) if paste else moved[inner]
 
 
-def warp_reconstructed(vae: nn.Module, reference: Reference, landmarks: Tensor) -> Tensor:
+def warp_reconstructed(vae: Autoencoder, reference: Reference, landmarks: Tensor) -> Tensor:
     """The warped reference crop through the autoencoder: [f, 3, s, s] in [0, 1] on the CPU; landmarks [f, 68, 2]."""
     device, count = landmarks.device, len(landmarks)
     crop = (reference.crop * 2 - 1)[None].to(device).expand(count, -1, -1, -1)

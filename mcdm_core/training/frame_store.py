@@ -26,7 +26,7 @@ def shrunk(picture: NDArray[np.uint8], longest: int = LONGEST_SIDE) -> NDArray[n
     if scale >= 1:
         return picture
     size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def read_pictures(paths: Sequence[Path]) -> list[NDArray[np.uint8]]:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -33,7 +34,8 @@ from ..files import write_tensors
 logger = logging.getLogger(__name__)
 
 LossFunction = Callable[[int], Mapping[str, Tensor]]
-ValidateFunction = Callable[[nn.Module, int], Mapping[str, float]]
+Network = TypeVar("Network", bound=nn.Module)
+ValidateFunction = Callable[[Network, int], Mapping[str, float]]
 
 
 @dataclass
@@ -106,7 +108,9 @@ class WeightAverage:
             else:
                 self.state[key].copy_(value)
         if averaged:
-            torch._foreach_lerp_(averaged, present, 1.0 - decay)
+            torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage] public under no other name
+                averaged, present, 1.0 - decay
+            )
 
     @contextmanager
     def swapped_in(self, module: nn.Module) -> Iterator[nn.Module]:
@@ -154,10 +158,10 @@ def resume_path(output: Path) -> Path:
 
 
 def train(
-    module: nn.Module,
+    module: Network,
     loss_function: LossFunction,
     settings: LoopSettings,
-    validate: ValidateFunction | None = None,
+    validate: ValidateFunction[Network] | None = None,
 ) -> TrainResult:
     """Train ``module`` until a limit of ``settings`` is reached.
 
@@ -289,9 +293,9 @@ def _save_resume(
         for slot, value in optimizer.state.get(parameter, {}).items():
             state[f"optimizer/{slot}/{key}"] = torch.as_tensor(value)
     state["random/torch"] = torch.get_rng_state()
-    numpy_state = np.random.get_state()
-    state["random/numpy"] = torch.from_numpy(numpy_state[1].astype(np.int64))
-    counters = {"step": step, "seconds": seconds, "updates": average.updates, "numpy_position": int(numpy_state[2])}
+    twister = np.random.get_state(legacy=False)["state"]
+    state["random/numpy"] = torch.from_numpy(twister["key"].astype(np.int64))
+    counters = {"step": step, "seconds": seconds, "updates": average.updates, "numpy_position": int(twister["pos"])}
     save_state(path, state, {**metadata, "counters": json.dumps(counters)})
 
 

@@ -90,6 +90,10 @@ class VisemeMouth(nn.Module):
         amplitude, rise, fall: of ``motion.py``, to begin with.
     """
 
+    effects: Tensor
+    hand_made: Tensor
+    fixed: Tensor
+
     def __init__(
         self, matrix: Tensor, effects: Tensor, amplitude: float = 0.6, rise: float = 0.055, fall: float = 0.055
     ) -> None:
@@ -153,6 +157,7 @@ def fit_visemes(
             loss = loss + (error.square().mean(0) * weight).sum() / 6
         optimizer.zero_grad()
         loss.backward()
+        assert mouth.weights.grad is not None
         mouth.weights.grad.mul_(movable)
         optimizer.step()
         schedule.step()

@@ -12,6 +12,9 @@ from torch import nn
 
 from ...mcdm_core.config import MCDMConfig
 from ...mcdm_core.errors import WeightsError
+from ...mcdm_core.model import GivenComponents
+from ...mcdm_core.models.audio_encoder import AudioEncoder
+from ...mcdm_core.models.vae import Autoencoder
 
 
 class _Borrowed(nn.Module):
@@ -27,7 +30,7 @@ class _Borrowed(nn.Module):
         return self._loan[0]
 
 
-class BorrowedVAE(_Borrowed):
+class BorrowedVAE(_Borrowed, Autoencoder):
     """A Stable Diffusion VAE; ComfyUI's encoder gives unscaled latents, so scaling is done here."""
 
     def __init__(self, vae: Any, config: MCDMConfig) -> None:
@@ -59,7 +62,7 @@ class BorrowedCLIPVision(_Borrowed):
         return output["last_hidden_state"].to(image)
 
 
-class BorrowedAudioEncoder(_Borrowed):
+class BorrowedAudioEncoder(_Borrowed, AudioEncoder):
     """Wav2Vec 2.0 from ComfyUI's Load Audio Encoder, resampled from its 50 Hz to the video's rate."""
 
     def frame_windows(self, waveform: torch.Tensor, sample_rate: int, fps: float, num_frames: int) -> torch.Tensor:
@@ -93,7 +96,7 @@ def borrowing_sockets(config: MCDMConfig) -> dict[str, str]:
 
 def borrowed_components(
     config: MCDMConfig, vae: Any = None, clip_vision: Any = None, audio_encoder: Any = None
-) -> dict[str, nn.Module]:
+) -> GivenComponents:
     """Replacements by component name.
 
     Raises:
@@ -106,7 +109,7 @@ def borrowed_components(
         raise WeightsError(
             f"The model {config.preset!r} has its own encoders; disconnect {', '.join(used)} (they are for base)."
         )
-    parts: dict[str, nn.Module] = {}
+    parts = GivenComponents()
     if vae is not None:
         parts["vae"] = BorrowedVAE(vae, config)
     if clip_vision is not None:

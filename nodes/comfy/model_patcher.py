@@ -155,8 +155,8 @@ def choose_dtype(name: str, parameters: int) -> torch.dtype:
     return torch.float32
 
 
-def weight_path(name: str) -> Path | None:
-    """The file of a model's name, None for the shipped one.
+def weight_path(name: str) -> Path:
+    """The file of a model's name.
 
     Raises:
         WeightsError: if it is not there; the message names file, source, licence and folder.

@@ -22,7 +22,7 @@ def place_of(path: Path, kind: str = "temp") -> dict[str, str]:
     """``filename``, ``subfolder`` and ``type`` by which ``GET /view`` serves a file of ``temp`` or ``output``."""
     import folder_paths
 
-    subfolder = path.parent.relative_to(folder_paths.get_directory_by_type(kind)).as_posix()
+    subfolder = path.parent.relative_to(folder_paths.get_directory_by_type(kind) or "").as_posix()
     return {"filename": path.name, "subfolder": "" if subfolder == "." else subfolder, "type": kind}
 
 

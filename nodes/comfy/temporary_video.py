@@ -22,7 +22,7 @@ class TemporaryVideoWriter(VideoWriter):
                 packet.stream = self._video
                 self._container.mux(packet)
                 check_interrupt()
-            self._video = _Flushed()
+            self._video = _Flushed()  # pyright: ignore[reportAttributeAccessIssue] stands in for the stream
         super().close(finished=finished)
 
     def discard(self) -> None:

@@ -59,10 +59,9 @@ class FittedMouth:
     def fit(cls, clips: Sequence[FilmedSpeech], penalty: float = _PENALTY) -> FittedMouth:
         """The map with the least squared error on ``clips`` plus ``penalty`` times its squared weights."""
         mean = np.concatenate([clip.lips for clip in clips]).mean(axis=0, dtype=np.float64)
-        products = covered = 0.0
-        for clip in clips:
-            x = cls.features(clip.phonemes, clip.sound, len(clip.lips)).astype(np.float64)
-            products, covered = products + x.T @ x, covered + x.T @ (clip.lips - mean)
+        inputs = [cls.features(clip.phonemes, clip.sound, len(clip.lips)).astype(np.float64) for clip in clips]
+        products = np.sum([x.T @ x for x in inputs], axis=0)
+        covered = np.sum([x.T @ (clip.lips - mean) for x, clip in zip(inputs, clips, strict=True)], axis=0)
         return cls(np.linalg.solve(products + penalty * np.eye(len(products)), covered), mean)
 
     @staticmethod

@@ -44,7 +44,7 @@ def read_still(path: Path) -> NDArray[np.uint8]:
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if picture is None:
         raise MediaError(f"{path} cannot be decoded as a picture; delete it or convert it to JPEG or PNG.")
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def still_clip(

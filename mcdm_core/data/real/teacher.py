@@ -80,15 +80,15 @@ class MeshTeacher:
             raise FaceNotFoundError(f"The teacher found no face in {missing.sum()} of {len(frames)} frames.")
         known = np.flatnonzero(~missing)
         nearest = known[np.abs(np.arange(len(frames))[:, None] - known).argmin(1)]
-        return read[nearest]
+        return read[nearest].astype(np.float32)
 
 
 def _mirrored(points: NDArray[np.float32], width: int) -> NDArray[np.float32]:
     """Landmarks ``[t, 68, 2]`` in pixels of the flipped picture in those of the picture itself."""
-    return points[:, list(MIRROR)] * np.float32((-1, 1)) + np.float32((width, 0))
+    return points[:, list(MIRROR)] * np.array((-1, 1), np.float32) + np.array((width, 0), np.float32)
 
 
 def _enlarged(frame: NDArray[np.uint8], times: int) -> NDArray[np.uint8]:
     if times == 1:
         return frame
-    return cv2.resize(frame, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC)
+    return np.asarray(cv2.resize(frame, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC), np.uint8)

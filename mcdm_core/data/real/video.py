@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from ...media.pixels import frames_to_unit, unit_to_frames
 from ..shards import INFO_FIELDS, SAMPLE_RATE
 from .files import list_files
 from .labelling import BY_FACE_NETWORK, write_labelled
+
+if TYPE_CHECKING:
+    from av import AudioFrame
 
 SUFFIXES = (".mp4", ".mpg", ".mkv", ".mov", ".webm")
 FPS = 25
@@ -48,6 +52,10 @@ def list_clips(folder: Path, keep_apart: int = 50) -> tuple[list[Path], list[Pat
     return list_files(folder, SUFFIXES, "videos", keep_apart)
 
 
+def _samples(parts: list[AudioFrame]) -> list[NDArray[np.int16]]:
+    return [np.asarray(part.to_ndarray(), np.int16).reshape(-1) for part in parts]
+
+
 def read_clip(path: Path, every: int = 1, with_audio: bool = True) -> RealClip:
     """Decode a short clip whole; keep every ``every``-th frame.
 
@@ -55,6 +63,7 @@ def read_clip(path: Path, every: int = 1, with_audio: bool = True) -> RealClip:
         MediaError: if it has no decodable picture or is longer than a minute.
     """
     import av
+    import av.error
 
     frames: list[NDArray[np.uint8]] = []
     sound: list[NDArray[np.int16]] = []
@@ -74,13 +83,13 @@ def read_clip(path: Path, every: int = 1, with_audio: bool = True) -> RealClip:
             for frame in container.decode(*streams):
                 if isinstance(frame, av.VideoFrame):
                     if count % every == 0:
-                        frames.append(frame.to_ndarray(format="rgb24"))
+                        frames.append(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8))
                     count += 1
                 elif resampler is not None:
-                    sound += [part.to_ndarray().reshape(-1) for part in resampler.resample(frame)]
+                    sound += _samples(resampler.resample(frame))
             if resampler is not None:
-                sound += [part.to_ndarray().reshape(-1) for part in resampler.resample(None)]
-    except (av.FFmpegError, IndexError) as error:
+                sound += _samples(resampler.resample(None))
+    except (av.error.FFmpegError, IndexError) as error:
         raise MediaError(f"{path} cannot be decoded ({reason(error)}); delete it or convert it to mp4.") from error
     if not frames:
         raise MediaError(f"{path} holds no frames; delete it or convert it to mp4.")

@@ -167,7 +167,8 @@ class ClipMaker:
         lips = np.stack([motion.lips[[a, b, a, b]] for a, b in zip(first, second, strict=True)])
         closure = motion.closure
         drawn = [
-            random_expression(self.asset, max(closure[a], closure[b]), rng) for a, b in zip(first, second, strict=True)
+            random_expression(self.asset, float(max(closure[a], closure[b])), rng)
+            for a, b in zip(first, second, strict=True)
         ]
         expression = np.stack([[motion.expression[a]] * 2 + [b] * 2 for a, b in zip(first, drawn, strict=True)])
         actions = np.clip(lips + expression, 0.0, 1.15).reshape(-1, lips.shape[-1])
@@ -263,6 +264,7 @@ class _Degradation:
             frame = cv2.GaussianBlur(frame, (0, 0), self.sigma)
         if self.quality:
             done, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, self.quality])
-            if done:
-                frame = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+            read = cv2.imdecode(data, cv2.IMREAD_COLOR) if done else None
+            if read is not None:
+                frame = read[..., ::-1]
         return np.ascontiguousarray(frame)

@@ -44,13 +44,14 @@ def render(
     Raises:
         ValueError: if not exactly one of ``hours`` and ``clips`` is given or the split is unknown.
     """
-    if (hours is None) == (clips is None):
+    if hours is not None and clips is None:
+        clips = max(1, round(hours * 3600 * FPS / CLIP_FRAMES))
+    elif hours is not None or clips is None:
         raise MCDMError("Rendering needs either hours or clips; give one of them.")
     if split not in SPLITS:
         raise MCDMError(f"Split {split!r} is unknown; choose one of {', '.join(SPLITS)}.")
-    count = clips if clips is not None else max(1, round(hours * 3600 * FPS / CLIP_FRAMES))
     load_head_asset(asset_path)  # built once, before the workers need it
-    jobs = _jobs(Path(output), "", split, seed, count, CLIPS_PER_SHARD, asset_path)
+    jobs = _jobs(Path(output), "", split, seed, clips, CLIPS_PER_SHARD, asset_path)
     return _make(_render_shard, jobs, workers, resume)
 
 

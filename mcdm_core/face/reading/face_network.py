@@ -116,6 +116,9 @@ class FaceNetwork(nn.Module):
     With ``part_channels`` in the configuration it holds a :class:`PartReader` in ``parts``, else None.
     """
 
+    template: Tensor
+    template_scale: Tensor
+
     def __init__(self, config: MCDMConfig) -> None:
         super().__init__()
         face = config.face_network
@@ -217,6 +220,7 @@ class FaceNetwork(nn.Module):
         Returns:
             The canonical square, landmarks ``[68, 2]`` in pixels of the image, and the confidence.
         """
+        seen, read = square, torch.zeros(1, 68, 2)
         landmarks, confidence = torch.zeros(68, 2), 0.0
         for step in range(steps):
             seen = square

@@ -13,13 +13,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...config import TINY, MCDMConfig
 from ...correlation import mean_correlation
 from ...data.shards import ClipDataset
 from ...face.landmarks import BLINK_VALUES
-from ...models.audio_encoder import ContextAudioEncoder, build_audio_encoder, frame_centres, gather_windows, log_mel
+from ...models.audio_encoder import (
+    ContextAudioEncoder,
+    build_audio_encoder,
+    frame_centres,
+    gather_windows,
+    log_mel,
+    with_value_head,
+)
 from ..clip_sampler import ClipSampler, MotionClip
 from ..loop import LoopSettings, train
 from ..prior.losses import auxiliary_value_loss, correlation_loss
@@ -107,7 +114,7 @@ def pretrain_audio(
     Returns the last validation, keys ``<name>_r`` etc.
     """
     torch.manual_seed(seed)
-    encoder = build_audio_encoder(config)
+    encoder = with_value_head(build_audio_encoder(config))
     if start_from is not None:
         encoder.load_state_dict(load_file(str(start_from)))
     encoder.to(device)
@@ -116,7 +123,7 @@ def pretrain_audio(
         validate_every=validate_every, save_every=validate_every, resume=resume,
     )  # fmt: skip
 
-    def validate(module: nn.Module, step: int) -> dict[str, float]:
+    def validate(module: ContextAudioEncoder, step: int) -> dict[str, float]:
         return {f"{n}_{k}": v for n, clips in held.items() for k, v in validate_audio(module, clips).items()}
 
     objective = AudioObjective(encoder, config, groups, batch=batch, seed=seed, device=device)

@@ -37,8 +37,8 @@ class CodecFrames:
 
 def _crops(frames: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
     pictures = frames.to(landmarks.device).movedim(-1, -3)
-    crops = mouth_and_face_crops(to_unit(pictures), landmarks)
-    return tuple(to_bytes(c) for c in crops)
+    mouth, face = mouth_and_face_crops(to_unit(pictures), landmarks)
+    return to_bytes(mouth), to_bytes(face)
 
 
 def load_codec_frames(
@@ -51,7 +51,8 @@ def load_codec_frames(
     def add(frames: Tensor, landmarks: Tensor, value: Tensor) -> tuple[int, int]:
         nonlocal rows
         mouth, face = _crops(frames, landmarks)
-        mouths.append(mouth), faces.append(face), points.append(landmarks), values.append(value)
+        for kept, new in ((mouths, mouth), (faces, face), (points, landmarks), (values, value)):
+            kept.append(new)
         rows += len(frames)
         return rows - len(frames), rows
 

@@ -17,6 +17,7 @@ moves in the expression tokens of held-out clips, 0.91 without.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -243,5 +244,5 @@ class CodecObjective:
             losses[name] = motion_loss(moved[k], seen[k], inputs[k][3], inputs[k][4])
         losses["person"] = value_loss(seen[-1], inputs[-1][4])
         losses["steadiness"] = self.steadiness * unsteady
-        losses["loss"] = sum(losses.values())
+        losses["loss"] = functools.reduce(torch.add, losses.values())
         return losses

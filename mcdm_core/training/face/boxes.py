@@ -21,6 +21,7 @@ from ...data.real.stills import list_stills
 from ...data.real.video import list_clips, read_clip
 from ...errors import MediaError
 from ...face.reading.face_network import FaceNetwork
+from ..channels_last import channels_last
 from ..frame_store import read_pictures, shrunk
 from ..loop import LoopSettings, TrainResult, save_state, train
 from .scenes import Atlas, KnownFaces, cell_targets, pixel_places, scenes_with_faces
@@ -160,7 +161,7 @@ def train_face_boxes(
         faces: pictures with one known face each; scenes: pictures that hold no face.
     """
     torch.manual_seed(seed)
-    network.to(device, memory_format=torch.channels_last)
+    channels_last(network, device)
     faces = faces.to(device)
     empty = Atlas.of([shrunk(scene) for scene in scenes], device) if len(scenes) else None
 

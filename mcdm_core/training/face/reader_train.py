@@ -13,12 +13,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as functional
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...config import TINY, MCDMConfig, to_json
 from ...errors import MediaError
 from ...face.reading.part_reader import EYE, MOUTH, PartNetwork, PartReader, Window
 from ...media.pixels import to_unit
+from ..channels_last import channels_last
 from ..loop import LoopSettings, TrainResult, train
 from .augmentation import hide, spoil
 from .reader_augmentation import (
@@ -122,12 +123,14 @@ def train_part_reader(
     shares = shares or [1.0] * len(sources)
     mouths, lids = [source[0] for source in sources], [source[1] for source in sources]
     logger.info("windows of %s: %s", COMPONENT, ", ".join(str(len(source)) for source in mouths))
-    reader = PartReader(channels).to(device, memory_format=torch.channels_last)
+    reader = channels_last(PartReader(channels), device)
     mouth_loss = PartLoss(mouths[0].gaps, MOUTH_CORNERS)
     eye_loss = PartLoss(lids[0].gaps, EYE_CORNERS)
     device = torch.device(device)
 
-    def read(network: PartNetwork, loss: PartLoss, window: Window, drawn: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    def read(
+        network: PartNetwork, loss: PartLoss, window: Window, drawn: tuple[Tensor, Tensor, Tensor]
+    ) -> dict[str, Tensor]:
         windows, *labels = augmented(*drawn, window.size)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
             found = network(windows)
@@ -140,7 +143,7 @@ def train_part_reader(
         named = {f"{name}_{key}": value for name, part in (("lip", mouth), ("eye", eye)) for key, value in part.items()}
         return {"loss": mouth["loss"] + eye["loss"], **named}
 
-    def validate(module: nn.Module, step: int) -> dict[str, float]:
+    def validate(module: PartReader, step: int) -> dict[str, float]:
         return {
             f"{name}_{part}_{key}": value
             for name, pair in measured.items()

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as functional
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...config import TINY, MCDMConfig, to_json
 from ...data.shards import read_rows
@@ -34,6 +34,7 @@ from ...face.landmarks import (
 )
 from ...face.reading.face_network import FaceNetwork
 from ...media.pixels import to_unit, unit_to_frames
+from ..channels_last import channels_last
 from ..frame_store import split_count
 from ..loop import LoopSettings, TrainResult, save_state, train
 from .augmentation import disturb, move_faces, random_absence, random_affine
@@ -234,7 +235,7 @@ def train_face_network(
     held_out = load_frames(Path(data_root) / "val", every=15, device=device)
     if synthetic is None or held_out is None:
         raise MediaError(f"{data_root} lacks shards (*.safetensors) in train or val; render clips first.")
-    network = network.to(device, memory_format=torch.channels_last)
+    network = channels_last(network, device)
     network.set_template(synthetic.landmarks)
     network.boxes.requires_grad_(False)
     logger.info("%d synthetic frames, %d held out, %d real", len(synthetic), len(held_out), len(real) if real else 0)
@@ -256,7 +257,7 @@ def train_face_network(
             reading = network.forward_raw(x)
         return reading_loss(reading, *labels)
 
-    def validate(module: nn.Module, step: int) -> dict[str, float]:
+    def validate(module: FaceNetwork, step: int) -> dict[str, float]:
         numbers = evaluate(module, held_out)
         if pictures is not None:
             shown = held_out.batch(slice(None, None, max(1, len(held_out) // 12)))[0][:12]

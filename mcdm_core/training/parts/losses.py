@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...diffusion.frame_diffusion import FrameDiffusion
 from ...face.part_guide import PartViews, part_guide, part_tokens
 from ...face.part_shapes import SHAPE_TOKENS
+from ...models.vae import Autoencoder
 from ..adversary import Adversary
 from ..unet.denoiser import Denoiser
 from .batches import Appearance, BatchDrawer, Drawn
@@ -71,7 +72,7 @@ class PartLosses:
     """
 
     def __init__(
-        self, denoiser: Denoiser, vae: nn.Module, drawer: BatchDrawer, diffusion: FrameDiffusion, size: int, *,
+        self, denoiser: Denoiser, vae: Autoencoder, drawer: BatchDrawer, diffusion: FrameDiffusion, size: int, *,
         clips: int, bypass_temporal: bool, motion_dropout: float = 0.06, carried: float = 0.0, archive: bool = True,
         retelling: ArchiveRetelling | None = None, bfloat16: bool = True,
     ) -> None:  # fmt: skip

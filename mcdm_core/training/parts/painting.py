@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...config import MCDMConfig
 from ...diffusion.frame_diffusion import FrameDiffusion
@@ -19,6 +19,8 @@ from ...face.part_guide import PartViews, part_guide, part_tokens, part_views, t
 from ...face.part_shapes import SHAPE_TOKENS
 from ...face.parts import EYES, MOUTH
 from ...face.reference_warp import warp_reference
+from ...models.vae import Autoencoder
+from ..unet.denoiser import DenoisingNetworks
 
 ABLATIONS = ("archive", "f_ac", "tokens", "codec_tokens", "shape_tokens", "unet", "memory")
 """What :func:`paint` can switch off: the archive (F_ac of the portrait alone), F_ac (zero), the motion tokens (zero:
@@ -63,8 +65,8 @@ class Painter:
     ``denoiser`` has the members ``archived_clip_prior`` and ``unet``.
     """
 
-    denoiser: nn.Module
-    vae: nn.Module
+    denoiser: DenoisingNetworks
+    vae: Autoencoder
     config: MCDMConfig
     bypass_temporal: bool = False
     diffusion: FrameDiffusion = field(init=False)

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...checkpoint import component_state
 from ...config import TINY, MCDMConfig, to_json
 from ...diffusion.frame_diffusion import FrameDiffusion
 from ...models.vae import build_autoencoder
 from ..adversary import Adversary
+from ..channels_last import channels_last
 from ..loop import LoopSettings, TrainResult, train
 from ..prior.train import load_codec
 from ..unet.denoiser import Denoiser
@@ -105,7 +106,7 @@ def train_parts(
         pictures: folder of validation sheets; bfloat16: compute in it where the processor can.
     """
     torch.manual_seed(seed)
-    vae = build_autoencoder(config).to(memory_format=torch.channels_last)
+    vae = channels_last(build_autoencoder(config))
     vae.load_state_dict(component_state(vae_weights, "vae"))
     vae.eval().requires_grad_(False)
     vae.to(device)
@@ -114,7 +115,7 @@ def train_parts(
     held_out = FrameRows(
         validation_folders, codec, config.image_size, minimum=2 * config.clip_frames, limit=limit, device=device
     )
-    denoiser = Denoiser(config).to(device, memory_format=torch.channels_last)
+    denoiser = channels_last(Denoiser(config), device)
     retelling = ArchiveRetelling(denoiser.unet, config).to(device) if recipe.archive else None
     if retelling is not None:
         denoiser.add_module("retelling", retelling)
@@ -136,7 +137,7 @@ def train_parts(
     )  # fmt: skip
     logger.info("stage %d on parts: %d clips", recipe.stage, len(rows.clips))
 
-    def validate(module: nn.Module, step: int) -> dict[str, float]:
+    def validate(module: Denoiser, step: int) -> dict[str, float]:
         path = None if pictures is None else Path(pictures) / f"parts_stage{recipe.stage}_{step:06d}.png"
         return validate_parts(module, vae, held_out, config, bypass_temporal=recipe.stage == 1, picture=path)
 

@@ -6,9 +6,11 @@ from collections import defaultdict
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...config import MCDMConfig
+from ...models.vae import Autoencoder
+from ..unet.denoiser import DenoisingNetworks
 from ..vae.train import contact_sheet
 from .painting import Painter, PaintingCase, score_painting
 from .rows import ClipRows, FrameRows
@@ -47,8 +49,8 @@ def painting_case(rows: FrameRows, clip: ClipRows, length: int, clips: int = 2) 
 
 
 def validate_parts(
-    denoiser: nn.Module,
-    vae: nn.Module,
+    denoiser: DenoisingNetworks,
+    vae: Autoencoder,
     rows: FrameRows,
     config: MCDMConfig,
     *,

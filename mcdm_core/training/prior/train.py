@@ -22,7 +22,7 @@ from ...config import TINY, MCDMConfig, to_json
 from ...data.shards import ClipDataset
 from ...face.landmarks import LIP_VALUES
 from ...media.pixels import to_unit
-from ...models.audio_encoder import build_audio_encoder, log_mel
+from ...models.audio_encoder import build_audio_encoder, log_mel, with_value_head
 from ...models.image_encoder import ConvImageEncoder
 from ...models.motion_codec import MotionCodec
 from ...models.present_clip_prior import PresentClipPrior
@@ -47,7 +47,7 @@ class PriorModules(nn.Module):
     def __init__(self, config: MCDMConfig) -> None:
         super().__init__()
         self.present_clip_prior = PresentClipPrior(config)
-        self.audio_encoder = build_audio_encoder(config)
+        self.audio_encoder = with_value_head(build_audio_encoder(config))
         self.image_encoder = ConvImageEncoder(config)
 
 
@@ -221,7 +221,8 @@ def train_prior(
     if audio_from is not None:
         modules.audio_encoder.load_state_dict(load_file(str(audio_from)))
         modules.audio_encoder.requires_grad_(False)
-    modules.to(device), codec.to(device)
+    modules.to(device)
+    codec.to(device)
     bank = ClipBank(groups, device)
     if audio_from is not None and start_from is None:
         fit_linear_paths(modules, config, bank)
@@ -229,7 +230,7 @@ def train_prior(
         modules, config, bank, batch=batch, audio_batch=0 if audio_from is not None else batch, seed=seed
     )
 
-    def validate(module: nn.Module, step: int) -> dict[str, float]:
+    def validate(module: PriorModules, step: int) -> dict[str, float]:
         numbers = {}
         for name, clips in held.items():
             if clips:

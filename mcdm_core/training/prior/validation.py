@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,29 @@ from ...config import MCDMConfig
 from ...correlation import mean_correlation
 from ...face.landmarks import BLINK_VALUES
 from ...media.pixels import to_unit
+from ...models.audio_encoder import AudioEncoder, with_value_head
 from ...models.motion_codec import MotionCodec
 from ...models.motion_tokens import STREAMS, MotionTokens
+from ...models.present_clip_prior import PresentClipPrior
 from ...pipeline.defaults import sampling_defaults
 from ..audio.train import encode_sound
 from ..clip_sampler import MotionClip
+
+
+class PriorNetworks(Protocol):
+    """The prior and its two encoders, in training or in a whole model."""
+
+    present_clip_prior: PresentClipPrior
+
+    @property
+    def audio_encoder(self) -> AudioEncoder:
+        """One with a head for facial values."""
+        ...
+
+    @property
+    def image_encoder(self) -> nn.Module:
+        """Whichever."""
+        ...
 
 
 def stream_cosines(tokens: Tensor, truth: Tensor, config: MCDMConfig) -> dict[str, float]:
@@ -28,7 +46,7 @@ def stream_cosines(tokens: Tensor, truth: Tensor, config: MCDMConfig) -> dict[st
     return {"all": float(cosine.mean()), **streams}
 
 
-def after_true_past(prior: nn.Module, sound: Tensor, image: Tensor, truth: Tensor, **sampling: Any) -> Tensor:
+def after_true_past(prior: PresentClipPrior, sound: Tensor, image: Tensor, truth: Tensor, **sampling: Any) -> Tensor:
     """Every clip predicted after the true frames before it, as the model is trained: ``[b, N, nq, dm]``.
 
     The first clip has the first frame, repeated, before it, as at a video's start.
@@ -48,7 +66,7 @@ def after_true_past(prior: nn.Module, sound: Tensor, image: Tensor, truth: Tenso
 
 @torch.no_grad()
 def validate_prior(
-    modules: nn.Module, codec: MotionCodec, clips: Sequence[MotionClip], steps: int | None = None,
+    modules: PriorNetworks, codec: MotionCodec, clips: Sequence[MotionClip], steps: int | None = None,
     temperature: float | None = None, guidance: float | None = None, seed: int = 0,
 ) -> dict[str, float]:  # fmt: skip
     """Predict held-out clips from their first frame and sound, as long as the shortest of them.
@@ -65,8 +83,9 @@ def validate_prior(
     """
     length = min(len(c.tokens) for c in clips)
     device, config = codec.token_mean.device, codec.config
+    encoder = with_value_head(modules.audio_encoder)
     truth = torch.stack([c.tokens[:length] for c in clips]).to(device)
-    sound = torch.stack([encode_sound(modules.audio_encoder, c, length) for c in clips])
+    sound = torch.stack([encode_sound(encoder, c, length) for c in clips])
     image = modules.image_encoder(to_unit(torch.stack([c.references[0] for c in clips]).to(device)))
     landmarks = torch.stack([c.landmarks[0] for c in clips]).to(device)
     usual, prior = sampling_defaults(config.preset), modules.present_clip_prior
@@ -85,7 +104,7 @@ def validate_prior(
     tokens, values = predicted(sound)
     _, wrong = predicted(sound.roll(1, 0))
     real = torch.stack([c.values[:length, 0] for c in clips])
-    heard = modules.audio_encoder.predict_values(sound)[..., 0].cpu()
+    heard = encoder.predict_values(sound)[..., 0].cpu()
     generator = torch.Generator().manual_seed(seed)
     after = after_true_past(prior, sound, image, truth, generator=generator, **sampling)
     found = stream_cosines(tokens, truth, config)

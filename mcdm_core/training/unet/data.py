@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...config import MCDMConfig
 from ...errors import MCDMError
 from ...face.reference_warp import warp_guide
 from ...models.motion_codec import MotionCodec
+from ...models.vae import Autoencoder
 from ..clip_frames import ClipFrames
 
 Rows = NDArray[np.int64]
@@ -73,7 +74,7 @@ class LatentClips:
     def __init__(
         self,
         frames: ClipFrames,
-        vae: nn.Module,
+        vae: Autoencoder,
         config: MCDMConfig,
         codec: MotionCodec | None = None,
         batch: int = 32,

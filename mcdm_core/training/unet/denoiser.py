@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from torch import nn
 
 from ...config import MCDMConfig
@@ -12,6 +14,13 @@ from ...models.unet import DenoisingUNet
 ARCHIVED_LAYERS = (".archived_attn.", ".archived_norm.")
 PRESENT_LAYERS = (".present_attn.", ".present_norm.", ".temporal.")
 MOTION_LAYERS = ("unet.motion_tokens.", "unet.motion_embedding.")
+
+
+class DenoisingNetworks(Protocol):
+    """The two networks, in training or in a whole model."""
+
+    archived_clip_prior: ArchivedClipPrior
+    unet: DenoisingUNet
 
 
 class Denoiser(nn.Module):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...diffusion.frame_diffusion import FrameDiffusion
 from ...face.landmarks import EYE_PICTURE_LEFT, EYE_PICTURE_RIGHT, LIDS, LIPS
+from ...models.vae import Autoencoder
 from ..adversary import Adversary
 from ..vae.train import laplacian_loss
 from .batches import Batch
@@ -26,7 +27,7 @@ def region_weights(landmarks: Tensor, size: int, lips: float = 3.0, lids: float 
 
 
 def decoded_cuts(
-    vae: nn.Module, estimate: Tensor, true: Tensor, landmarks: Tensor, anywhere: float = 0.0
+    vae: Autoencoder, estimate: Tensor, true: Tensor, landmarks: Tensor, anywhere: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """One cut a frame, decoded and true ``[n, 3, h, w]``: around the mouth, an eye, or ``anywhere`` for a share.
 
@@ -72,7 +73,7 @@ def denoiser_losses(
     timestep: Tensor,
     *,
     bypass_temporal: bool,
-    vae: nn.Module | None = None,
+    vae: Autoencoder | None = None,
     decode_weight: float = 0.0,
     refined: Tensor | None = None,
     anywhere: float = 0.0,

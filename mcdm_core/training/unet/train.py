@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...checkpoint import component_state, fingerprint
 from ...config import TINY, MCDMConfig, to_json
@@ -38,6 +38,7 @@ from ...diffusion.frame_diffusion import FrameDiffusion
 from ...errors import WeightsError
 from ...models.vae import build_autoencoder
 from ..adversary import Adversary
+from ..channels_last import channels_last
 from ..clip_frames import ClipFrames
 from ..loop import LoopSettings, TrainResult, train
 from ..prior.train import load_codec
@@ -105,7 +106,7 @@ def load_data(
     recipe: Recipe, device: torch.device | str = "cpu", seed: int = 0, limit: int | None = None,
 ) -> LatentClips:  # fmt: skip
     """Clips of at least ``minimum`` frames with the frozen autoencoder and, for stage 3, codec."""
-    vae = build_autoencoder(config).to(memory_format=torch.channels_last)
+    vae = channels_last(build_autoencoder(config))
     vae.load_state_dict(component_state(vae_weights, "vae"))
     codec = None if codec_weights is None else load_codec(codec_weights, config)
     frames = ClipFrames(
@@ -203,7 +204,7 @@ def train_stage(
     held_out = load_data(
         validation_folders, vae_weights, codec_weights, config, 2 * config.clip_frames, Recipe(), device, seed, limit=8
     )
-    denoiser = Denoiser(config).to(device, memory_format=torch.channels_last)
+    denoiser = channels_last(Denoiser(config), device)
     if start_from is not None:
         denoiser.load_state_dict(load_file(str(start_from)))
     trained = freeze_for_stage(denoiser, stage, backbone)
@@ -218,7 +219,7 @@ def train_stage(
         denoiser, data, stage, recipe, bfloat16=bfloat16, seed=seed, progress=lambda: settings.progress
     )
 
-    def validate(module: nn.Module, step: int) -> dict[str, float]:
+    def validate(module: Denoiser, step: int) -> dict[str, float]:
         path = None if pictures is None else Path(pictures) / f"unet_stage{stage}_{step:06d}.png"
         return validate_denoiser(
             module, held_out, objective.diffusion, bypass_temporal=stage == 1, motion=stage == 3, picture=path

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...diffusion.frame_diffusion import FrameDiffusion
 from ...face.compositing import transfer_detail
 from ...face.landmarks import LIDS, LIPS
 from ...face.reference_warp import warp_reference
+from ...models.unet import DenoisingUNet
 from ..vae.train import contact_sheet, psnr
 from .data import LatentClips
+from .denoiser import DenoisingNetworks
 
 
 class ClipDenoiser:
@@ -21,7 +23,7 @@ class ClipDenoiser:
 
     def __init__(
         self,
-        unet: nn.Module,
+        unet: DenoisingUNet,
         f_ac: Tensor,
         tokens: Tensor | None,
         guide: Tensor | None,
@@ -43,7 +45,7 @@ class ClipDenoiser:
 
 @torch.no_grad()
 def generate_frames(
-    denoiser: nn.Module,
+    denoiser: DenoisingNetworks,
     data: LatentClips,
     clip: int,
     diffusion: FrameDiffusion,
@@ -90,7 +92,7 @@ def mouth_cuts(pictures: Tensor, landmarks: Tensor, side: int, group: slice = LI
 
 @torch.no_grad()
 def validate_denoiser(
-    denoiser: nn.Module,
+    denoiser: DenoisingNetworks,
     data: LatentClips,
     diffusion: FrameDiffusion,
     *,
@@ -129,8 +131,8 @@ def validate_denoiser(
             )  # fmt: skip
             videos[str(number)] = data.vae.decode(latents[0]).clamp(-1, 1)
         seen = data.vae.decode(data.vae.encode(warped)).clamp(-1, 1)
-        unit = (x / 2 + 0.5 for x in (warped, videos[str(steps[-1])], seen))
-        videos["finished"] = transfer_detail(*unit, torch.ones_like(seen[:, :1])) * 2 - 1
+        moved, painted, through = (x / 2 + 0.5 for x in (warped, videos[str(steps[-1])], seen))
+        videos["finished"] = transfer_detail(moved, painted, through, torch.ones_like(seen[:, :1])) * 2 - 1
         size = true.shape[-1]
         # The reference's own frame comes out of the warp unchanged: its endless decibels would drown the others'.
         other = torch.from_numpy(rows != reference).to(data.device)

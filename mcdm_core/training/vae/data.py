@@ -169,7 +169,8 @@ def validation_pictures(stills: Path | None, videos: Path | None, shards: Path |
     pictures: list[NDArray[np.uint8]] = []
     if stills is not None:
         for picture in read_pictures(list_stills(stills, 40)[1][:count]):
-            pictures.append(cv2.resize(picture[20:205, 20:205], (128, 128), interpolation=cv2.INTER_AREA))
+            small = cv2.resize(picture[20:205, 20:205], (128, 128), interpolation=cv2.INTER_AREA)
+            pictures.append(np.asarray(small, np.uint8))
     if videos is not None:
         for path in list_clips(videos)[1][: count // 2]:
             frame = read_clip(path, with_audio=False).frames[25]

@@ -15,13 +15,14 @@ import cv2
 import torch
 import torch.nn.functional as functional
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...config import TINY, MCDMConfig, to_json
 from ...errors import MediaError
 from ...media.pixels import unit_to_frames
 from ...models.vae import TinyAutoencoder
 from ..adversary import Adversary
+from ..channels_last import channels_last
 from ..loop import LoopSettings, TrainResult, save_state, train
 from .data import cut_batch, real_pools, shard_pool, validation_pictures
 
@@ -114,7 +115,7 @@ def train_vae(
     vae = TinyAutoencoder(config)
     if start_from is not None:
         vae.load_state_dict(load_file(str(start_from)))
-    vae = vae.to(device, memory_format=torch.channels_last)
+    vae = channels_last(vae, device)
     pools = real_pools(stills, videos, device=device)
     pools += filter(None, (shard_pool(f, 0.25, every, "labelled", device=device) for f in extra_shards))
     seen: set[str] = set()
@@ -148,7 +149,7 @@ def train_vae(
             parts["loss"] = parts["loss"] + critic_weight * share * parts["reward"]
         return parts
 
-    def validate(module: nn.Module, step: int) -> dict[str, float]:
+    def validate(module: TinyAutoencoder, step: int) -> dict[str, float]:
         rebuilt = torch.cat([module.decoder(module.encoder(part)) for part in held_out.split(8)])
         if pictures is not None:
             contact_sheet(Path(pictures) / f"vae_{step:06d}.png", held_out, rebuilt)

@@ -118,8 +118,8 @@ class Renderer:
                 person.hair_line,
             ]
         )  # fmt: skip
-        colours = (_f32(c) for c in (person.skin, person.lip, person.hair, person.brow, person.cloth))
-        bake(*self._atlas, parameters, *colours, texture)
+        skin, lip, hair = _f32(person.skin), _f32(person.lip), _f32(person.hair)
+        bake(*self._atlas, parameters, skin, lip, hair, _f32(person.brow), _f32(person.cloth), texture)
         return texture
 
     def _make_shadow_matrix(self, direction: np.ndarray, person: Identity) -> np.ndarray:

@@ -11,10 +11,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ....errors import PackageError
+
+if TYPE_CHECKING:
+    import anny
 
 SKIN, EYE, TEETH, TONGUE, LASH, MOUTH, EYE_CAVITY, HAIR = range(8)
 _DROPPED = 9
@@ -74,7 +78,7 @@ def load_head_asset(path: Path | str | None = None) -> HeadAsset:
     arrays = build_arrays()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.stem + ".partial.npz")
-    np.savez(temporary, **arrays)
+    np.savez(temporary, **arrays)  # pyright: ignore[reportArgumentType] its own option may share the name
     temporary.replace(path)
     return _from_arrays(arrays)
 
@@ -267,7 +271,7 @@ def _head_triangles(
     return np.array(triangles), np.array(parts)
 
 
-def _head_bone_weight(model: object) -> np.ndarray:
+def _head_bone_weight(model: anny.Anny) -> np.ndarray:
     """Share of the head bone and its descendants at every vertex of the body."""
     labels, parents = list(model.bone_labels), model.bone_parents
     parents = [int(p) if p is not None else -1 for p in (parents.tolist() if hasattr(parents, "tolist") else parents)]

@@ -1,0 +1,14 @@
+from collections.abc import Mapping
+from typing import Any
+
+class _Web:
+    class Request:
+        query: Mapping[str, str]
+        async def json(self) -> Any: ...
+
+    class Response: ...
+
+    @staticmethod
+    def json_response(data: Any, *, status: int = ...) -> Response: ...
+
+web = _Web

@@ -1,0 +1,1 @@
+PHENOTYPE_VARIATIONS: dict[str, list[str]]

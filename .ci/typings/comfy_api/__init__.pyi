@@ -1,0 +1,1 @@
+from . import feature_flags as feature_flags

@@ -1,0 +1,3 @@
+from typing import Any
+
+def supports_feature(sockets_metadata: dict[str, Any], sid: str, feature_name: str) -> bool: ...
