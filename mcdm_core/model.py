@@ -117,7 +117,8 @@ class MCDMModel(nn.Module):
             if name not in states or name in (given or {}):
                 continue
             wanted = {key: tuple(tensor.shape) for key, tensor in child.state_dict().items()}
-            given_state = child.own_names(states[name]) if hasattr(child, "own_names") else states[name]
+            own_names = getattr(child, "own_names", dict)
+            given_state = own_names(states[name])
             for key, shape in wanted.items():
                 have = given_state.get(key)
                 if have is None or tuple(have.shape) != shape:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
@@ -22,6 +22,16 @@ from .loaders import video_from_file
 from .sampling_settings import PictureSettings
 from .schema import advanced, schema
 from .video_job import VideoJob, run_path
+
+if TYPE_CHECKING:
+    from comfy_api.input import AudioInput, VideoInput
+    from torch import Tensor
+
+    from ..mcdm_core.diffusion.sampling import Callback
+    from ..mcdm_core.pipeline.dubbing import DubbedClip
+    from ..mcdm_core.pipeline.memory import MotionMemory
+    from .comfy.model_patcher import LoadedModel
+
 
 
 class MCDMDubVideo(io.ComfyNode):
@@ -77,15 +87,15 @@ class MCDMDubVideo(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, **_: Any) -> int:
+    def fingerprint_inputs(cls, **_: object) -> int:
         """A video that was stopped early must not be taken from ComfyUI's cache for the whole one."""
         return STOP_REQUESTS.stops
 
     @classmethod
     def execute(
         cls,
-        model: Any,
-        audio: Any,
+        model: LoadedModel,
+        audio: AudioInput,
         fps: float,
         steps: int,
         seed: int,
@@ -96,8 +106,8 @@ class MCDMDubVideo(io.ComfyNode):
         box_bottom: int,
         filename_prefix: str,
         resume: bool,
-        video: Any = None,
-        images: Any = None,
+        video: VideoInput | None = None,
+        images: Tensor | None = None,
     ) -> io.NodeOutput:
         from ..mcdm_core.pipeline.dubbing import dub, fitted_sound, prepare_dubbing
 
@@ -110,7 +120,7 @@ class MCDMDubVideo(io.ComfyNode):
         pictures = PictureSettings.of(pipeline, steps, 0.0)
         box = (box_left, box_top, box_right, box_bottom)
 
-        def frames() -> Iterator[Any]:
+        def frames() -> Iterator[Tensor]:
             return _frames(video, images, fps)
 
         with StoppableTorch():
@@ -130,7 +140,7 @@ class MCDMDubVideo(io.ComfyNode):
             pictures, seed,
         )  # fmt: skip
 
-        def clips(memory: Any, start: int, callback: Any) -> Iterator[Any]:
+        def clips(memory: MotionMemory, start: int, callback: Callback) -> Iterator[DubbedClip]:
             made = dub(
                 pipeline, plan, frames(), memory=memory, start_frame=start, callback=callback, **pictures.arguments()
             )
@@ -142,12 +152,14 @@ class MCDMDubVideo(io.ComfyNode):
         return io.NodeOutput(video_from_file(path), ui=video_result(path, "output"))
 
 
-def _frames(video: Any, images: Any, fps: float) -> Iterator[Any]:
+def _frames(video: VideoInput | None, images: Tensor | None, fps: float) -> Iterator[Tensor]:
     """The video's frames [3, h, w] at its rate, one at a time."""
     if video is not None:
         chunks = media_bridge.iterate_video(video)
-    else:
+    elif images is not None:
         chunks = (media_bridge.image_to_frames(image[None], "images") for image in images)
+    else:
+        raise MediaError("Nothing to dub: connect a VIDEO to 'video' or frames to 'images'.")
     for chunk in chunks:
         check_interrupt()
         yield from chunk

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import ComfyExtension, io
 
@@ -21,6 +21,9 @@ from .sampling import MCDMSampleClip, MCDMSampleVideo
 from .talking_portrait import MCDMTalkingPortrait
 from .upscale import MCDMUpscaleVideo
 from .video import MCDMAssembleVideo
+
+if TYPE_CHECKING:
+    from execution import PromptQueue
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +94,7 @@ def register_routes() -> None:
         return web.json_response(_info())
 
 
-def _workflow_of(queue: Any, prompt_id: str) -> str:
+def _workflow_of(queue: PromptQueue, prompt_id: str) -> str:
     """Id of the workflow that a running or finished prompt was made from; empty if there is none."""
     running, _ = queue.get_current_queue()
     items = [item for item in running if item[1] == prompt_id]

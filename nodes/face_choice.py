@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -11,10 +11,16 @@ from .comfy import media_bridge
 from .comfy.node_run import NodeRun
 from .comfy.notes import note
 
+if TYPE_CHECKING:
+
+    from .comfy.pipeline_loading import ManagedPipeline
+
 Box = tuple[float, float, float, float]
 
 
-def choose_face(run: NodeRun, pipeline: Any, portrait: torch.Tensor, mask: Any, box: Box, number: int) -> Box | None:
+def choose_face(
+    run: NodeRun, pipeline: ManagedPipeline, portrait: torch.Tensor, mask: torch.Tensor | None, box: Box, number: int
+) -> Box | None:
     """The face's box in a portrait [3, h, w] as a mask, the widgets or a number say; None for the largest.
 
     Raises:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from comfy_api.latest import io
 
 from .schema import Model, Reference, advanced
@@ -11,24 +9,24 @@ from .schema import Model, Reference, advanced
 LAST_FRAME, ALL_FRAMES = "last frame", "all frames"
 
 
-def model() -> Any:
+def model() -> io.Input:
     """The ``model`` socket that almost every node has."""
     return Model.Input("model", tooltip="From Load MCDM Model.")
 
 
-def reference() -> Any:
+def reference() -> io.Input:
     """The ``reference`` socket."""
     return Reference.Input("reference", tooltip="The face that speaks, from Encode Reference.")
 
 
-def steps() -> Any:
+def steps() -> io.Int.Input:
     """Denoising steps of the pictures."""
     return io.Int.Input(
         "steps", default=0, min=0, max=100, tooltip="Denoising steps of the pictures. 0: the model's own number."
     )
 
 
-def guidance() -> Any:
+def guidance() -> io.Float.Input:
     """Classifier-free guidance of the pictures; 1 switches it off and halves the work."""
     return io.Float.Input(
         "guidance",
@@ -40,7 +38,7 @@ def guidance() -> Any:
     )
 
 
-def motion_steps(name: str = "motion_steps") -> Any:
+def motion_steps(name: str = "motion_steps") -> io.Int.Input:
     """Denoising steps of the motion."""
     return io.Int.Input(
         name, default=0, min=0, max=100, tooltip="Denoising steps of the motion. 0: the model's own number.",
@@ -48,7 +46,7 @@ def motion_steps(name: str = "motion_steps") -> Any:
     )  # fmt: skip
 
 
-def motion_guidance(name: str = "motion_guidance") -> Any:
+def motion_guidance(name: str = "motion_guidance") -> io.Float.Input:
     """Guidance of the motion by the voice."""
     return io.Float.Input(
         name,
@@ -61,7 +59,7 @@ def motion_guidance(name: str = "motion_guidance") -> Any:
     )
 
 
-def temperature() -> Any:
+def temperature() -> io.Float.Input:
     """Scale of the noise that the motion begins with."""
     return io.Float.Input(
         "temperature",
@@ -73,7 +71,7 @@ def temperature() -> Any:
     )
 
 
-def seed() -> Any:
+def seed() -> io.Int.Input:
     """The seed, with ComfyUI's control after generation."""
     return io.Int.Input(
         "seed",
@@ -85,7 +83,7 @@ def seed() -> Any:
     )
 
 
-def expression() -> Any:
+def expression() -> io.String.Input:
     """Expressions over time."""
     return io.String.Input(
         "expression",
@@ -96,7 +94,7 @@ def expression() -> Any:
     )
 
 
-def head_movement() -> Any:
+def head_movement() -> io.Float.Input:
     """Scale of the head's movement."""
     return io.Float.Input(
         "head_movement",
@@ -109,12 +107,12 @@ def head_movement() -> Any:
     )
 
 
-def blinks() -> Any:
+def blinks() -> io.Boolean.Input:
     """Whether the face blinks."""
     return io.Boolean.Input("blinks", default=True, optional=True, tooltip="Whether the face blinks by itself.")
 
 
-def frames_out(tooltip: str) -> Any:
+def frames_out(tooltip: str) -> io.Combo.Input:
     """What the ``images`` output of a streaming node holds."""
     return io.Combo.Input(
         "frames_out", options=[LAST_FRAME, ALL_FRAMES], default=LAST_FRAME, tooltip=tooltip, **advanced()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import InputImpl, io
 
@@ -12,6 +12,12 @@ from ..mcdm_core.samples import list_samples
 from .comfy import media_bridge, model_patcher
 from .comfy.packages import import_packages
 from .schema import Model, advanced, schema
+
+if TYPE_CHECKING:
+    from comfy.audio_encoders.audio_encoders import AudioEncoderModel
+    from comfy.clip_vision import ClipVisionModel
+    from comfy.sd import VAE
+    from comfy_api.input import VideoInput
 
 
 class MCDMLoadModel(io.ComfyNode):
@@ -62,9 +68,9 @@ class MCDMLoadModel(io.ComfyNode):
         model_name: str,
         dtype: str,
         attention: str,
-        vae: Any = None,
-        clip_vision: Any = None,
-        audio_encoder: Any = None,
+        vae: VAE | None = None,
+        clip_vision: ClipVisionModel | None = None,
+        audio_encoder: AudioEncoderModel | None = None,
     ) -> io.NodeOutput:
         import_packages()
         from .comfy.pipeline_loading import load_pipeline
@@ -74,7 +80,7 @@ class MCDMLoadModel(io.ComfyNode):
         return io.NodeOutput(model_patcher.LoadedModel(pipeline, model_name))
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str, **_: Any) -> str:
+    def fingerprint_inputs(cls, model_name: str, **_: object) -> str:
         """Reload when the file has changed."""
         import folder_paths
 
@@ -117,6 +123,6 @@ class MCDMSamples(io.ComfyNode):
         return io.NodeOutput(media_bridge.frames_to_image(picture[None]), media_bridge.audio_from_core(sound))
 
 
-def video_from_file(path: Path) -> Any:
+def video_from_file(path: Path) -> VideoInput:
     """A VIDEO that stays on disk."""
     return InputImpl.VideoFromFile(str(path))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
@@ -12,6 +12,16 @@ from . import inputs
 from .comfy import media_bridge
 from .comfy.interruption import StoppableTorch
 from .schema import Memory, schema
+
+if TYPE_CHECKING:
+    from comfy_api.input import VideoInput
+    from torch import Tensor
+
+    from ..mcdm_core.pipeline.memory import MotionMemory
+    from ..mcdm_core.pipeline.reference import Reference as CoreReference
+    from .comfy.model_patcher import LoadedModel
+    from .comfy.pipeline_loading import ManagedPipeline
+
 
 FOLDER = "mcdm_memory"
 NONE_SAVED = "(none saved yet)"
@@ -46,7 +56,7 @@ class MCDMStartMemory(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: Any, reference: Any, seed: int) -> io.NodeOutput:
+    def execute(cls, model: LoadedModel, reference: CoreReference, seed: int) -> io.NodeOutput:
         return io.NodeOutput(model.ready().start_memory(reference, seed=seed))
 
 
@@ -72,21 +82,24 @@ class MCDMMemoryFromVideo(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: Any, reference: Any, seed: int, video: Any = None, images: Any = None) -> io.NodeOutput:
+    def execute(
+        cls, model: LoadedModel, reference: CoreReference, seed: int, video: VideoInput | None = None,
+        images: Tensor | None = None,
+    ) -> io.NodeOutput:  # fmt: skip
         pipeline = model.ready()
         count = pipeline.config.archive_frames
-        if video is None and images is None:
-            raise MediaError("Nothing to continue: connect a VIDEO to 'video' or frames to 'images'.")
         with StoppableTorch():
             if video is not None:
                 frames = media_bridge.last_frames(video, count)
-            else:
+            elif images is not None:
                 frames = media_bridge.image_to_frames(images[-count:], "images")
+            else:
+                raise MediaError("Nothing to continue: connect a VIDEO to 'video' or frames to 'images'.")
             frames = crops_of(pipeline, reference, frames)
             return io.NodeOutput(pipeline.memory_from_frames(reference, frames, seed=seed))
 
 
-def crops_of(pipeline: Any, reference: Any, frames: Any) -> Any:
+def crops_of(pipeline: ManagedPipeline, reference: CoreReference, frames: Tensor) -> Tensor:
     """Face crops [f, 3, s, s] of frames that are either such crops or full pictures of the portrait's size.
 
     Raises:
@@ -131,7 +144,7 @@ class MCDMSaveMemory(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, memory: Any, filename_prefix: str) -> io.NodeOutput:
+    def execute(cls, memory: MotionMemory, filename_prefix: str) -> io.NodeOutput:
         import folder_paths
 
         folder, name, counter, _, _ = folder_paths.get_save_image_path(
@@ -171,13 +184,13 @@ class MCDMLoadMemory(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, **_: Any) -> str:
+    def fingerprint_inputs(cls, file: str, **_: object) -> str:
         """Reload when the file has changed."""
         path = memory_folder() / file
         return f"{file} {path.stat().st_mtime_ns}" if path.is_file() else file
 
     @classmethod
-    def execute(cls, model: Any, file: str) -> io.NodeOutput:
+    def execute(cls, model: LoadedModel, file: str) -> io.NodeOutput:
         from ..mcdm_core.pipeline.memory import MotionMemory
 
         path = (memory_folder() / file).resolve()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from comfy_api.latest import io, ui
@@ -15,6 +15,16 @@ from .comfy.progress import StepProgress
 from .comfy.working_memory import working_bytes
 from .sampling_settings import MotionSettings
 from .schema import EmbeddedAudio, Memory, Motion, schema
+
+if TYPE_CHECKING:
+    from comfy_api.input import VideoInput
+
+    from ..mcdm_core.motion.motion import Motion as FaceMotion
+    from ..mcdm_core.pipeline.memory import MotionMemory
+    from ..mcdm_core.pipeline.reference import Reference as CoreReference
+    from .comfy.model_patcher import LoadedModel
+    from .comfy.pipeline_loading import ManagedPipeline
+    from .values import EmbeddedSound
 
 STREAMS = {
     "head": ("head",),
@@ -62,16 +72,16 @@ class MCDMPredictMotion(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: Any,
-        reference: Any,
-        audio: Any,
+        model: LoadedModel,
+        reference: CoreReference,
+        audio: EmbeddedSound,
         steps: int,
         guidance: float,
         temperature: float,
         seed: int,
-        memory: Any = None,
-        driver: Any = None,
-        driver_images: Any = None,
+        memory: MotionMemory | None = None,
+        driver: VideoInput | None = None,
+        driver_images: torch.Tensor | None = None,
         expression: str = "",
         head_movement: float = 1.0,
         blinks: bool = True,
@@ -86,7 +96,7 @@ class MCDMPredictMotion(io.ComfyNode):
         progress = StepProgress(clips)
         done = 0
 
-        def report(step: int, steps: int, tokens: Any = None) -> None:
+        def report(step: int, steps: int, tokens: torch.Tensor | None = None) -> None:
             nonlocal done
             done += step == steps
             progress.update(done)
@@ -96,15 +106,16 @@ class MCDMPredictMotion(io.ComfyNode):
 
 
 def _driver_landmarks(
-    pipeline: Any, reference: Any, audio: Any, driver: Any, driver_images: Any
+    pipeline: ManagedPipeline, reference: CoreReference, audio: EmbeddedSound, driver: VideoInput | None,
+    driver_images: torch.Tensor | None,
 ) -> torch.Tensor | None:
     """Landmarks [frames, 68, 2] of a driver, repeated there and back if it is too short; None without a driver."""
-    if driver is None and driver_images is None:
-        return None
     from ..mcdm_core.pipeline.driver import driver_landmarks
 
     if driver is not None:
         frames = media_bridge.frames_at_rate(driver, audio.fps)
+    elif driver_images is None:
+        return None
     else:
         frames = (media_bridge.image_to_frames(image[None], "driver_images")[0] for image in driver_images)
     return driver_landmarks(pipeline, reference, frames, audio.num_frames)
@@ -115,7 +126,7 @@ class MCDMEditMotion(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        def scale(name: str) -> Any:
+        def scale(name: str) -> io.Float.Input:
             return io.Float.Input(
                 f"{name}_scale", default=1.0, min=0.0, max=2.0, step=0.05, tooltip=f"0: {name} at rest, 1: as it is."
             )
@@ -173,9 +184,9 @@ class MCDMEditMotion(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: Any,
-        reference: Any,
-        motion: Any,
+        model: LoadedModel,
+        reference: CoreReference,
+        motion: FaceMotion,
         head_scale: float,
         lips_scale: float,
         expression_scale: float,
@@ -185,7 +196,7 @@ class MCDMEditMotion(io.ComfyNode):
         take_from_other: str,
         expression: str,
         strength: float,
-        other: Any = None,
+        other: FaceMotion | None = None,
     ) -> io.NodeOutput:
         from ..mcdm_core.motion import editing
 
@@ -230,7 +241,7 @@ class MCDMPlotMotion(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, motion: Any, width: int, height: int, audio: Any = None) -> io.NodeOutput:
+    def execute(cls, motion: FaceMotion, width: int, height: int, audio: EmbeddedSound | None = None) -> io.NodeOutput:
         from ..mcdm_core.motion.plot import plot_motion
 
         waveform = None

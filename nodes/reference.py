@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from comfy_api.latest import io, ui
@@ -16,6 +16,11 @@ from .comfy.notes import note
 from .face_choice import choose_face
 from .schema import EmbeddedAudio, Reference, advanced, schema
 from .values import EmbeddedSound
+
+if TYPE_CHECKING:
+    from comfy_api.input import AudioInput
+
+    from .comfy.model_patcher import LoadedModel
 
 MOST_PORTRAITS = 16
 """Pictures of a batch that become a video each; more are taken for the frames of a video."""
@@ -66,13 +71,13 @@ class MCDMEncodeReference(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: Any,
-        image: Any,
+        model: LoadedModel,
+        image: torch.Tensor,
         box_left: int,
         box_top: int,
         box_right: int,
         box_bottom: int,
-        mask: Any = None,
+        mask: torch.Tensor | None = None,
         face_number: int = 1,
     ) -> io.NodeOutput:
         run, pipeline = NodeRun.of(cls), model.ready()
@@ -140,7 +145,7 @@ class MCDMEmbedAudio(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: Any, audio: Any, start: float, duration: float, fps: float, allow_silent: bool
+        cls, model: LoadedModel, audio: AudioInput, start: float, duration: float, fps: float, allow_silent: bool
     ) -> io.NodeOutput:
         stretch = media_bridge.cut_audio(media_bridge.audio_to_core(audio), start, duration)
         pipeline = model.ready()

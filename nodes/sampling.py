@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
@@ -25,6 +25,16 @@ from .loaders import video_from_file
 from .sampling_settings import MotionSettings, PictureSettings
 from .schema import EmbeddedAudio, Memory, Motion, advanced, schema
 from .video_job import VideoJob, run_path
+
+if TYPE_CHECKING:
+    from ..mcdm_core.diffusion.sampling import Callback
+    from ..mcdm_core.motion.motion import Motion as FaceMotion
+    from ..mcdm_core.pipeline.memory import MotionMemory
+    from ..mcdm_core.pipeline.reference import Reference as CoreReference
+    from ..mcdm_core.pipeline.sampling import Clip
+    from .comfy.model_patcher import LoadedModel
+    from .comfy.pipeline_loading import ManagedPipeline
+    from .values import EmbeddedSound
 
 
 class MCDMSampleClip(io.ComfyNode):
@@ -62,7 +72,8 @@ class MCDMSampleClip(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: Any, reference: Any, motion: Any, memory: Any, clip_index: int, steps: int, guidance: float
+        cls, model: LoadedModel, reference: CoreReference, motion: FaceMotion, memory: MotionMemory, clip_index: int,
+        steps: int, guidance: float
     ) -> io.NodeOutput:
         size = model.pipeline.config.clip_frames
         clips = -(-len(motion) // size)
@@ -85,7 +96,7 @@ class MCDMSampleClip(io.ComfyNode):
         return io.NodeOutput(images, {"samples": latents}, after, ui=video_result(path))
 
 
-def _write_clip(run: NodeRun, clip: Any, fps: float) -> Path:
+def _write_clip(run: NodeRun, clip: Clip, fps: float) -> Path:
     """Write a clip to the temporary folder, for the player and the history; a motion has no sound."""
     from ..mcdm_core.media.video_writer import VideoWriter
 
@@ -147,16 +158,16 @@ class MCDMSampleVideo(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, **_: Any) -> int:
+    def fingerprint_inputs(cls, **_: object) -> int:
         """A video that was stopped early must not be taken from ComfyUI's cache for the whole one."""
         return STOP_REQUESTS.stops
 
     @classmethod
     def execute(
         cls,
-        model: Any,
-        reference: Any,
-        audio: Any,
+        model: LoadedModel,
+        reference: CoreReference,
+        audio: EmbeddedSound,
         steps: int,
         guidance: float,
         motion_steps: int,
@@ -166,8 +177,8 @@ class MCDMSampleVideo(io.ComfyNode):
         filename_prefix: str,
         resume: bool,
         frames_out: str,
-        motion: Any = None,
-        memory: Any = None,
+        motion: FaceMotion | None = None,
+        memory: MotionMemory | None = None,
         expression: str = "",
         head_movement: float = 1.0,
         blinks: bool = True,
@@ -187,7 +198,7 @@ class MCDMSampleVideo(io.ComfyNode):
         )  # fmt: skip
         size = (pipeline.config.image_size, pipeline.config.image_size)
 
-        def clips(after: Any, first: int, callback: Any) -> Iterator[Any]:
+        def clips(after: MotionMemory, first: int, callback: Callback) -> Iterator[Clip]:
             return _clips(
                 pipeline, reference, audio, begin, after, first, frames, motion, pictures, moves, callback
             )
@@ -209,18 +220,18 @@ class MCDMSampleVideo(io.ComfyNode):
 
 
 def _clips(
-    pipeline: Any,
-    reference: Any,
-    audio: Any,
-    begin: Any,
-    memory: Any,
+    pipeline: ManagedPipeline,
+    reference: CoreReference,
+    audio: EmbeddedSound,
+    begin: MotionMemory,
+    memory: MotionMemory,
     first: int,
     frames: int,
-    motion: Any,
+    motion: FaceMotion | None,
     pictures: PictureSettings,
     moves: MotionSettings,
-    callback: Any,
-) -> Iterator[Any]:
+    callback: Callback,
+) -> Iterator[Clip]:
     """Clips from frame ``first`` on: with motion that was given or is changed as a whole, or predicted on the way.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
@@ -10,6 +10,12 @@ from . import inputs
 from .comfy import model_patcher
 from .schema import Model, schema
 from .video import CROP, FULL
+
+if TYPE_CHECKING:
+    from comfy_api.input import AudioInput
+    from torch import Tensor
+
+    from .comfy.model_patcher import LoadedModel
 
 
 class MCDMTalkingPortrait(io.ComfyNode):
@@ -65,29 +71,30 @@ class MCDMTalkingPortrait(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        image: Any,
-        audio: Any,
+        image: Tensor,
+        audio: AudioInput,
         seed: int,
         liveliness: float,
         expression: str,
         head_movement: float,
         blinks: bool,
         compose: str,
-        model: Any = None,
+        model: LoadedModel | None = None,
     ) -> io.NodeOutput:
         from comfy_execution.graph_utils import GraphBuilder
 
         graph = GraphBuilder()
-        if model is None:
+        source: LoadedModel | list[str | int] | None = model
+        if source is None:
             choices = {"model_name": model_patcher.SHIPPED, "dtype": "auto", "attention": "model's own"}
-            model = graph.node("MCDMLoadModel", **choices).out(0)
+            source = graph.node("MCDMLoadModel", **choices).out(0)
         box = dict.fromkeys(("box_left", "box_top", "box_right", "box_bottom"), 0)
-        reference = graph.node("MCDMEncodeReference", model=model, image=image, **box).out(0)
+        reference = graph.node("MCDMEncodeReference", model=source, image=image, **box).out(0)
         voice = {"start": 0.0, "duration": 0.0, "fps": 25.0, "allow_silent": False}
-        sound = graph.node("MCDMEmbedAudio", model=model, audio=audio, **voice).out(0)
+        sound = graph.node("MCDMEmbedAudio", model=source, audio=audio, **voice).out(0)
         sampled = graph.node(
             "MCDMSampleVideo",
-            model=model,
+            model=source,
             reference=reference,
             audio=sound,
             steps=0,
@@ -105,7 +112,7 @@ class MCDMTalkingPortrait(io.ComfyNode):
         )
         whole = graph.node(
             "MCDMAssembleVideo",
-            model=model,
+            model=source,
             reference=reference,
             video=sampled.out(0),
             motion=sampled.out(3),

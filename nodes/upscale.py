@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from comfy_api.latest import io
@@ -19,6 +19,10 @@ from .comfy.temporary_files import temporary_video, video_result
 from .loaders import video_from_file
 from .schema import advanced, schema
 from .video import expected_frames
+
+if TYPE_CHECKING:
+    from comfy_api.input import VideoInput
+    from spandrel import ImageModelDescriptor
 
 LARGEST_SIDE = 8192
 """Pixels; h264 in one piece, and memory for a few frames."""
@@ -59,13 +63,14 @@ class MCDMUpscaleVideo(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, **_: Any) -> int:
+    def fingerprint_inputs(cls, **_: object) -> int:
         """A video that was stopped early must not be taken from ComfyUI's cache for the whole one."""
         return STOP_REQUESTS.stops
 
     @classmethod
     def execute(
-        cls, video: Any, scale: float, frames_at_once: int, tile: int, upscale_model: Any = None
+        cls, video: VideoInput, scale: float, frames_at_once: int, tile: int,
+        upscale_model: ImageModelDescriptor | None = None,
     ) -> io.NodeOutput:
         from .comfy.temporary_video import TemporaryVideoWriter
 
@@ -124,7 +129,7 @@ def _resized(frame: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return frame.clamp(0, 1)
 
 
-def upscale_frames(upscale_model: Any, frames: torch.Tensor, tile: int) -> torch.Tensor:
+def upscale_frames(upscale_model: ImageModelDescriptor, frames: torch.Tensor, tile: int) -> torch.Tensor:
     """Frames [f, 3, h, w] through an UPSCALE_MODEL in tiles, halved while memory does not suffice.
 
     Raises:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..mcdm_core.media.audio import Audio
+
+if TYPE_CHECKING:
+    from ..mcdm_core.pipeline.audio import AudioEmbedding
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class EmbeddedSound:
         fps: of the video to be made.
     """
 
-    embedding: Any
+    embedding: AudioEmbedding
     audio: Audio
     fps: float
 

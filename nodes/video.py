@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from comfy_api.latest import io
@@ -22,6 +22,14 @@ from .comfy.stop_requests import STOP_REQUESTS
 from .comfy.temporary_files import temporary_video, video_result
 from .loaders import video_from_file
 from .schema import Motion, advanced, schema
+
+if TYPE_CHECKING:
+    from comfy_api.input import AudioInput, VideoInput
+
+    from ..mcdm_core.motion.motion import Motion as FaceMotion
+    from ..mcdm_core.pipeline.reference import Reference as CoreReference
+    from .comfy.model_patcher import LoadedModel
+    from .comfy.pipeline_loading import ManagedPipeline
 
 CHUNK = 16
 FULL, CROP = "full picture", "face crop"
@@ -76,25 +84,25 @@ class MCDMAssembleVideo(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, **_: Any) -> int:
+    def fingerprint_inputs(cls, **_: object) -> int:
         """A video that was stopped early must not be taken from ComfyUI's cache for the whole one."""
         return STOP_REQUESTS.stops
 
     @classmethod
     def execute(
         cls,
-        model: Any,
-        reference: Any,
+        model: LoadedModel,
+        reference: CoreReference,
         fps: float,
         compose: str,
         frames_out: str,
-        video: Any = None,
-        images: Any = None,
-        images_2: Any = None,
-        images_3: Any = None,
-        images_4: Any = None,
-        motion: Any = None,
-        audio: Any = None,
+        video: VideoInput | None = None,
+        images: torch.Tensor | None = None,
+        images_2: torch.Tensor | None = None,
+        images_3: torch.Tensor | None = None,
+        images_4: torch.Tensor | None = None,
+        motion: FaceMotion | None = None,
+        audio: AudioInput | None = None,
     ) -> io.NodeOutput:
         from .comfy.temporary_video import TemporaryVideoWriter
 
@@ -146,7 +154,7 @@ class MCDMAssembleVideo(io.ComfyNode):
         return io.NodeOutput(result, pictures, media_bridge.audio_from_core(trimmed), ui=video_result(path))
 
 
-def _warn_of_foreign_frames(run: NodeRun, pipeline: Any, frames: torch.Tensor) -> None:
+def _warn_of_foreign_frames(run: NodeRun, pipeline: ManagedPipeline, frames: torch.Tensor) -> None:
     """Say so if the first frame is square but shows no face where face crops have it."""
     side = frames.shape[-1]
     for left, top, right, bottom in pipeline.detect_faces(frames[0]):
@@ -160,7 +168,9 @@ def _warn_of_foreign_frames(run: NodeRun, pipeline: Any, frames: torch.Tensor) -
     )
 
 
-def _finished(pipeline: Any, reference: Any, crops: torch.Tensor, motion: Any, paste: bool) -> Iterator[torch.Tensor]:
+def _finished(
+    pipeline: ManagedPipeline, reference: CoreReference, crops: torch.Tensor, motion: FaceMotion | None, paste: bool
+) -> Iterator[torch.Tensor]:
     """Crops [f, 3, s, s] as finished frames [1, 3, h, w]; without their motion the landmarks are read off them."""
     if motion is None or motion.landmarks is None or len(motion) < crops.shape[0]:
         landmarks = read_landmarks(pipeline, crops)
@@ -169,7 +179,7 @@ def _finished(pipeline: Any, reference: Any, crops: torch.Tensor, motion: Any, p
     return stoppable(pipeline.finish_crops(reference, crops, landmarks, paste=paste))
 
 
-def read_landmarks(pipeline: Any, crops: torch.Tensor) -> torch.Tensor:
+def read_landmarks(pipeline: ManagedPipeline, crops: torch.Tensor) -> torch.Tensor:
     """Landmarks [f, 68, 2] of crops [f, 3, s, s] in [0, 1] as the face network reads them."""
     size = pipeline.config.face_network.input_size
     signed = torch.nn.functional.interpolate(crops, size=(size, size), mode="bilinear", antialias=True) * 2 - 1
@@ -181,14 +191,14 @@ def _silence() -> Audio:
     return Audio(torch.zeros(1, 1), 44_100)
 
 
-def expected_frames(video: Any, batches: list[torch.Tensor], fps: float) -> int:
+def expected_frames(video: VideoInput | None, batches: list[torch.Tensor], fps: float) -> int:
     """How many frames a video, or else batches of pictures, will give."""
     if video is not None:
         return max(1, round(video.get_duration() * fps))
     return sum(batch.shape[0] for batch in batches)
 
 
-def _chunks(video: Any, batches: list[torch.Tensor]) -> Iterator[torch.Tensor]:
+def _chunks(video: VideoInput | None, batches: list[torch.Tensor]) -> Iterator[torch.Tensor]:
     """Frames [<=16, 3, h, w] of the video, then of the batches."""
     if video is not None:
         for chunk in media_bridge.iterate_video(video, CHUNK):

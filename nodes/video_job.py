@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..mcdm_core.media.audio import Audio
 from ..mcdm_core.pipeline.run_folder import RunFolder
@@ -18,9 +18,20 @@ from .comfy.progress import StepProgress
 from .comfy.stop_requests import STOP_REQUESTS
 from .comfy.temporary_files import place_of
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..mcdm_core.diffusion.sampling import Callback
+    from ..mcdm_core.pipeline.dubbing import DubbedClip
+    from ..mcdm_core.pipeline.memory import MotionMemory
+    from ..mcdm_core.pipeline.run_folder import FinishedClip
+    from ..mcdm_core.pipeline.sampling import Clip
+    from .comfy.pipeline_loading import ManagedPipeline
+
+
 logger = logging.getLogger(__name__)
 
-Clips = Callable[[Any, int, Any], Iterator[Any]]
+Clips = Callable[["MotionMemory", int, "Callback"], Iterator["Clip | DubbedClip"]]
 """From the memory to go on from, the first frame to make, and a callback (done, total, latents) to clips with
 ``frames``, ``motion`` and ``memory``."""
 
@@ -37,7 +48,7 @@ class VideoJob:
     def __init__(
         self,
         node: NodeRun,
-        pipeline: Any,
+        pipeline: ManagedPipeline,
         audio: Audio,
         fps: float,
         frames: int,
@@ -48,9 +59,9 @@ class VideoJob:
         self.frames, self.size, self.run = frames, size, run
         self.clip_frames = int(pipeline.config.clip_frames)
         self.clips = -(-frames // self.clip_frames)
-        self.memory: Any = None
+        self.memory: MotionMemory | None = None
 
-    def make(self, memory: Any, clips: Clips, steps: int, metadata: dict[str, str]) -> Path:
+    def make(self, memory: MotionMemory, clips: Clips, steps: int, metadata: dict[str, str]) -> Path:
         """Make the clips that are not there yet, and join them all.
 
         Args:
@@ -73,7 +84,7 @@ class VideoJob:
             STOP_REQUESTS.end(self.node, stopped=stopped)
         return path
 
-    def _sample(self, memory: Any, clips: Clips, steps: int) -> bool:
+    def _sample(self, memory: MotionMemory, clips: Clips, steps: int) -> bool:
         """Make the clips; returns whether the user ended the run early."""
         from ..mcdm_core.pipeline.memory import MotionMemory
 
@@ -105,8 +116,8 @@ class VideoJob:
                 return True
         return False
 
-    def _callback(self, progress: StepProgress, steps: int) -> Any:
-        def report(done: int, total: int, latents: Any = None) -> None:
+    def _callback(self, progress: StepProgress, steps: int) -> Callback:
+        def report(done: int, total: int, latents: Tensor | None = None) -> None:
             check_interrupt()
             progress.update(len(self.run.clips) * steps + round(steps * done / max(1, total)))
 
@@ -121,7 +132,7 @@ class VideoJob:
             sound = media_bridge.audio_of_frames(self.audio, clip.first_frame, clip.frames, self.fps)
             self._send_clip(clip, sound, None)
 
-    def _send_clip(self, clip: Any, sound: Audio, speed: float | None) -> None:
+    def _send_clip(self, clip: FinishedClip, sound: Audio, speed: float | None) -> None:
         left = self.frames - clip.first_frame - clip.frames
         facts = {"clip": clip.index, "clips": self.clips, "first_frame": clip.first_frame, "frames": clip.frames}
         facts |= {"fps": self.fps, "curves": clip.curves}

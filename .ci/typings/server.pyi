@@ -1,16 +1,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from execution import PromptQueue
+
 _Handler = TypeVar("_Handler", bound=Callable[..., Any])
 
 class _Routes:
     def get(self, path: str) -> Callable[[_Handler], _Handler]: ...
     def post(self, path: str) -> Callable[[_Handler], _Handler]: ...
-
-class PromptQueue:
-    def get_current_queue(self) -> tuple[list[Any], list[Any]]: ...
-    def get_history(self, prompt_id: str | None = ...) -> dict[str, Any]: ...
-    def __getattr__(self, name: str) -> Any: ...
 
 class PromptServer:
     instance: PromptServer

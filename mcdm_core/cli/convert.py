@@ -64,7 +64,9 @@ def run(options: argparse.Namespace) -> int:
     from ..conversion.assembly import PARTS, UNTRAINED_STAGE, place_weights
     from ..errors import WeightsError
     from ..files import check_destination, read_tensors
-    from ..model import MCDMModel
+    from ..model import GivenComponents, MCDMModel
+    from ..models.audio_encoder import AudioEncoder
+    from ..models.vae import Autoencoder
 
     files = {part: getattr(options, part) for part in PARTS if getattr(options, part) is not None}
     if not files:
@@ -73,9 +75,15 @@ def run(options: argparse.Namespace) -> int:
         raise WeightsError(f"{pickled[0].name} is pickled, which can run any code; get the safetensors file instead.")
     check_destination(options.output, (".safetensors",), [*files.values(), options.face])
     config, face = _with_face_network(_configuration(options), options.face)
-    absent = {name: nn.Identity() for part, name in _COMPONENTS.items() if part not in files}
-    # What a compact preset has in its place is small, trained here, and part of the file.
-    absent = {name: module for name, module in absent.items() if _published(config, name)}
+    # What a compact preset has in their place is small, trained here, and part of the file.
+    left_out = {name for part, name in _COMPONENTS.items() if part not in files and _published(config, name)}
+    absent = GivenComponents()
+    if "vae" in left_out:
+        absent["vae"] = Autoencoder()
+    if "audio_encoder" in left_out:
+        absent["audio_encoder"] = AudioEncoder()
+    if "image_encoder" in left_out:
+        absent["image_encoder"] = nn.Identity()
     torch.manual_seed(options.seed)
     model = MCDMModel(config, given=absent)
     parts = {p: read_tensors(f, error=WeightsError, what="safetensors file")[0] for p, f in files.items()}

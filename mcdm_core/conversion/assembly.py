@@ -57,9 +57,21 @@ class Networks(Protocol):
     """What weights are placed in: an ``MCDMModel``, or anything that has its networks."""
 
     unet: DenoisingUNet
-    vae: nn.Module
-    image_encoder: nn.Module
-    audio_encoder: nn.Module
+
+    @property
+    def vae(self) -> nn.Module:
+        """The autoencoder."""
+        ...
+
+    @property
+    def image_encoder(self) -> nn.Module:
+        """Of the reference."""
+        ...
+
+    @property
+    def audio_encoder(self) -> nn.Module:
+        """Of the voice."""
+        ...
 
 
 class KeyFate(NamedTuple):

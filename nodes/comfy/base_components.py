@@ -5,7 +5,7 @@ They hold no weights of ours: ComfyUI's objects manage their own memory when the
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -15,6 +15,11 @@ from ...mcdm_core.errors import WeightsError
 from ...mcdm_core.model import GivenComponents
 from ...mcdm_core.models.audio_encoder import AudioEncoder
 from ...mcdm_core.models.vae import Autoencoder
+
+if TYPE_CHECKING:
+    from comfy.audio_encoders.audio_encoders import AudioEncoderModel
+    from comfy.clip_vision import ClipVisionModel
+    from comfy.sd import VAE
 
 
 class _Borrowed(nn.Module):
@@ -33,7 +38,7 @@ class _Borrowed(nn.Module):
 class BorrowedVAE(_Borrowed, Autoencoder):
     """A Stable Diffusion VAE; ComfyUI's encoder gives unscaled latents, so scaling is done here."""
 
-    def __init__(self, vae: Any, config: MCDMConfig) -> None:
+    def __init__(self, vae: VAE, config: MCDMConfig) -> None:
         super().__init__(vae)
         self.scale = config.vae.scaling_factor
         channels = getattr(vae, "latent_channels", config.vae.latent_channels)
@@ -95,7 +100,8 @@ def borrowing_sockets(config: MCDMConfig) -> dict[str, str]:
 
 
 def borrowed_components(
-    config: MCDMConfig, vae: Any = None, clip_vision: Any = None, audio_encoder: Any = None
+    config: MCDMConfig, vae: VAE | None = None, clip_vision: ClipVisionModel | None = None,
+    audio_encoder: AudioEncoderModel | None = None,
 ) -> GivenComponents:
     """Replacements by component name.
 

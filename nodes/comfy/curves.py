@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ...mcdm_core.motion.motion import Motion as FaceMotion
 
 NAMES = {"lip_opening": "lip opening", "head_yaw": "head yaw", "blink": "blink"}
 
 
-def player_curves(motion: Any, frames: int) -> dict[str, list[float]]:
+def player_curves(motion: FaceMotion, frames: int) -> dict[str, list[float]]:
     """Lip opening and blink (about 0..1) and head yaw (about radians), one number a frame.
 
     A motion that was not decoded has no curves; zeros are given for it.

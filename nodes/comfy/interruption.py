@@ -6,10 +6,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
 from torch.overrides import TorchFunctionMode
+
+if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
 
 T = TypeVar("T")
 
@@ -33,7 +36,7 @@ class _Thread(threading.local):
 _THREAD = _Thread()
 
 
-def make_interruptible(model: nn.Module) -> list[Any]:
+def make_interruptible(model: nn.Module) -> list[RemovableHandle]:
     """Let every layer of a model ask for an interrupt before it computes.
 
     A step of a large model can take many seconds on a slow device; one layer does not. Asking costs a microsecond.
@@ -57,13 +60,13 @@ def interruptible(model: nn.Module | None) -> Iterator[None]:
             handle.remove()
 
 
-def _enter(layer: nn.Module, inputs: Any) -> None:
+def _enter(layer: nn.Module, inputs: object) -> None:
     _THREAD.in_layer = False
     check_interrupt()
     _THREAD.in_layer = True
 
 
-def _leave(layer: nn.Module, inputs: Any, output: Any) -> None:
+def _leave(layer: nn.Module, inputs: object, output: object) -> None:
     _THREAD.in_layer = False
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,6 +13,10 @@ from ...mcdm_core.media.audio import Audio
 from ...mcdm_core.media.audio_reader import AudioReader, has_sound
 from ...mcdm_core.media.video_reader import VideoReader, shown_at
 from .interruption import check_interrupt
+
+if TYPE_CHECKING:
+    from comfy_api.input import AudioInput, VideoInput
+    from comfy_api.util import VideoComponents
 
 PEAKS_PER_FRAME = 4
 _NAME, _ADVICE = "The input 'video'", "Save it as mp4 and load it again."
@@ -78,7 +82,7 @@ def is_background_mask(mask: torch.Tensor) -> bool:
     return bool(corners) and bool(middle.float().mean() < 0.5)
 
 
-def audio_to_core(audio: dict[str, Any] | None, name: str = "audio") -> Audio:
+def audio_to_core(audio: AudioInput | None, name: str = "audio") -> Audio:
     """AUDIO to the core's ``Audio`` [c, t]; the first of a batch.
 
     Raises:
@@ -101,7 +105,7 @@ def audio_to_core(audio: dict[str, Any] | None, name: str = "audio") -> Audio:
     return Audio(waveform.detach().float().cpu(), int(audio["sample_rate"]))
 
 
-def audio_from_core(audio: Audio) -> dict[str, Any]:
+def audio_from_core(audio: Audio) -> AudioInput:
     """The core's ``Audio`` to ComfyUI's AUDIO."""
     return {"waveform": audio.waveform[None].contiguous(), "sample_rate": audio.sample_rate}
 
@@ -139,7 +143,7 @@ def waveform_peaks(audio: Audio, frames: int, fps: float, per_frame: int = PEAKS
     return [round(float(value), 4) for value in peaks.clamp(0, 1)]
 
 
-def video_rate(video: Any) -> float:
+def video_rate(video: VideoInput) -> float:
     """Frames a second of a VIDEO, without decoding it where it is a file.
 
     Raises:
@@ -151,7 +155,7 @@ def video_rate(video: Any) -> float:
     return _reader(video).fps
 
 
-def iterate_video(video: Any, chunk: int = 16) -> Iterator[torch.Tensor]:
+def iterate_video(video: VideoInput, chunk: int = 16) -> Iterator[torch.Tensor]:
     """Frames [<=chunk, 3, h, w] in [0, 1] of a VIDEO, one chunk in memory at a time.
 
     Raises:
@@ -173,7 +177,7 @@ def iterate_video(video: Any, chunk: int = 16) -> Iterator[torch.Tensor]:
         yield torch.stack(pending)
 
 
-def frames_at_rate(video: Any, fps: float) -> Iterator[torch.Tensor]:
+def frames_at_rate(video: VideoInput, fps: float) -> Iterator[torch.Tensor]:
     """The frame [3, h, w] in [0, 1] of a VIDEO that is shown at each moment of a frame rate, by the time stamps.
 
     Raises:
@@ -190,7 +194,7 @@ def frames_at_rate(video: Any, fps: float) -> Iterator[torch.Tensor]:
         yield frame
 
 
-def video_audio(video: Any) -> Audio | None:
+def video_audio(video: VideoInput) -> Audio | None:
     """The sound of a VIDEO, or None if it has none; the pictures are not decoded.
 
     Raises:
@@ -215,7 +219,7 @@ def video_audio(video: Any) -> Audio | None:
     return cut_audio(sound, start, duration) if start or duration else sound
 
 
-def last_frames(video: Any, count: int) -> torch.Tensor:
+def last_frames(video: VideoInput, count: int) -> torch.Tensor:
     """The last ``count`` frames [<=count, 3, h, w] of a VIDEO."""
     kept: list[torch.Tensor] = []
     for chunk in iterate_video(video):
@@ -225,12 +229,12 @@ def last_frames(video: Any, count: int) -> torch.Tensor:
     return torch.stack(kept)
 
 
-def all_frames(video: Any) -> torch.Tensor:
+def all_frames(video: VideoInput) -> torch.Tensor:
     """All frames [f, 3, h, w] of a VIDEO, in memory."""
     return torch.cat(list(iterate_video(video)))
 
 
-def components_of(video: Any) -> Any:
+def components_of(video: VideoInput) -> VideoComponents | None:
     """What a VIDEO made of frames (Create Video) holds in memory; None for one that lies in a file.
 
     Asked for its stream, ComfyUI would encode such a video each time, and could not if a side is odd.
@@ -241,12 +245,12 @@ def components_of(video: Any) -> Any:
     return video.get_components()
 
 
-def _reader(video: Any) -> VideoReader:
+def _reader(video: VideoInput) -> VideoReader:
     start, duration = _trim_window(video)
     return VideoReader(video.get_stream_source(), name=_NAME, start=start, duration=duration)
 
 
-def _trim_window(video: Any) -> tuple[float, float]:
+def _trim_window(video: VideoInput) -> tuple[float, float]:
     """Start and duration (0: to the end) that newer ComfyUI's trimming asks for."""
     window = getattr(video, "get_active_trim_window", None)
     return window() if window is not None else (0.0, 0.0)

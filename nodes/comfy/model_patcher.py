@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from ...mcdm_core.checkpoint import is_something_else
 from ...mcdm_core.errors import OutOfMemoryError, WeightsError
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+    from .pipeline_loading import ManagedPipeline
 
 logger = logging.getLogger(__name__)
 
@@ -78,15 +83,14 @@ class LoadedModel:
         name: shown to the user.
     """
 
-    pipeline: Any
+    pipeline: ManagedPipeline
     name: str
-    patcher: Any = field(default=None)
+    patcher: ModelPatcher = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.patcher is None:
-            self.patcher = make_patcher(self.pipeline.model)
+        self.patcher = make_patcher(self.pipeline.model)
 
-    def ready(self, working_bytes: int = 0) -> Any:
+    def ready(self, working_bytes: int = 0) -> ManagedPipeline:
         """The pipeline with its weights where ComfyUI wants them.
 
         Args:
@@ -130,7 +134,7 @@ def bring_strays(model: torch.nn.Module, device: torch.device) -> None:
                 tensor.data = tensor.data.to(device)
 
 
-def make_patcher(module: torch.nn.Module) -> Any:
+def make_patcher(module: torch.nn.Module) -> ModelPatcher:
     """Wrap a module the way this ComfyUI wants it; looked up per call, since ``main.py`` may swap the class."""
     import comfy.model_management as management
     import comfy.model_patcher as patchers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,6 +14,11 @@ from ...mcdm_core.pipeline import MCDMPipeline
 from .base_components import borrowed_components, borrowing_sockets
 from .interruption import make_interruptible
 from .model_patcher import choose_dtype
+
+if TYPE_CHECKING:
+    from comfy.audio_encoders.audio_encoders import AudioEncoderModel
+    from comfy.clip_vision import ClipVisionModel
+    from comfy.sd import VAE
 
 
 class ManagedPipeline(MCDMPipeline):
@@ -28,7 +33,8 @@ class ManagedPipeline(MCDMPipeline):
 
 
 def load_pipeline(
-    path: Path, dtype: str, attention: str, *, vae: Any = None, clip_vision: Any = None, audio_encoder: Any = None
+    path: Path, dtype: str, attention: str, *, vae: VAE | None = None,
+    clip_vision: ClipVisionModel | None = None, audio_encoder: AudioEncoderModel | None = None,
 ) -> ManagedPipeline:
     """Read a weight file and turn its model's layers into ComfyUI's.
 

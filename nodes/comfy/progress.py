@@ -6,12 +6,17 @@ import base64
 import io
 import math
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from .interruption import check_interrupt
 from .node_run import NodeRun
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+    from ...mcdm_core.diffusion.sampling import Callback
 
 PREVIEW_SIZE = 512
 SECONDS_BETWEEN_PREVIEWS = 0.5
@@ -73,7 +78,7 @@ class StepProgress:
         """Move the bar on by ``steps``."""
         self.update(self.done + steps)
 
-    def callback(self, begin: int, steps: int) -> Any:
+    def callback(self, begin: int, steps: int) -> Callback:
         """A callback ``(done, total, latents)`` for the pipeline that fills ``steps`` of the bar from ``begin``."""
 
         def report(done: int, total: int, latents: torch.Tensor | None = None) -> None:
@@ -82,7 +87,7 @@ class StepProgress:
         return report
 
 
-def _data_url(picture: Any) -> str:
+def _data_url(picture: PILImage) -> str:
     """A picture as a JPEG that a page can show without asking for a file."""
     picture.thumbnail((PREVIEW_SIZE, PREVIEW_SIZE))
     file = io.BytesIO()

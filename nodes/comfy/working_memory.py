@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ...mcdm_core.pipeline import MCDMPipeline
 
 
-def working_bytes(pipeline: Any) -> int:
+def working_bytes(pipeline: MCDMPipeline) -> int:
     """Bytes of activations of one clip, generously.
 
     The widest feature maps of the UNet (first level) are kept a few dozen times over during a step, and the decoder's

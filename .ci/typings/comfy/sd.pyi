@@ -1,0 +1,6 @@
+from torch import Tensor
+
+class VAE:
+    latent_channels: int
+    def encode(self, pixel_samples: Tensor) -> Tensor: ...
+    def decode(self, samples_in: Tensor) -> Tensor: ...
