@@ -5,7 +5,7 @@ The heavy modules load on first use: ``from mcdm_core.pipeline import MCDMPipeli
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> object:

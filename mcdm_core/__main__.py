@@ -26,6 +26,26 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+_EXTRAS = {
+    "numba": "data", "anny": "data", "pypinyin": "data", "pocketsphinx": "data", "threadpoolctl": "data",
+    "mediapipe": "evaluation", "dlib": "evaluation", "transformers": "base",
+}  # fmt: skip
+"""Packages of the optional extras of pyproject.toml."""
+
+
+def _what_to_install(error: ModuleNotFoundError) -> str:
+    """One line for a package that is missing, or for a part of this one that its copy for ComfyUI leaves out."""
+    names = (error.name or "").split(".")
+    if names[0] == __package__:
+        return (
+            f"This copy of MCDM, made for ComfyUI, holds no {'.'.join(names[:2])}. Clone the whole repository and "
+            "install it: pip install -e ."
+        )
+    extra = _EXTRAS.get(names[0])
+    wanted = names[0] if extra is None else f"'mcdm-talking-face[{extra}]'"
+    return f"This command needs the package {names[0]}: pip install {wanted}"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status (0 good, 1 unusable input, 130 Ctrl-C, 143 SIGTERM)."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
@@ -35,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return arguments.run(arguments)
     except MCDMError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        print(f"error: {_what_to_install(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
         print("interrupted", file=sys.stderr)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,21 +43,17 @@ def run(options: argparse.Namespace) -> int:
     """Label both splits; returns the exit status."""
     if (options.mouth_of is None) != (options.transcripts is None):
         raise MediaError("--mouth-of needs --transcripts, and the other way round: clips and what is said in them")
-    try:
-        from ..data.real.fitted_mouth import fit_mouth, read_filmed_speech
-        from ..data.real.phone_alignment import PhoneAligner
-        from ..data.real.speech import SpeechLabeller, list_recordings, write_speech_shards
-        from ..data.synthetic.people.head_asset import load_head_asset
+    from ..data.real.fitted_mouth import fit_mouth, read_filmed_speech
+    from ..data.real.phone_alignment import PhoneAligner
+    from ..data.real.speech import SpeechLabeller, list_recordings, write_speech_shards
+    from ..data.synthetic.people.head_asset import load_head_asset
 
-        logging.getLogger("mcdm_core").setLevel(logging.INFO)
-        train, val = list_recordings(options.folder, options.keep_apart)
-        mouth = None
-        if options.mouth_of is not None:
-            mouth = fit_mouth(read_filmed_speech(options.mouth_of, options.transcripts, PhoneAligner()))
-        labeller = SpeechLabeller(load_head_asset(options.asset), options.seed, mouth)
-    except ImportError as error:
-        print(f"error: {error}. Install the extra: pip install 'mcdm-talking-face[data]'", file=sys.stderr)
-        return 1
+    logging.getLogger("mcdm_core").setLevel(logging.INFO)
+    train, val = list_recordings(options.folder, options.keep_apart)
+    mouth = None
+    if options.mouth_of is not None:
+        mouth = fit_mouth(read_filmed_speech(options.mouth_of, options.transcripts, PhoneAligner()))
+    labeller = SpeechLabeller(load_head_asset(options.asset), options.seed, mouth)
     counts = {
         split: write_speech_shards(
             labeller, recordings, options.output / split, split, options.licence, not options.again

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +36,9 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Render the splits; returns the exit status."""
-    try:
-        from ..data.synthetic.clip import CLIP_FRAMES, FPS
-        from ..data.synthetic.render import render
-    except ImportError as error:
-        print(f"error: {error}. Install the extra: pip install 'mcdm-talking-face[data]'", file=sys.stderr)
-        return 1
+    from ..data.synthetic.clip import CLIP_FRAMES, FPS
+    from ..data.synthetic.render import render
+
     logging.getLogger("mcdm_core").setLevel(logging.INFO)
     clips = options.clips
     if options.hours is not None:

@@ -8,12 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-LEFT_OUT = tuple(
-    line.strip().rstrip("/")
-    for line in (ROOT / ".comfyignore").read_text().splitlines()
-    if line.strip() and not line.startswith("#")
-)
+from .files import ROOT, registry_files
+
 FORBIDDEN_MODULES = {
     "subprocess",
     "socket",
@@ -31,19 +27,8 @@ FORBIDDEN_ATTRIBUTES = {("os", "environ"), ("os", "system"), ("os", "popen"), ("
 MAX_MEGABYTES = 60
 
 
-def published() -> list[Path]:
-    """Files that ``comfy node publish`` would pack."""
-    found = []
-    for path in ROOT.rglob("*"):
-        relative = path.relative_to(ROOT).as_posix()
-        top = relative.split("/")[0]
-        if path.is_file() and not top.startswith(".") and "__pycache__" not in relative:
-            if not any(relative == name or relative.startswith(f"{name}/") for name in LEFT_OUT):
-                found.append(path)
-    return found
-
-
-PYTHON = [path for path in published() if path.suffix == ".py"]
+PUBLISHED = [ROOT / name for name in registry_files()]
+PYTHON = [path for path in PUBLISHED if path.suffix == ".py"]
 
 
 @pytest.mark.parametrize("path", PYTHON, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -92,7 +77,8 @@ def test_nodes_import_the_core_relatively() -> None:
 
 def test_published_code_does_not_need_what_is_left_out() -> None:
     """At import: a command that trains may import what the published pack has not, when it is asked to."""
-    gone = {name.removeprefix("mcdm_core/") for name in LEFT_OUT if name.startswith("mcdm_core/")}
+    gone = {"data", "evaluation", "training"}
+    assert not [path for path in PUBLISHED if path.parts[-3:-1] in {("mcdm_core", name) for name in gone}]
     for path in PYTHON:
         if "mcdm_core" not in path.parts:
             continue
@@ -102,7 +88,7 @@ def test_published_code_does_not_need_what_is_left_out() -> None:
 
 
 def test_the_pack_is_small() -> None:
-    size = sum(path.stat().st_size for path in published()) / 2**20
+    size = sum(path.stat().st_size for path in PUBLISHED) / 2**20
     assert size < MAX_MEGABYTES
 
 
