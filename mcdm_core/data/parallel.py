@@ -116,7 +116,7 @@ def _over_ray(work: Callable[[Item], Any], items: Sequence[Item], workers: int) 
         raise MCDMError("The engine 'ray' needs the package: pip install 'ray[data]'.") from error
     if not ray.is_initialized():
         own = {} if os.getenv("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
-        ray.init(logging_level="warning", **own)
+        ray.init(logging_level=logging.WARNING, **own)
     pieces = list(items)
 
     def attempt(row: dict[str, Any]) -> dict[str, Any]:

@@ -197,8 +197,7 @@ class DenoisingUNet(nn.Module):
         )
         transformer = SpatialTransformer(channels, unet.norm_groups, unet.block_projections, block)
         if not self.stock and transformer.proj_out is not None:
-            nn.init.zeros_(transformer.proj_out.weight)
-            nn.init.zeros_(transformer.proj_out.bias)
+            zero_module(transformer.proj_out)
         return transformer
 
     def set_temporal_attention(self, kind: str) -> None:

@@ -36,8 +36,14 @@ class ArchiveRetelling(nn.Module):
         self._heard: dict[str, list[Tensor]] = {"archived": [], "temporal": []}
         blocks = unet.transformer_blocks()
         for block in (blocks[0], blocks[-1]):
-            block.archived_attn.register_forward_hook(lambda _, given, made: self._hear("archived", made))
-            block.temporal.register_forward_hook(lambda _, given, made: self._hear("temporal", made[0] - given[1]))
+            block.archived_attn.register_forward_hook(self._hear_archived)
+            block.temporal.register_forward_hook(self._hear_temporal)
+
+    def _hear_archived(self, layer: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
+        self._hear("archived", made)
+
+    def _hear_temporal(self, layer: nn.Module, given: tuple[Tensor, ...], made: tuple[Tensor, Tensor | None]) -> None:
+        self._hear("temporal", made[0] - given[1])
 
     def _hear(self, layer: str, made: Tensor) -> None:
         if torch.is_grad_enabled():

@@ -1,0 +1,6 @@
+from typing import Any
+
+from . import data as data
+
+def is_initialized() -> bool: ...
+def init(**options: Any) -> Any: ...
