@@ -18,11 +18,15 @@ from .files import ROOT, build_wheel, registry_files, tracked, unpack
 COMMANDS = ("generate", "dub", "info", "evaluate", "convert", "render-data", "label-data", "label-speech", "train")
 
 
+NOT_EDITABLE = "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
+"""An editable installation would lend what the copy lacks."""
+
+
 def run(code: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Python in a folder, which is where ``mcdm_core`` comes from."""
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=folder, env=environment, capture_output=True, text=True
+        [sys.executable, "-c", NOT_EDITABLE + code, *arguments], cwd=folder, env=environment, capture_output=True, text=True
     )
 
 
