@@ -25,9 +25,8 @@ NOT_EDITABLE = "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'edi
 def run(code: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Python in a folder, which is where ``mcdm_core`` comes from."""
     environment = {**os.environ, "PYTHONPATH": str(folder)}
-    return subprocess.run(
-        [sys.executable, "-c", NOT_EDITABLE + code, *arguments], cwd=folder, env=environment, capture_output=True, text=True
-    )
+    command = [sys.executable, "-c", NOT_EDITABLE + code, *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
 ALL_HELP = """
