@@ -16,7 +16,7 @@ _ON_GPU: dict[str, dict[str, Any]] = {
     "face": {"batch_size": 384, "learning_rate": 4e-3, "every": 4},
     "boxes": {"batch_size": 128},
     "reader": {"batch": 384, "eyes": 256, "learning_rate": 4e-3},
-    "codec": {"couples": 256, "quads": 48, "learning_rate": 2e-3, "validate_every": 2000},
+    "codec": {"couples": 256, "quadruples": 48, "learning_rate": 2e-3, "validate_every": 2000},
     "audio": {"batch": 256, "validate_every": 2000},
     "prior": {"batch": 128, "weight_decay": 1e-2, "validate_every": 2000},
 }

@@ -3,7 +3,7 @@
     python -m mcdm_core.evaluation.report --shards DIR [--weights FILE] [--limit N]
 
 ``DIR`` holds shards of ``render-data`` or ``label-data`` (their ``val`` or ``test`` folder). Prints JSON: the
-autoencoder in dB, what the audio encoder hears, what the motion codec keeps, the present-clip prior's motion against
+autoencoder in dB, what the audio encoder predicts, what the motion codec keeps, the present-clip prior's motion against
 the true one, and the denoiser against the warped reference alone.
 """
 

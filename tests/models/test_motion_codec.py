@@ -84,16 +84,16 @@ def test_wrong_sizes_are_refused() -> None:
         codec().named_expression("bored")
 
 
-def frames_of_noise(clips: int = 3, frames: int = 8, quads: int = 2) -> CodecFrames:
+def frames_of_noise(clips: int = 3, frames: int = 8, quadruples: int = 2) -> CodecFrames:
     generator = torch.Generator().manual_seed(0)
-    number = clips * frames + quads * 4
+    number = clips * frames + quadruples * 4
     return CodecFrames(
         torch.randint(0, 256, (number, 3, 48, 48), generator=generator, dtype=torch.uint8),
         torch.randint(0, 256, (number, 3, 64, 64), generator=generator, dtype=torch.uint8),
         face_landmarks(number) + 0.01 * torch.randn(number, 68, 2, generator=generator),
         torch.rand(number, 16, generator=generator),
         [(k * frames, (k + 1) * frames) for k in range(clips)],
-        torch.arange(clips * frames, number).view(quads, 4),
+        torch.arange(clips * frames, number).view(quadruples, 4),
     )
 
 
@@ -111,7 +111,7 @@ def test_swapping_inside_a_quadruple_pairs_the_right_tokens() -> None:
 
 def test_losses_fall_and_the_buffers_are_filled() -> None:
     model, data = codec().train(), frames_of_noise()
-    objective = CodecObjective(model, data, couples=6, quads=2)
+    objective = CodecObjective(model, data, couples=6, quadruples=2)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     history = []
     for step in range(8):
@@ -206,7 +206,7 @@ def test_reading_loss_is_the_mean_over_noise_on_the_tokens() -> None:
 
 def test_training_begins_with_the_reading_alone() -> None:
     data, progress = frames_of_noise(), [0.0]
-    objective = CodecObjective(codec().train(), data, couples=4, quads=2, progress=lambda: progress[0])
+    objective = CodecObjective(codec().train(), data, couples=4, quadruples=2, progress=lambda: progress[0])
     alone = objective(0)
     assert set(alone) == {"reading", "loss"} and float(alone["loss"].detach()) > 0 and objective.noise == 0
     progress[0] = READING_PART / 2
@@ -216,7 +216,7 @@ def test_training_begins_with_the_reading_alone() -> None:
 
 
 def test_loss_does_not_depend_on_pairs_or_blinks_being_there() -> None:
-    data = frames_of_noise(quads=0)
+    data = frames_of_noise(quadruples=0)
     data.values[:, 6:8] = 0
     losses = CodecObjective(codec().train(), data, couples=4)(0)
     assert "cross" not in losses and torch.isfinite(losses["loss"])

@@ -1,7 +1,7 @@
 """Pretraining of the small audio encoder: speech to the lips' values, from motion that was never rendered.
 
 Synthetic speech with its mouth movements costs a tenth of a second a clip when no pictures are drawn, so the encoder
-hears hundreds of voices and sentences before the prior's training begins.
+is given hundreds of voices and sentences before the prior's training begins.
 """
 
 from __future__ import annotations
@@ -84,19 +84,23 @@ def encode_sound(encoder: ContextAudioEncoder, clip: MotionClip, length: int) ->
 
 @torch.no_grad()
 def validate_audio(encoder: ContextAudioEncoder, clips: Sequence[MotionClip]) -> dict[str, float]:
-    """Mean correlation within a clip of heard and true lip opening (``r``), lip width (``width_r``), and with another
-    clip's sound (``wrong_r``); ``range``: heard over true deviation of the opening; ``blink_r``: correlation of how far
-    the lids are shut, over all clips as one, since not everybody blinks."""
-    heard = [encoder.predict_values(encode_sound(encoder, c, len(c.values))).cpu() for c in clips]
-    shifted = heard[1:] + heard[:1]
+    """How well facial values follow from the sound.
+
+    Returns:
+        ``r``: mean correlation within a clip of predicted and true lip opening; ``width_r``: of lip width;
+        ``wrong_r``: of the opening with another clip's sound; ``range``: predicted over true deviation of the opening;
+        ``blink_r``: correlation of how far the lids are shut, over all clips as one, since not everybody blinks.
+    """
+    read = [encoder.predict_values(encode_sound(encoder, c, len(c.values))).cpu() for c in clips]
+    shifted = read[1:] + read[:1]
 
     def mean(series: Sequence[Tensor], value: int) -> float:
         return mean_correlation([h[:, value] for h in series], [c.values[:, value] for c in clips])
 
-    lids = [torch.cat([x[:, BLINK_VALUES].mean(1) for x in series]) for series in (heard, [c.values for c in clips])]
-    spread = [float(h[:, 0].std() / c.values[:, 0].std().clamp_min(1e-3)) for h, c in zip(heard, clips, strict=True)]
+    lids = [torch.cat([x[:, BLINK_VALUES].mean(1) for x in series]) for series in (read, [c.values for c in clips])]
+    spread = [float(h[:, 0].std() / c.values[:, 0].std().clamp_min(1e-3)) for h, c in zip(read, clips, strict=True)]
     return {
-        "r": mean(heard, 0), "width_r": mean(heard, 1), "wrong_r": mean(shifted, 0), "range": float(np.mean(spread)),
+        "r": mean(read, 0), "width_r": mean(read, 1), "wrong_r": mean(shifted, 0), "range": float(np.mean(spread)),
         "blink_r": mean_correlation([lids[0]], [lids[1]]),
     }  # fmt: skip
 

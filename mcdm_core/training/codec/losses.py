@@ -133,18 +133,18 @@ class CodecObjective:
     Rows are drawn and pictures augmented on the data's device, without waiting for it.
 
     Args:
-        couples: pairs of frames of a clip a step; quads: exact quadruples a step.
+        couples: pairs of frames of a clip a step; quadruples: exact quadruples a step.
         steadiness: weight of the tokens' distance under two augmentations of the same picture.
         progress: tells the fraction of the training that is over; without it all losses count from the start.
     """
 
     def __init__(
-        self, codec: MotionCodec, data: CodecFrames, couples: int = 24, quads: int = 5, seed: int = 0,
+        self, codec: MotionCodec, data: CodecFrames, couples: int = 24, quadruples: int = 5, seed: int = 0,
         steadiness: float = STEADINESS, progress: Callable[[], float] | None = None,
     ) -> None:  # fmt: skip
         self.codec, self.data, self.couples, self.steadiness = codec, data, couples, steadiness
         self.progress = progress or (lambda: 1.0)
-        self.quads = min(quads, len(data.pairs))
+        self.quadruples = min(quadruples, len(data.pairs))
         self.device = data.landmarks.device
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.noise = 1.0
@@ -182,14 +182,14 @@ class CodecObjective:
         ``groups [n]``: rows of the same number are mirrored and moved together.
         """
         data, generator, count = self.data, self.generator, self.couples
-        mirrored = self._uniform(self.couples + self.quads)[groups] < 0.5
+        mirrored = self._uniform(self.couples + self.quadruples)[groups] < 0.5
         mouth, face = to_unit(data.mouth[rows]), to_unit(data.face[rows])
         mouth, face = (torch.where(mirrored[:, None, None, None], x.flip(-1), x) for x in (mouth, face))
         landmarks, values = data.landmarks[rows], data.values[rows]
         landmarks = torch.where(mirrored[:, None, None], mirror_landmarks(landmarks), landmarks)
         values = torch.where(mirrored[:, None], mirror_values(values), values)
         # A face crop need not be centred: move all landmarks together.
-        landmarks = landmarks + 0.02 * self._normal(self.couples + self.quads, 1, 2)[groups]
+        landmarks = landmarks + 0.02 * self._normal(self.couples + self.quadruples, 1, 2)[groups]
         again = slice(0, count if twice else 0)
         mouth, face = (augment(torch.cat([x, x[again]]), generator) for x in (mouth, face))
         tokens = self.codec.encode_crops(mouth, face, torch.cat([landmarks, landmarks[again]]))
@@ -202,14 +202,14 @@ class CodecObjective:
         return tokens + self._normal(*tokens.shape) * (TOKEN_NOISE * self.noise)
 
     def __call__(self, step: int) -> dict[str, Tensor]:
-        data, codec, n, quads = self.data, self.codec, self.couples, self.quads
+        data, codec, n, quadruples = self.data, self.codec, self.couples, self.quadruples
         # Noise from the start would drown tokens that say little yet, and they would never learn to say more.
         progress = self.progress()
         self.noise, reading_alone = min(1.0, progress / READING_PART), progress < READING_PART
         chosen = self._below(self.length.new_full((n,), len(data.spans)))
-        picked = data.pairs[self._below(self.length.new_full((quads,), len(data.pairs)))]
+        picked = data.pairs[self._below(self.length.new_full((quadruples,), len(data.pairs)))]
         rows = torch.cat([self.draw(chosen, BLINK_SHARE), self.draw(chosen), picked.flatten()])
-        couple, quadruple = torch.arange(n + quads, device=self.device).split([n, quads])
+        couple, quadruple = torch.arange(n + quadruples, device=self.device).split([n, quadruples])
         groups = torch.cat([couple, couple, quadruple.repeat_interleave(4)])
         twice = self.steadiness > 0 and not reading_alone
         tokens, landmarks, values, unsteady = self._encode(rows, groups, twice)
@@ -219,9 +219,9 @@ class CodecObjective:
             return {**losses, "loss": losses["reading"]}
         moving, still = tokens[:n], tokens[n : 2 * n]
         inputs = [(moving, still, landmarks[n : 2 * n], landmarks[:n], values[:n])]
-        if quads:
-            quad = tokens[2 * n :].unflatten(0, (quads, 2, 2))
-            quad_landmarks = landmarks[2 * n :].unflatten(0, (quads, 2, 2))
+        if quadruples:
+            quad = tokens[2 * n :].unflatten(0, (quadruples, 2, 2))
+            quad_landmarks = landmarks[2 * n :].unflatten(0, (quadruples, 2, 2))
             swapped, consistency = swap_inside(quad, codec.config)
             losses["consistency"] = consistency
             losses["motion"] = 4 * missing_motion(quad, codec.config)
@@ -239,7 +239,7 @@ class CodecObjective:
             torch.cat([i[2] for i in inputs]),
         )
         moved, seen = moved.split(sizes), seen.split(sizes)
-        names = ["self", "self_pair", "cross"] if quads else ["self"]
+        names = ["self", "self_pair", "cross"] if quadruples else ["self"]
         for k, name in enumerate(names):
             losses[name] = motion_loss(moved[k], seen[k], inputs[k][3], inputs[k][4])
         losses["person"] = value_loss(seen[-1], inputs[-1][4])

@@ -89,13 +89,13 @@ def finish_codec(codec: MotionCodec, data: CodecFrames) -> None:
 def train_codec(
     folders: Sequence[Path], output: Path, minutes: float, validation: Sequence[Path] = (),
     config: MCDMConfig = TINY, limit: int | None = None, seed: int = 0, resume: bool = True,
-    start_from: Path | None = None, device: torch.device | str = "cpu", couples: int = 24, quads: int = 5,
+    start_from: Path | None = None, device: torch.device | str = "cpu", couples: int = 24, quadruples: int = 5,
     learning_rate: float = 1.5e-3, validate_every: int = 400,
 ) -> dict[str, float]:  # fmt: skip
     """Train, fill the buffers and write ``output`` (keys prefixed ``motion_codec.``). Returns the validation.
 
     ``start_from`` is a codec's plain state, such as the ``..._training`` file of an earlier run, to begin with.
-    ``device`` is where the data lie and the training runs; ``couples`` and ``quads`` are the batch.
+    ``device`` is where the data lie and the training runs; ``couples`` and ``quadruples`` are the batch.
     """
     torch.manual_seed(seed)
     codec = MotionCodec(config)
@@ -112,7 +112,7 @@ def train_codec(
         metadata={"mcdm_config": to_json(config)},
     )  # fmt: skip
     check = None if held is None else (lambda module, step: validate_codec(module, held))
-    objective = CodecObjective(codec, data, couples, quads, seed, progress=lambda: settings.progress)
+    objective = CodecObjective(codec, data, couples, quadruples, seed, progress=lambda: settings.progress)
     train(codec, objective, settings, check)
     finish_codec(codec, data)
     state = {f"motion_codec.{k}": v for k, v in codec.state_dict().items()}
