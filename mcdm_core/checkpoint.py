@@ -102,7 +102,7 @@ def is_something_else(path: str | Path) -> bool:
     try:
         with safe_open(str(path), "pt") as file:
             described = CONFIG_KEY in (file.metadata() or {})
-            found = {key.partition(".")[0] for key in file.keys()}  # noqa: SIM118 - no mapping
+            found = {key.partition(".")[0] for key in file.keys()}
     except Exception:  # the reader raises its own untyped errors for damaged files
         return False
     # Encoders and the autoencoder may be left out: sockets can bring them.

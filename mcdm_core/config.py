@@ -339,7 +339,7 @@ def _checked(name: str, value: Any, default: Any) -> Any:
         if not isinstance(value, list) or len(value) > 64:
             raise refused
         return tuple(_checked(name, part, kinds[0]()) for part in value)
-    if isinstance(default, bool) or isinstance(default, str):
+    if isinstance(default, (bool, str)):
         if type(value) is not type(default) or len(str(value)) > 64:
             raise refused
     elif isinstance(default, int):

@@ -112,7 +112,7 @@ def read_tensors(path: str | Path, *, error: type[MCDMError], what: str) -> tupl
     try:
         with safe_open(str(path), "pt") as file:
             metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
     except Exception as failure:  # the reader raises its own untyped errors for damaged files
         raise error(f"{path.name} cannot be read as a {what} ({reason(failure)}). Get or save it again.") from failure
     for name, tensor in tensors.items():

@@ -138,9 +138,11 @@ class MCDMSampleVideo(io.ComfyNode):
                     "filename_prefix", default="mcdm/video", tooltip="Folder and name under output for the clips."
                 ),
                 io.Boolean.Input(
-                    "resume", default=True, tooltip="Take over clips of an earlier run with the very same inputs.",
+                    "resume",
+                    default=True,
+                    tooltip="Take over clips of an earlier run with the very same inputs.",
                     **advanced(),
-                ),  # fmt: skip
+                ),
                 inputs.frames_out(
                     "What 'images' holds. All frames of a long video need much memory; the VIDEO needs none."
                 ),

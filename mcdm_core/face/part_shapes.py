@@ -26,7 +26,9 @@ def _vertices(contour: slice) -> list[int]:
     return points + points[-1:] * (VERTICES - len(points))
 
 
-_POINTS = torch.tensor([sum(map(_vertices, _CONTOURS[part]), []) for part in sorted(_CONTOURS)])
+_POINTS = torch.tensor(
+    [[point for contour in _CONTOURS[part] for point in _vertices(contour)] for part in sorted(_CONTOURS)]
+)
 """Landmarks of the contours of every part, ``[2, 24]``."""
 
 

@@ -116,7 +116,7 @@ def _resampler() -> Callable[[NDArray[np.float32], int, int], NDArray[np.float32
         return lambda wave, have, want: librosa.resample(
             wave, orig_sr=have, target_sr=want, res_type="soxr_hq", axis=-1, fix=False
         )
-    except Exception as error:  # noqa: BLE001 - whatever an incomplete installation raises
+    except Exception as error:  # whatever an incomplete installation raises
         logger.info("librosa cannot be used here (%s); sound is resampled without it.", error)
     try:
         import soxr

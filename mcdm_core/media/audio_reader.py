@@ -110,7 +110,7 @@ class AudioReader:
         if not Path(self.source).is_file():
             raise AudioError(f"There is no audio file at {self.source}. Check the path.")
         try:
-            file = open_files.enter_context(open(self.source, "rb"))
+            file = open_files.enter_context(open(self.source, "rb"))  # noqa: SIM115 - the stack closes it
         except OSError as error:
             raise AudioError(f"{self.name} cannot be read ({reason(error)}). {self.advice}") from error
         starts = ogg_links(file)

@@ -110,7 +110,7 @@ class ReferenceEncoder:
                 "%d faces were found; the largest is used (left, top, right, bottom: %s). To choose another, give its "
                 "box: %s.", len(boxes), places[0], ", ".join(places[1:]),
             )  # fmt: skip
-        left, top, right, bottom = boxes[0]
+        left, _, right, _ = boxes[0]
         if right - left < MIN_FACE_PIXELS:
             raise FaceTooSmallError(
                 f"The largest face is {right - left:.0f} pixels wide; at least {MIN_FACE_PIXELS} are needed. "

@@ -19,8 +19,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from convert import to_prompt  # noqa: E402
-from server import ComfyServer  # noqa: E402
+from convert import to_prompt
+from server import ComfyServer
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "mcdm_core" / "assets" / "mcdm_tiny.safetensors"

@@ -16,7 +16,7 @@ from typing import Any
 
 sys.path.insert(0, "")
 
-import comfy.cli_args  # noqa: E402
+import comfy.cli_args
 
 comfy.cli_args.args.cpu = True
 
@@ -248,7 +248,7 @@ def run_node(kind: str, **inputs: Any) -> tuple[Any, ...]:
     with torch.inference_mode():
         outputs = clone.execute(**defaults | inputs)
     print(kind, "done", file=sys.stderr, flush=True)
-    return outputs.expand if outputs.expand else outputs.result
+    return outputs.expand or outputs.result
 
 
 def whole() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, "")
 
-import comfy.cli_args  # noqa: E402
+import comfy.cli_args
 
 comfy.cli_args.args.cpu = True
 

@@ -42,7 +42,7 @@ def numbers() -> list[tuple[str, str, float]]:
     return found
 
 
-@pytest.mark.parametrize(("kind", "name", "value"), numbers(), ids=lambda part: str(part))
+@pytest.mark.parametrize(("kind", "name", "value"), numbers(), ids=str)
 def test_a_number_at_its_extreme(server: Any, workflow_prompt: Any, kind: str, name: str, value: float) -> None:
     prompt = copy.deepcopy(workflow_prompt(TEMPLATES[kind], seconds=0.7))
     number = by_type(prompt, kind)[0]

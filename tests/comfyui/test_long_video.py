@@ -11,7 +11,7 @@ import pytest
 from results import saved, watched_memory
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = float(os.environ.get("LONG_VIDEO_SECONDS", 0))
+SECONDS = float(os.environ.get("LONG_VIDEO_SECONDS", "0"))
 RATE = 16_000
 
 

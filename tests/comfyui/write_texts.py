@@ -47,10 +47,10 @@ def lists(node: dict[str, Any]) -> str:
 
 def page(node: dict[str, Any], old: str) -> str:
     """A help page with new lists."""
-    introduction = re.match(r"# .*?\n\n(.*?)\n+(?=## |\Z)", old, re.S)
+    introduction = re.match(r"# .*?\n\n(.*?)\n+(?=## |\Z)", old, re.DOTALL)
     paragraphs = introduction[1].split("\n\n") if introduction else [node["description"]]
     kept = [paragraph for paragraph in paragraphs if paragraph.strip() != node["description"]] or [node["description"]]
-    notes = re.search(r"^## Good to know\n.*", old, re.S | re.M)
+    notes = re.search(r"^## Good to know\n.*", old, re.DOTALL | re.MULTILINE)
     text = f"# {node['display_name']}\n\n" + "\n\n".join(kept) + "\n\n" + lists(node)
     return text + ("\n" + notes[0].rstrip() + "\n" if notes else "")
 

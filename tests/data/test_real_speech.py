@@ -16,9 +16,9 @@ from mcdm_core.errors import MediaError
 
 pytest.importorskip("scipy", reason="the synthetic data need scipy")
 
-from mcdm_core.data.real import phone_alignment  # noqa: E402
+from mcdm_core.data.real import phone_alignment
 from mcdm_core.data.real import speech as real_speech
-from mcdm_core.data.synthetic.people import head_asset, visemes  # noqa: E402
+from mcdm_core.data.synthetic.people import head_asset, visemes
 from mcdm_core.data.synthetic.speech import flite, speech
 
 SENTENCES = ("My father bought a very big boat for fishing.", "People open their mouths before they speak.")

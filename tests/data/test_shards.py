@@ -88,7 +88,7 @@ def test_dataset_travels_to_a_worker_process(tmp_path: Path) -> None:
         writer.add(tensors, info)
     data = ClipDataset(tmp_path)
     data[0]
-    copy = pickle.loads(pickle.dumps(data))  # noqa: S301 - what a DataLoader does with its own objects
+    copy = pickle.loads(pickle.dumps(data))
     torch.testing.assert_close(copy[0]["frames"], tensors["frames"])
 
 

@@ -103,7 +103,7 @@ def test_tiny_has_the_planned_size_and_shape():
 def test_the_memory_changes_the_next_clip_and_keeps_its_size():
     unet = randomised(DenoisingUNet(NARROW))
     x, t, f_ac, f_pc, guide = inputs()
-    first, memory = unet(x, t, f_ac, f_pc, guide=guide)
+    _first, memory = unet(x, t, f_ac, f_pc, guide=guide)
     second, after = unet(x, t, 2 * f_ac, f_pc, memory, guide)
     fresh, _ = unet(x, t, 2 * f_ac, f_pc, None, guide)
     assert (second - fresh).abs().max() > 1e-5

@@ -43,7 +43,7 @@ def inputs_of(node: dict[str, Any]) -> dict[str, Any]:
 
 def test_all_nodes_are_in_the_definitions() -> None:
     source = (ROOT / "nodes" / "extension.py").read_text()
-    listed = set(re.findall(r"^    (MCDM\w+),$", source, re.M))
+    listed = set(re.findall(r"^    (MCDM\w+),$", source, re.MULTILINE))
     assert listed == set(INFO)
 
 
@@ -63,7 +63,7 @@ def test_help_page_is_written_from_the_definitions(name: str) -> None:
     text = path.read_text(encoding="utf-8")
     assert text == writer.page(INFO[name], text), "run tests/comfyui/write_texts.py"
     assert text.startswith(f"# {INFO[name]['display_name']}\n")
-    named = re.findall(r"^- \*\*(\w+)\*\* \(", text, re.M)
+    named = re.findall(r"^- \*\*(\w+)\*\* \(", text, re.MULTILINE)
     assert named == [*inputs_of(INFO[name]), *INFO[name]["output_name"]]
     assert "| --- |" not in text, "tables do not fit the panel"
 

@@ -8,11 +8,11 @@ import torch
 
 pytest.importorskip("scipy", reason="the synthetic data need scipy")
 
-from mcdm_core.data.real.fitted_mouth import FilmedSpeech  # noqa: E402
-from mcdm_core.data.synthetic import motion  # noqa: E402
-from mcdm_core.data.synthetic.people.visemes import VISEMES  # noqa: E402
-from mcdm_core.data.synthetic.speech.speech import Phoneme  # noqa: E402
-from mcdm_core.training.viseme_fit import VisemeMouth, fit_visemes, follows, spoken  # noqa: E402
+from mcdm_core.data.real.fitted_mouth import FilmedSpeech
+from mcdm_core.data.synthetic import motion
+from mcdm_core.data.synthetic.people.visemes import VISEMES
+from mcdm_core.data.synthetic.speech.speech import Phoneme
+from mcdm_core.training.viseme_fit import VisemeMouth, fit_visemes, follows, spoken
 
 ACTIONS = 52
 
@@ -20,7 +20,7 @@ ACTIONS = 52
 class _Asset:
     """As much of a head as the lip track looks at."""
 
-    action_names = [f"action{k}" for k in range(ACTIONS)]
+    action_names = tuple(f"action{k}" for k in range(ACTIONS))
 
 
 def _matrix(seed: int) -> np.ndarray:

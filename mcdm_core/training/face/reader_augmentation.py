@@ -104,7 +104,7 @@ def covered_points(area: Tensor, points: Tensor) -> Tensor:
 
 def block_artefacts(pictures: Tensor, share: float = 0.35) -> Tensor:
     """What strong JPEG or video compression leaves of ``[n, 3, s, s]``: 8x8 cosine blocks, coarsely quantised."""
-    count, _, size, _ = pictures.shape
+    count = len(pictures)
     device = pictures.device
     k = torch.arange(_BLOCK, device=device, dtype=torch.float32)
     basis = torch.cos(math.pi / _BLOCK * (k[None] + 0.5) * k[:, None]) * math.sqrt(2 / _BLOCK)

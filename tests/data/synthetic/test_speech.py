@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,7 @@ def test_flite_reports_the_sounds_it_speaks() -> None:
     voice = speech.Voice("slt", 160, 50, 50, 1.0, 0.0, 0.0, 0.0, 0.5, engine="flite")
     audio, phonemes = speech.speak("Mama buys a big map.", "en-us", voice)
     assert sum(visemes.visemes_of(p.symbol) == ["PP"] for p in phonemes) >= 5
-    assert all(a.end <= b.start + 1e-6 for a, b in zip(phonemes, phonemes[1:], strict=False))
+    assert all(a.end <= b.start + 1e-6 for a, b in itertools.pairwise(phonemes))
     assert phonemes[-1].end <= len(audio) / speech.SAMPLE_RATE + 0.05
     assert all(p.symbol == "" or visemes.visemes_of(p.symbol) != ["sil"] for p in phonemes)
     again, _ = speech.speak("Mama buys a big map.", "en-us", voice)
@@ -150,7 +151,7 @@ def test_phonemes_follow_each_other_inside_the_sound() -> None:
     voice = speech.Voice("f2", 160, 50, 50, 1.06, 0.0, 0.0, 0.0, 0.5)
     audio, phonemes = speech.speak("Mama buys a big map.", "en-us", voice)
     assert audio.dtype == np.float32 and 0.5 < len(audio) / speech.SAMPLE_RATE < 5
-    assert all(a.end <= b.start + 1e-6 for a, b in zip(phonemes, phonemes[1:], strict=False))
+    assert all(a.end <= b.start + 1e-6 for a, b in itertools.pairwise(phonemes))
     assert phonemes[-1].end <= len(audio) / speech.SAMPLE_RATE + 0.01
     assert sum(visemes.visemes_of(p.symbol) == ["PP"] for p in phonemes) >= 5
     # Speech is louder inside the phonemes than in the pauses.

@@ -24,7 +24,7 @@ def test_reading_shapes_and_size() -> None:
     reading = network(torch.rand(2, 3, 160, 160))
     assert reading.landmarks.shape == (2, 68, 2) and reading.pose.shape == (2, 6)
     assert reading.values.shape == (2, 16) and reading.confidence.shape == (2,)
-    assert 0 <= reading.landmarks.min() and reading.landmarks.max() <= 1
+    assert reading.landmarks.min() >= 0 and reading.landmarks.max() <= 1
     assert sum(p.numel() for p in network.parameters()) < 2.0e6
 
 

@@ -181,7 +181,7 @@ def _local_spread(name: str) -> float:
         return 0.05
     if "eyebrows-angle" in name:
         return 0.16
-    if "eye-scale" in name or "height" in name and "eye" in name:
+    if "eye-scale" in name or ("height" in name and "eye" in name):
         return 0.20
     if "ear" in name or "neck" in name:
         return 0.25

@@ -125,7 +125,7 @@ class _Espeak:
         self._callback = _Callback(self._receive)
         self._library.espeak_SetSynthCallback(self._callback)
 
-    def _receive(self, wave, count: int, events) -> int:  # noqa: ANN001 - ctypes pointers
+    def _receive(self, wave, count: int, events) -> int:  # ctypes pointers
         if count > 0 and wave:
             self._audio.append(np.ctypeslib.as_array(wave, (count,)).copy())
         index = 0
