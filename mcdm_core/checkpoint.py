@@ -128,7 +128,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         if component not in COMPONENTS:
             raise WeightsError(f"{path.name} has the unknown key {key!r}; it is no MCDM weight file.")
         states.setdefault(component, {})[name] = tensor.float() if tensor.dtype == torch.float16 else tensor
-    return Checkpoint(_config(path, metadata), states, _stage(path, metadata))
+    config = _config(path, metadata)
+    _upgrade(states, config)
+    return Checkpoint(config, states, _stage(path, metadata))
 
 
 def component_state(path: str | Path, component: str) -> StateDict:
@@ -185,7 +187,22 @@ def load_directory(directory: str | Path, config: MCDMConfig | None = None) -> C
         raise WeightsError(f"{directory} holds no weights; expected some of {names}.")
     if config is None:
         raise WeightsError(f"No file in {directory} carries a configuration; pass one, for instance config.TINY.")
-    return Checkpoint(given or dataclasses.replace(config, **sections), states, stage)
+    whole = given or dataclasses.replace(config, **sections)
+    _upgrade(states, whole)
+    return Checkpoint(whole, states, stage)
+
+
+def _upgrade(states: dict[str, StateDict], config: MCDMConfig) -> None:
+    """Bring weights of version 0.1 to today's names, in place: of the prior's known past only the last frame had
+    weights, and closed lids no direction (zeros: :meth:`~mcdm_core.motion.blinks.LidAxis.of` has its own then)."""
+    prior = states.get("present_clip_prior", {})
+    last = prior.pop("persistence", None)
+    if last is None:
+        return
+    codec = config.motion_codec
+    prior["past.last"] = last
+    prior.update({f"past.{name}": torch.zeros_like(last) for name in ("trend", "reference")})
+    prior["closed_lids"] = torch.zeros(codec.expression_tokens, codec.motion_dim)
 
 
 def _add_part_reader(path: Path, states: dict[str, StateDict], sections: dict[str, Any]) -> None:

@@ -69,9 +69,10 @@ class AudioEncoderConfig:
 
 @dataclass(frozen=True)
 class ImageEncoderConfig:
-    """``kind``: ``"clip"`` (frozen CLIP ViT-L, base) or ``"conv"`` (small, trained, tiny).
+    """``kind``: ``"clip"`` (frozen CLIP ViT-L, base), ``"conv"`` (small, trained) or ``"codec"``: the frozen encoders
+    of the motion codec read the picture, and its motion tokens are the image tokens.
 
-    ``channels`` are the latter's, ``num_layers``, ``num_heads`` and ``patch_size`` CLIP's.
+    ``channels`` are the second's, ``num_layers``, ``num_heads`` and ``patch_size`` CLIP's.
     """
 
     kind: str = "clip"
@@ -103,8 +104,11 @@ class MotionCodecConfig:
 class PresentClipPriorConfig:
     """Present-clip motion diffusion (section 3.3, B.2). The paper: L = 8 layers.
 
-    ``persistence`` (an addition, see the model) begins from the last known frame with ``prior_variance`` around it;
-    ``sound_path`` names the tokens that a linear path from the sound leads to, ``"lip"`` or ``"all"``.
+    ``persistence`` (an addition, see the model) begins from the last known frame with ``prior_variance`` around it, or
+    with a variance fitted for every frame and feature (``fitted_variance``); ``sound_path`` names the tokens that a
+    linear path from the sound leads to, ``"lip"`` or ``"all"``. ``noise_correlation`` is that of the added noise from
+    one frame to the next, for head, lip and expression tokens; 0 is the paper's. ``noise_scale`` is that of the noise
+    which sampling begins with at temperature 1, by stream.
     """
 
     width: int = 768
@@ -118,6 +122,9 @@ class PresentClipPriorConfig:
     persistence: bool = False
     prior_variance: float = 0.36
     sound_path: str = "lip"
+    fitted_variance: bool = False
+    noise_correlation: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    noise_scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -219,12 +226,20 @@ TINY = MCDMConfig(
     audio_encoder=AudioEncoderConfig(
         kind="logmel_context", feature_dim=128, window_frames=62, width=128, dilations=(1, 2, 3), spectral_balance=0.5
     ),
-    image_encoder=ImageEncoderConfig(kind="conv", image_size=128, feature_dim=128),
+    image_encoder=ImageEncoderConfig(kind="codec", image_size=128, feature_dim=32),
     motion_codec=MotionCodecConfig(
         width=96, num_heads=4, motion_dim=32, head_tokens=2, lip_tokens=2, expression_tokens=2
     ),
     present_clip_prior=PresentClipPriorConfig(
-        width=128, num_heads=4, mlp_ratio=2.0, context_frames=12, persistence=True, sound_path="all"
+        width=128,
+        num_heads=4,
+        mlp_ratio=2.0,
+        context_frames=12,
+        persistence=True,
+        sound_path="all",
+        fitted_variance=True,
+        noise_correlation=(0.97, 0.0, 0.9),
+        noise_scale=(3.6, 0.0, 1.3),
     ),
     archived_clip_prior=ArchivedClipPriorConfig(patch_size=2, width=128, latent_size=12),
     unet=UNetConfig(
@@ -294,7 +309,8 @@ def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
     """The values of an older version's file as this version names them.
 
     Version 0.1 chose the layouts by the preset's name, and had a second kind of warp. Its compact UNet had no
-    projections around the transformer blocks.
+    projections around the transformer blocks. Its ``tiny`` sampled motion without noise: its prior gets the scale by
+    stream that its heads, lips and faces were measured to bear.
 
     Raises:
         WeightsError: if the file needs what this version no longer has.
@@ -313,6 +329,9 @@ def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
     unet = values.get("unet", {})
     if "block_projections" not in unet and unet.get("layout") == "compact":
         values["unet"] = {**unet, "block_projections": False}
+    prior = values.get("present_clip_prior")
+    if isinstance(prior, dict) and "noise_scale" not in prior and values.get("preset") == "tiny":
+        values["present_clip_prior"] = {**prior, "noise_scale": [1.0, 0.0, 0.5]}
     return values
 
 

@@ -6,13 +6,14 @@ import dataclasses
 
 import torch
 
-from mcdm_core.config import TINY, MCDMConfig, PresentClipPriorConfig
+from mcdm_core.config import TINY, ImageEncoderConfig, MCDMConfig, PresentClipPriorConfig
 from mcdm_core.face.landmarks import INNER_LIP_PAIRS
 from mcdm_core.models.present_clip_prior import PresentClipPrior
 
 CONFIG: MCDMConfig = dataclasses.replace(
     TINY,
     clip_frames=4,
+    image_encoder=ImageEncoderConfig(kind="conv", image_size=128, feature_dim=128),
     present_clip_prior=PresentClipPriorConfig(width=32, num_layers=2, num_heads=4, mlp_ratio=2.0, context_frames=2),
 )
 TOKENS = CONFIG.motion_codec.head_tokens + CONFIG.motion_codec.lip_tokens + CONFIG.motion_codec.expression_tokens

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from mcdm_core.checkpoint import COMPONENTS, bundle, fingerprint, load_checkpoint, load_directory, save_checkpoint
 from mcdm_core.config import TINY, to_json
 from mcdm_core.errors import WeightsError
+from mcdm_core.models.present_clip_prior import PresentClipPrior
 from mcdm_core.pipeline import MCDMPipeline
 
 
@@ -51,6 +52,16 @@ def test_a_prefixed_file_holds_several_parts(tmp_path) -> None:
     states = load_directory(tmp_path, TINY).states
     assert set(states) == {"audio_encoder", "present_clip_prior"}
     assert torch.equal(states["audio_encoder"]["w"], torch.ones(2))
+
+
+def test_a_prior_of_version_0_1_keeps_what_it_knew_of_the_last_frame(tmp_path) -> None:
+    prior = PresentClipPrior(TINY)
+    old = {k: v for k, v in prior.state_dict().items() if not k.startswith("past.") and k != "closed_lids"}
+    old["persistence"] = torch.randn_like(prior.past.last)
+    save_checkpoint(tmp_path / "old.safetensors", {"present_clip_prior": old}, TINY)
+    prior.load_state_dict(load_checkpoint(tmp_path / "old.safetensors").states["present_clip_prior"])
+    assert torch.equal(prior.past.last, old["persistence"])
+    assert not prior.past.trend.any() and not prior.past.reference.any() and not prior.closed_lids.any()
 
 
 def test_the_furthest_unet_counts(tmp_path) -> None:

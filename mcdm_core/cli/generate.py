@@ -59,10 +59,9 @@ def add_parser(commands: Any) -> None:
                         help="guidance of the motion by the sound, 1 switches it off "
                         f"(tiny: {tiny.motion_guidance:g})")  # fmt: skip
     parser.add_argument("--temperature", type=arguments.number,
-                        help="liveliness of the motion: 0 most typical, 1 as learned "
-                        f"(tiny: {tiny.temperature:g})")  # fmt: skip
+                        help="liveliness of the motion: 0 most typical, 1 people's (default: 1)")  # fmt: skip
     parser.add_argument("--driver", type=Path, help="video whose head movement is taken over")
-    parser.add_argument("--no-blinks", action="store_true", help="add no blinks to the model's motion")
+    parser.add_argument("--no-blinks", action="store_true", help="leave the model's own blinks as they come")
     parser.add_argument("--box", type=float, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
                         help="the face in pixels of the portrait, roughly; found by itself otherwise")  # fmt: skip
     parser.add_argument("--detail", choices=("warp", "none"), default="warp", help="take fine detail from the portrait")

@@ -1,4 +1,5 @@
-"""Image tokens of the reference for the present-clip prior (section 3.3): CLIP (``base``) or a small CNN (``tiny``)."""
+"""Image tokens of the reference for the present-clip prior (section 3.3): CLIP's (``base``), the motion codec's
+(``tiny``), or a small CNN's."""
 
 from __future__ import annotations
 
@@ -106,8 +107,28 @@ class CLIPImageEncoder(nn.Module):
         return self.tower(pixel_values=normal).last_hidden_state
 
 
+class CodecImageEncoder(nn.Module):
+    """The motion codec's tokens of the picture, each feature with a learnt weight: ``[b, nq, dm]`` to the same.
+
+    The codec's frozen encoders have read the picture already: pose, lips and expression of the portrait, all that
+    motion has to begin from and to come back to. A network of its own learnt nothing that the prior made use of.
+    """
+
+    def __init__(self, config: MCDMConfig) -> None:
+        super().__init__()
+        codec = config.motion_codec
+        tokens = codec.head_tokens + codec.lip_tokens + codec.expression_tokens
+        self.gain = nn.Parameter(torch.ones(tokens, codec.motion_dim))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Image tokens from the reference's normalised motion tokens (``MotionTokens.cat``)."""
+        return tokens * self.gain
+
+
 def build_image_encoder(config: MCDMConfig) -> nn.Module:
     """The image encoder a configuration asks for by ``image_encoder.kind``."""
+    if config.image_encoder.kind == "codec":
+        return CodecImageEncoder(config)
     if config.image_encoder.kind == "clip":
         return CLIPImageEncoder(config)
     return ConvImageEncoder(config)

@@ -9,10 +9,10 @@ The model returns the noise, as in the paper. Inside, the layers' output v enter
 noisy tokens, alpha and sigma their signal and noise): the preconditioning that keeps input and target at unit variance
 for every noise level. The MSE to the noise is then the MSE to the ideal v times alpha squared; training divides by it.
 
-A choice of ours, a switch (``persistence``): where the noise hides everything, the estimate begins from linear guesses,
-the last known frame's tokens for all streams and the sound for the lips (or all, ``sound_path``), with a variance of
-``prior_variance`` around them; the layers then have only the rest to learn. Without the switch only the sound's path is
-there.
+A choice of ours, a switch (``persistence``): where the noise hides everything, the estimate begins from linear guesses:
+the known past for all streams (:class:`.KnownPast`) and the sound for the lips (or all, ``sound_path``). Around them
+lies a variance, ``prior_variance`` or one fitted for every frame and feature; the layers have only the rest to learn.
+Without the switch only the sound's path is there.
 """
 
 from __future__ import annotations
@@ -28,14 +28,21 @@ from ..diffusion.sampling import Callback, Denoise, classifier_free_guidance, dd
 from ..diffusion.schedule import NoiseSchedule
 from ..errors import MCDMError
 from .attention import SelfAttention
+from .known_past import KnownPast
+from .motion_noise import by_stream, motion_noise
 from .token_transformer import FeedForward, sinusoidal_embedding
 
 
 class MultimodalFiLM(nn.Module):
-    """Feature-wise scale and shift of the audio tokens by the reference image: the multimodal tokens."""
+    """Feature-wise scale and shift of the audio tokens by the reference image: the multimodal tokens.
 
-    def __init__(self, audio_dim: int, image_dim: int, width: int) -> None:
+    ``image_tokens`` tells how many image tokens are read one beside the other; 0 reads their mean, however many.
+    """
+
+    def __init__(self, audio_dim: int, image_dim: int, width: int, image_tokens: int = 0) -> None:
         super().__init__()
+        self.joined = image_tokens > 0
+        image_dim *= max(1, image_tokens)
         self.audio = nn.Linear(audio_dim, width)
         self.norm = nn.LayerNorm(image_dim)
         self.modulation = nn.Linear(image_dim, 2 * width)
@@ -44,7 +51,8 @@ class MultimodalFiLM(nn.Module):
 
     def forward(self, audio: Tensor, image: Tensor) -> Tensor:
         """``audio [b, f, k, da]`` and ``image [b, ki, di]`` (repeated over time) to ``[b, f, k, width]``."""
-        scale, shift = self.modulation(self.norm(image).mean(1))[:, None, None].chunk(2, dim=-1)
+        seen = self.norm(image.flatten(1)) if self.joined else self.norm(image).mean(1)
+        scale, shift = self.modulation(seen)[:, None, None].chunk(2, dim=-1)
         return self.audio(audio) * (1 + scale) + shift
 
 
@@ -96,7 +104,12 @@ class PresentClipPrior(nn.Module):
         self.head_tokens, self.lip_tokens = codec.head_tokens, codec.lip_tokens
         self.motion_tokens = codec.head_tokens + codec.lip_tokens + codec.expression_tokens
         audio_tokens = config.audio_encoder.tokens_per_frame
-        self.film = MultimodalFiLM(config.audio_encoder.feature_dim, config.image_encoder.feature_dim, width)
+        # The codec's tokens of the reference are few and each has its meaning; others are read by their mean.
+        self.reads_motion = config.image_encoder.kind == "codec"
+        self.film = MultimodalFiLM(
+            config.audio_encoder.feature_dim, config.image_encoder.feature_dim, width,
+            image_tokens=self.motion_tokens if self.reads_motion else 0,
+        )  # fmt: skip
         self.null_audio = nn.Parameter(torch.zeros(audio_tokens, config.audio_encoder.feature_dim))
         self.time_inner = nn.Linear(width, width)
         self.time_outer = nn.Linear(width, width)
@@ -119,9 +132,15 @@ class PresentClipPrior(nn.Module):
         reached = self.heard.stop - self.heard.start
         self.direct = nn.Linear(sound_width, reached * codec.motion_dim, bias=False)
         nn.init.zeros_(self.direct.weight)
-        # How much of the last known frame is left in each frame of a clip, by feature (zero until trained).
         shape = (config.clip_frames, self.motion_tokens, codec.motion_dim)
-        self.register_parameter("persistence", nn.Parameter(torch.zeros(shape)) if prior.persistence else None)
+        self.past = KnownPast(*shape) if prior.persistence else None
+        # Variance around the guesses, by frame of the clip and feature.
+        variance = torch.full(shape, prior.prior_variance) if prior.fitted_variance else None
+        self.register_buffer("variance", variance)
+        # What closed lids add to the expression tokens of open ones, fitted to the training's clips (motion/blinks.py).
+        self.register_buffer("closed_lids", torch.zeros(codec.expression_tokens, codec.motion_dim))
+        self.correlation = by_stream(prior.noise_correlation, codec)
+        self.noise_scale = by_stream(prior.noise_scale, codec)
         self.schedule = NoiseSchedule(prior.num_train_timesteps)
         self.register_buffer("alphas_cumprod", self.schedule.alphas_cumprod, persistent=False)
         self.output = nn.ParameterDict(
@@ -196,10 +215,11 @@ class PresentClipPrior(nn.Module):
         alpha_squared = self.alphas_cumprod[timestep][:, None, None, None].to(out.dtype)
         guess = torch.zeros_like(out)
         guess[:, :, self.heard] = heard
-        if self.persistence is not None:
+        if self.past is not None:
             if context is not None:
-                rows = torch.arange(frames, device=out.device).clamp_max(len(self.persistence) - 1)
-                guess = guess + self.persistence[rows] * context[:, -1:]
+                # Other image tokens say nothing of the portrait's motion.
+                reference = image if self.reads_motion else context[:, -1]
+                guess = guess + self.past(context, reference, frames)
             out = self._around(guess, out, noisy, alpha_squared)
         else:
             # The estimate of the clean tokens is alpha z - sigma v: what is heard enters it times sigma to the fourth.
@@ -218,8 +238,11 @@ class PresentClipPrior(nn.Module):
         sum of ``noisy`` and ``guess``, which is exact where alpha is next to nothing.
         """
         variance, noise = self.config.present_clip_prior.prior_variance, 1 - alpha_squared
+        if self.variance is not None:
+            rows = torch.arange(out.shape[1], device=out.device).clamp_max(len(self.variance) - 1)
+            variance = self.variance[rows]
         alpha, sigma, total = alpha_squared.sqrt(), noise.sqrt(), alpha_squared * variance + noise
-        denoised = (alpha * variance * noisy + noise * guess) / total + (variance * noise / total).sqrt() * out
+        denoised = (alpha * variance * noisy + noise * guess) / total + (variance * noise / total) ** 0.5 * out
         return (alpha * noisy - denoised) / sigma
 
     def alpha_sigma(self, timestep: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -264,7 +287,8 @@ class PresentClipPrior(nn.Module):
             context_audio: ``[b, c, k, da]`` or None.
             head: ``[b, N, nh, dm]``, a driver's head tokens, or None.
             steps: denoising steps a clip; guidance: classifier-free guidance on the audio, 1 switches it (and its
-                cost) off; temperature: scale of the initial noise, below 1 for calmer, more typical motion.
+                cost) off; temperature: of the initial noise, beside the configuration's ``noise_scale``; 0 gives the
+                most typical motion, the same for every seed.
             generator: source of the noise, on the CPU; the same seed gives the same motion.
             callback: called with (done, total, tokens so far of this clip) after every step; may raise to stop.
 
@@ -276,6 +300,7 @@ class PresentClipPrior(nn.Module):
         wanted = self.config.present_clip_prior.context_frames
         clips = -(-number // clip)
         timesteps = self.schedule.timesteps(steps)
+        scale = temperature * self.noise_scale.to(context)
         parts: list[Tensor] = []
         context = _last(context, wanted)
         if context_audio is not None:
@@ -284,14 +309,14 @@ class PresentClipPrior(nn.Module):
             span = slice(index * clip, min(number, (index + 1) * clip))
             sound, driver = audio[:, span], None if head is None else head[:, span]
             shape = (batch, sound.shape[1], self.motion_tokens, context.shape[-1])
-            noise = torch.randn(shape, generator=generator, dtype=torch.float32).to(context)
+            noise = motion_noise(shape, self.correlation, generator).to(context)
             predict = self._guided(sound, image, driver, context, context_audio, guidance)
 
             def report(done: int, _: int, tokens: Tensor, before: int = index * steps) -> None:
                 if callback is not None:
                     callback(before + done, clips * steps, tokens)
 
-            sample = ddim_sample(predict, noise * temperature, timesteps, self.schedule, report)
+            sample = ddim_sample(predict, noise * scale, timesteps, self.schedule, report)
             if driver is not None:
                 sample = torch.cat([driver, sample[:, :, self.head_tokens :]], dim=2)
             parts.append(sample)

@@ -1,65 +1,101 @@
-"""Blinks for models whose motion codec does not carry them.
+"""How often a face blinks, told in expression tokens.
 
-A choice of ours beside the paper: blinks are rare and short, so a codec trained for minutes learns to leave them out,
-and a face that never blinks looks like a picture. They are laid over the decoded landmarks as what they are, upper
-lids going down to the lower ones; everything after (warp, drawn landmarks, denoiser) treats them like any other motion.
-When somebody blinks depends on the seed and the time alone, so a resumed video blinks as the whole one.
+A choice of ours beside the paper. When somebody blinks can hardly be heard, and no single clip knows when the last
+blink was: a prior that is left alone blinks at every pause, or not at all. So the moments are drawn for the whole
+video, one in every window of some seconds, and between them lids that the prior would close are held open. Both change
+the expression tokens, along the direction in which closed lids differ from open ones: everything after (landmarks,
+denoiser, the next clip's context) sees lids that close, and brows that stay.
+
+The moments depend on the seed and the time alone, so a resumed video blinks as the whole one.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..face.landmarks import BLINK_VALUES, LID_PAIRS
+from ..face.landmarks import BLINK_VALUES, LIP_VALUES
+from ..models.motion_codec import MotionCodec
 
-WINDOW = 4.0
-"""There is one blink in every window of so many seconds, at a random moment of it."""
+WINDOW = 3.6
+"""There is one blink in every window of so many seconds, at a random moment of it: 17 a minute (people 12 to 25)."""
 CLOSING, CLOSED, OPENING = 0.08, 0.05, 0.17
 """Seconds of a blink's parts."""
-LOWER_SHARE = 0.15
-"""How far the lower lid comes up, as a part of the gap."""
+NARROWED = 0.2
+"""How far lids may close at any time: people look down and narrow their eyes."""
 
 
-def blink_curve(seed: int, first_frame: int, num_frames: int, fps: float) -> Tensor:
-    """How closed the lids are in frames ``first_frame`` on: [num_frames] in [0, 1]."""
-    time = (torch.arange(first_frame, first_frame + num_frames) + 0.5) / fps
-    closed = torch.zeros(num_frames)
-    for window in range(int(float(time[0]) // WINDOW) - 1, int(float(time[-1]) // WINDOW) + 1):
-        if window < 0:
-            continue
-        generator = torch.Generator().manual_seed((seed * 9_176_213 + window * 104_729 + 17) % (2**63 - 1))
-        begin = (window + 0.2 + 0.7 * float(torch.rand((), generator=generator))) * WINDOW
-        since = time - begin
-        falling = (since / CLOSING).clamp(0, 1)
-        rising = 1 - ((since - CLOSING - CLOSED) / OPENING).clamp(0, 1)
-        closed = torch.maximum(closed, torch.minimum(falling, rising))
-    return 0.5 - 0.5 * torch.cos(closed * math.pi)
+@dataclass(frozen=True)
+class LidAxis:
+    """How expression tokens tell of the lids.
 
-
-def close_lids(landmarks: Tensor, amount: Tensor) -> Tensor:
-    """Landmarks [f, 68, 2] with the lids closed by ``amount`` [f]; 1 brings the edges together."""
-    pairs = torch.tensor(LID_PAIRS, device=landmarks.device).reshape(-1, 2)
-    upper, lower = pairs[:, 0], pairs[:, 1]
-    gap = (landmarks[:, lower] - landmarks[:, upper]) * amount.to(landmarks)[:, None, None]
-    moved = landmarks.clone()
-    moved[:, upper] += (1 - LOWER_SHARE) * gap
-    moved[:, lower] -= LOWER_SHARE * gap
-    return moved
-
-
-def add_blinks(
-    landmarks: Tensor, values: Tensor, seed: int, first_frame: int, fps: float
-) -> tuple[Tensor, Tensor]:
-    """Lay the blinks of a video's frames over its landmarks [f, 68, 2] and facial values [f, 16].
-
-    Lids the model has closed already are not closed twice: only what is missing is added.
+    Attributes:
+        reading: ``[ne, dm]``, with ``offset`` the linear reading of the blink values from normalised tokens; the open
+            lids of most people read about 0, closed ones 1.
+        closing: ``[ne, dm]``, the change of the tokens that adds 1 to the reading.
     """
-    wanted = blink_curve(seed, first_frame, len(landmarks), fps).to(landmarks)
-    present = values[:, BLINK_VALUES].mean(1).clamp(0, 1)
-    missing = ((wanted - present) / (1 - present).clamp_min(1e-3)).clamp(0, 1)
-    values = values.clone()
-    values[:, BLINK_VALUES] = torch.maximum(values[:, BLINK_VALUES], wanted[:, None])
-    return close_lids(landmarks, missing), values
+
+    reading: Tensor
+    offset: float
+    closing: Tensor
+
+    @classmethod
+    def of(cls, codec: MotionCodec, closing: Tensor) -> LidAxis:
+        """The codec's own reading, and a fitted direction ``[ne, dm]`` (zeros: the shortest one)."""
+        values = slice(BLINK_VALUES.start - len(LIP_VALUES), BLINK_VALUES.stop - len(LIP_VALUES))
+        first = codec.config.motion_codec.head_tokens + codec.config.motion_codec.lip_tokens
+        mean, deviation = codec.token_mean[first:], codec.token_std[first:]
+        weight = codec.expression_reading.weight[values].mean(0).view_as(mean)
+        reading = weight * deviation
+        offset = float(codec.expression_reading.bias[values].mean() + (weight * mean).sum())
+        closing = closing if bool(closing.any()) else reading
+        return cls(reading, offset, closing / (reading * closing).sum())
+
+    def read(self, expression: Tensor) -> Tensor:
+        """How closed the lids are: ``[..., ne, dm]`` to ``[...]``."""
+        return (expression * self.reading.to(expression)).sum((-2, -1)) + self.offset
+
+    def move(self, expression: Tensor, amount: Tensor) -> Tensor:
+        """Expression tokens ``[f, ne, dm]`` with ``amount [f]`` added to what is read of the lids."""
+        return expression + amount[:, None, None] * self.closing.to(expression)
+
+
+def blink_starts(seed: int, begin: float, end: float) -> list[float]:
+    """Seconds at which a drawn blink begins, those between ``begin`` and ``end``."""
+    found = []
+    for window in range(max(0, int(begin // WINDOW) - 1), int(end // WINDOW) + 1):
+        generator = torch.Generator().manual_seed((seed * 9_176_213 + window * 104_729 + 17) % (2**63 - 1))
+        start = (window + 0.2 + 0.7 * float(torch.rand((), generator=generator))) * WINDOW
+        if begin <= start < end:
+            found.append(start)
+    return found
+
+
+def blink_curve(since: Tensor) -> Tensor:
+    """How closed the lids are ``since`` seconds after a blink began, in [0, 1]."""
+    falling = (since / CLOSING).clamp(0, 1)
+    rising = 1 - ((since - CLOSING - CLOSED) / OPENING).clamp(0, 1)
+    return 0.5 - 0.5 * torch.cos(torch.minimum(falling, rising) * math.pi)
+
+
+def keep_blinks(expression: Tensor, axis: LidAxis, still: Tensor, seed: int, first_frame: int, fps: float) -> Tensor:
+    """Expression tokens that blink as often as people do.
+
+    Args:
+        expression: ``[f, ne, dm]``, normalised, as predicted; still: ``[ne, dm]``, the portrait's.
+        seed, first_frame: of the video, and this clip's first frame in it.
+
+    Returns:
+        ``[f, ne, dm]``. Where the lids are left as they are the tokens are the same numbers.
+    """
+    rest = float(axis.read(still.to(expression)).clamp(0, 0.9))
+    closed = (axis.read(expression) - rest) / (1 - rest)
+    time = (torch.arange(first_frame, first_frame + len(expression)) + 0.5) / fps
+    wanted = torch.zeros(len(expression))
+    for start in blink_starts(seed, float(time[0]) - CLOSING - CLOSED - OPENING, float(time[-1])):
+        wanted = torch.maximum(wanted, blink_curve(time - start))
+    kept = closed.clamp_max(NARROWED).maximum(wanted.to(closed))
+    return axis.move(expression, (kept - closed) * (1 - rest))

@@ -12,7 +12,8 @@ class SamplingDefaults:
     Attributes:
         steps: denoising steps of a clip's pictures; guidance: by the motion, 1 is off.
         motion_steps: denoising steps of a clip's motion; motion_guidance: by the sound, 1 is off.
-        temperature: liveliness of the motion, the scale of the noise its sampling starts from.
+        temperature: liveliness of the motion, a factor of the noise that its sampling starts from
+            (``PresentClipPriorConfig.noise_scale``): 0 gives the most typical motion, 1 people's.
         head_return, expression_return: how far head and expression come back to the portrait's along a clip, 0 to 1
             (``motion/reference_pose.py``; an addition beside the paper).
     """
@@ -39,9 +40,9 @@ _BY_PRESET = {
         guidance=1.0,
         motion_steps=4,
         motion_guidance=1.15,
-        temperature=0.0,
+        temperature=1.0,
         head_return=0.15,
-        expression_return=0.3,
+        expression_return=0.2,
     ),
 }
 

@@ -114,7 +114,11 @@ class MCDMPipeline:
 
     @classmethod
     def from_directory(
-        cls, directory: str | Path, config: MCDMConfig | None = None, *, allow_missing: bool = False,
+        cls,
+        directory: str | Path,
+        config: MCDMConfig | None = None,
+        *,
+        allow_missing: bool = False,
         device: torch.device | str = "cpu",
     ) -> MCDMPipeline:
         """Weights of a training directory; with ``allow_missing``, absent components stay random (a look on the way).
@@ -208,9 +212,10 @@ class MCDMPipeline:
 
         Args:
             memory: continue after it; None begins a video with ``seed``.
-            steps: denoising steps a clip; guidance: by the sound, 1 is off; temperature: liveliness.
+            steps: denoising steps a clip; guidance: by the sound, 1 is off; temperature: liveliness, 0 the most
+                typical motion and the same for every seed, 1 people's.
             landmarks: [N, 68, 2] of a driver in crop units; its head movement is used, the rest predicted.
-            blinks: add blinks where the model's motion has none (motion/blinks.py).
+            blinks: blink as often as people do (motion/blinks.py); else the lids are the model's alone.
             callback: (done, total, tokens) after every step; may raise to stop.
         """
         return self.motion.predict(
@@ -334,5 +339,8 @@ class MCDMPipeline:
                 clip, after = self.sample_clip(
                     reference, motion, memory, steps=steps, guidance=guidance, callback=callback
                 )
-                memory = dataclasses.replace(after, audio_context=predicted.audio_context)
+                # The next clip goes on from what was predicted, as when all motion comes first: blinks come after it.
+                memory = dataclasses.replace(
+                    after, audio_context=predicted.audio_context, motion_context=predicted.motion_context
+                )
             yield dataclasses.replace(clip, memory=memory)

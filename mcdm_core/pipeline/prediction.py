@@ -11,7 +11,7 @@ from ..diffusion.sampling import Callback
 from ..face.landmarks import FULL_OPENING, VALUE_NAMES
 from ..model import MCDMModel
 from ..models.motion_tokens import MotionTokens
-from ..motion.blinks import add_blinks
+from ..motion.blinks import LidAxis, keep_blinks
 from ..motion.motion import Motion
 from ..motion.reference_pose import return_tokens, undo_resting_opening
 from .audio import AudioEmbedding
@@ -116,8 +116,16 @@ class MotionPredictor:
     def decode(
         self, reference: Reference, tokens: MotionTokens, fps: float, blinks: MotionMemory | None = None
     ) -> Motion:
-        """Decode tokens, streams [N, n, dm], for this person; with ``blinks`` those of the frames after this memory."""
+        """Decode tokens, streams [N, n, dm], for this person.
+
+        With ``blinks`` the lids of the frames after this memory close as often as people's; the tokens say so too.
+        """
         codec, still = self.model.motion_codec, reference.motion_tokens
+        if blinks is not None:
+            axis = LidAxis.of(codec, self.model.present_clip_prior.closed_lids)
+            rest = still.expression[0].to(tokens.expression)
+            face = keep_blinks(tokens.expression, axis, rest, blinks.seed, blinks.frame_index, fps)
+            tokens = dataclasses.replace(tokens, expression=face)
         resting = reference.landmarks[None]
         decoded = codec.decode(tokens.map(lambda stream: stream[None]), still, resting)
         landmarks, values = decoded.landmarks[0], decoded.values[0]
@@ -125,8 +133,6 @@ class MotionPredictor:
             read = codec.decode(still.map(lambda stream: stream[:, None]), still, resting)
             seen = FULL_OPENING * float(read.values[0, 0, VALUE_NAMES.index("lip_opening")])
             landmarks = undo_resting_opening(landmarks, reference.landmarks.to(landmarks), seen)
-        if blinks is not None:
-            landmarks, values = add_blinks(landmarks, values, blinks.seed, blinks.frame_index, fps)
         return Motion(tokens=tokens, landmarks=landmarks, values=values, fps=fps)
 
     def landmarks(self, reference: Reference, motion: Motion) -> Tensor:

@@ -137,6 +137,8 @@ class ReferenceEncoder:
         signed = (crop * 2 - 1)[None].to(self.model.device)
         reading = self.read_face(image, transform, signed)
         motion = self.model.motion_codec.encode(at_size(signed, 128)[:, None], reading.landmarks[:, None])
+        motion = motion.map(lambda stream: stream[:, 0])
+        seen = motion.cat() if self.model.config.image_encoder.kind == "codec" else signed
         return Reference(
             image=image,
             crop=crop,
@@ -145,8 +147,8 @@ class ReferenceEncoder:
             landmarks=reading.landmarks[0],
             pose=reading.pose[0],
             values=reading.values[0],
-            image_tokens=self.model.image_encoder(signed),
-            motion_tokens=motion.map(lambda stream: stream[:, 0]),
+            image_tokens=self.model.image_encoder(seen),
+            motion_tokens=motion,
         )
 
     @torch.no_grad()

@@ -42,7 +42,7 @@ class ClipBank:
             places. ``first`` and ``length [c]`` are a clip's rows in ``tokens [n, nq, dm]`` and ``values [n, 16]``;
             ``mel_first`` and ``mel_length [c]`` its columns in ``mels [m, j]``; ``references [c, r, 3, 128, 128]`` its
             pictures in bytes (of the fewest any clip has). ``fps``, ``frames`` and ``columns [c]`` (numpy) repeat the
-            rates and lengths for drawing.
+            rates and lengths for drawing. ``opened [n, nq, dm]``, if set, are the tokens of faces that do not blink.
     """
 
     def __init__(self, groups: Sequence[Sequence[MotionClip]], device: torch.device | str = "cpu") -> None:
@@ -59,6 +59,7 @@ class ClipBank:
         self.length, self.first = self._spans(self.frames)
         self.mel_length, self.mel_first = self._spans(self.columns)
         self.tokens = torch.cat([c.tokens for c in self.clips]).to(self.device)
+        self.opened: Tensor | None = None
         self.values = torch.cat([c.values for c in self.clips]).to(self.device)
         self.mels = torch.cat([c.mels for c in self.clips], dim=1).to(self.device)
         kept = min(len(c.references) for c in self.clips)
@@ -73,8 +74,8 @@ class ClipBank:
         return torch.from_numpy(np.ascontiguousarray(numbers)).to(self.device, non_blocking=True)
 
     def resample(self, field: str, clips: Tensor, positions: Tensor) -> Tensor:
-        """``tokens`` or ``values`` of ``clips [b]`` at real frame numbers ``positions [b, f]``, linearly interpolated:
-        ``[b, f, ...]``; beyond a clip's ends the end's."""
+        """``tokens``, ``opened`` or ``values`` of ``clips [b]``, linearly interpolated at real frame numbers
+        ``positions [b, f]``: ``[b, f, ...]``; beyond a clip's ends the end's."""
         sequence, last = getattr(self, field), self.length[clips, None] - 1
         positions = positions.clamp_min(0).minimum(last)
         low = positions.floor().long()
@@ -100,7 +101,7 @@ class Stretches:
     mels: Tensor
 
     def of(self, field: str, number: int | None = None) -> Tensor:
-        """``tokens`` or ``values`` at the positions, ``[b, f, ...]``; of the first ``number`` stretches, or all."""
+        """``tokens``, ``opened`` or ``values`` at the positions, ``[b, f, ...]``, of the first ``number`` or all."""
         return self.bank.resample(field, self.clips[:number], self.positions[:number])
 
     @property
@@ -160,6 +161,13 @@ class ClipSampler:
         outside = (at < 0) | (at > bank.mel_length[chosen, None] - 1)
         mels = interpolate(whole, at, -1).masked_fill(outside[:, None], -1.0)
         return Stretches(bank, chosen, bank.send(positions.astype(np.float32)), mels)
+
+    def earlier_tokens(self, stretches: Stretches, number: int | None = None) -> Tensor:
+        """Tokens ``[b, nq, dm]`` of a frame of each clip that is no later than the stretch's first after the frames
+        before it: a reference's, as a portrait is in use, and nothing of what is to be predicted."""
+        first = stretches.positions[:number, self.before].clamp_min(0)
+        drawn = first * torch.rand(first.shape, generator=self.generator, device=first.device)
+        return self.bank.resample("tokens", stretches.clips[:number], drawn.round()[:, None])[:, 0]
 
     def references(self, stretches: Stretches, number: int | None = None) -> Tensor:
         """A random reference picture of the clip of each of the first ``number`` stretches, ``[b, 3, 128, 128]`` in

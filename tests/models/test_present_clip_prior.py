@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from mcdm_core.config import BASE
+from mcdm_core.config import BASE, TINY
 from mcdm_core.errors import MCDMError
 from mcdm_core.models.present_clip_prior import PresentClipPrior
 from mcdm_core.models.token_transformer import sinusoidal_embedding
@@ -119,6 +119,63 @@ def test_the_loss_is_the_mse_to_the_added_noise_on_motion_tokens_alone() -> None
         error = (out - noise[i])[:, tokens].square() / signal
         total, counted = total + float(error.sum()), counted + error.numel()
     assert float(loss) == pytest.approx(total / counted, rel=1e-3)
+
+
+def reading_prior(**changes: object) -> PresentClipPrior:
+    """A prior that begins from the past and from the reference's motion tokens."""
+    section = dataclasses.replace(CONFIG.present_clip_prior, persistence=True, **changes)
+    seen = dataclasses.replace(TINY.image_encoder, kind="codec", feature_dim=DIM)
+    torch.manual_seed(0)
+    return PresentClipPrior(dataclasses.replace(CONFIG, present_clip_prior=section, image_encoder=seen)).eval()
+
+
+@torch.no_grad()
+def test_at_full_noise_an_untrained_prior_goes_where_the_past_the_trend_and_the_reference_lead() -> None:
+    prior, time = reading_prior(), torch.tensor([999])
+    sound, image = torch.randn(1, 4, 1, CONFIG.audio_encoder.feature_dim), torch.randn(1, TOKENS, DIM)
+    context = torch.randn(1, 2, TOKENS, DIM)
+    weights = {name: torch.randn(4, TOKENS, DIM) for name in ("last", "trend", "reference")}
+    for name, value in weights.items():
+        getattr(prior.past, name).copy_(value)
+    noise = torch.randn(1, 4, TOKENS, DIM)
+    said = prior.denoised(prior(noise, time, sound, image, context=context), noise, time)
+    for k in range(4):
+        trend = context[0, 1] - context[0, 0]
+        expected = weights["last"][k] * context[0, 1] + weights["trend"][k] * trend + weights["reference"][k] * image[0]
+        assert torch.allclose(said[0, k], expected, atol=0.02)
+
+
+@torch.no_grad()
+def test_a_fitted_variance_is_the_spread_of_an_untrained_prior_s_samples() -> None:
+    prior = reading_prior(fitted_variance=True)
+    prior.variance.copy_(torch.linspace(0.05, 0.8, 4)[:, None, None].expand_as(prior.variance))
+    many = 120
+    sound, image = torch.zeros(many, 4, 1, CONFIG.audio_encoder.feature_dim), torch.zeros(many, TOKENS, DIM)
+    context = torch.zeros(many, 2, TOKENS, DIM)
+    made = prior.predict(sound, image, context, steps=80, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(made.var((0, 2, 3)), prior.variance[:, 0, 0], rtol=0.15)
+
+
+@torch.no_grad()
+def test_streams_without_noise_are_calm_and_the_temperature_calms_all() -> None:
+    prior = reading_prior(fitted_variance=True, noise_scale=(0.0, 1.0, 0.0))
+    sound, image = torch.zeros(2, 4, 1, CONFIG.audio_encoder.feature_dim), torch.zeros(2, TOKENS, DIM)
+    context = torch.zeros(2, 2, TOKENS, DIM)
+    made = prior.predict(sound, image, context, steps=8)
+    first, last = HEAD, HEAD + CONFIG.motion_codec.lip_tokens
+    assert not made[:, :, :first].any() and not made[:, :, last:].any() and made[:, :, first:last].any()
+    assert not prior.predict(sound, image, context, steps=8, temperature=0.0).any()
+
+
+@torch.no_grad()
+def test_image_tokens_of_the_codec_are_read_one_by_one() -> None:
+    prior = reading_prior()
+    torch.nn.init.normal_(prior.film.modulation.weight)
+    torch.nn.init.normal_(prior.output["weight"])
+    noisy, time = torch.randn(1, 4, TOKENS, DIM), torch.tensor([300])
+    sound, image = torch.randn(1, 4, 1, CONFIG.audio_encoder.feature_dim), torch.randn(1, TOKENS, DIM)
+    swapped = image[:, torch.arange(TOKENS).roll(1)]
+    assert not torch.allclose(prior(noisy, time, sound, image), prior(noisy, time, sound, swapped), atol=1e-3)
 
 
 def test_given_head_tokens_replace_the_noised_ones_and_are_not_predicted() -> None:

@@ -1,45 +1,105 @@
-"""Blinks: how often, how they close the lids, and that resuming does not change them."""
+"""Blinks: how often and how long, whatever the model does with its lids, and that resuming does not change them."""
 
 from __future__ import annotations
 
+import pytest
 import torch
+from torch import Tensor
 
-from mcdm_core.face.landmarks import LID_PAIRS, LIDS
-from mcdm_core.motion.blinks import add_blinks, blink_curve, close_lids
+from mcdm_core.models.motion_codec import MotionCodec
+from mcdm_core.motion.blinks import LidAxis, blink_curve, blink_starts, keep_blinks
 
+from ..motion_fixtures import CONFIG, DIM
 
-def test_a_minute_has_fifteen_short_blinks() -> None:
-    curve = blink_curve(3, 0, 1500, 25)
-    closed = curve > 0.5
-    begins = (closed[1:] & ~closed[:-1]).sum()
-    assert 13 <= begins <= 16 and 0.02 < closed.float().mean() < 0.08
-    assert curve.min() == 0 and curve.max() > 0.99
+FPS = 25.0
+NUMBER = CONFIG.motion_codec.expression_tokens
 
 
-def test_resuming_blinks_at_the_same_time() -> None:
-    whole = blink_curve(5, 0, 400, 25)
-    for first in (1, 97, 200, 333):
-        assert torch.equal(blink_curve(5, first, 400 - first, 25), whole[first:])
-    assert not torch.equal(blink_curve(6, 0, 400, 25), whole)
+@pytest.fixture(scope="module")
+def axis() -> LidAxis:
+    torch.manual_seed(0)
+    return LidAxis.of(MotionCodec(CONFIG).requires_grad_(False), torch.randn(NUMBER, DIM))
 
 
-def test_closed_lids_meet_and_the_rest_stays() -> None:
-    landmarks = torch.rand(2, 68, 2)
-    moved = close_lids(landmarks, torch.tensor([1.0, 0.0]))
-    pairs = torch.tensor(LID_PAIRS).reshape(-1, 2)
-    assert torch.allclose(moved[0, pairs[:, 0]], moved[0, pairs[:, 1]], atol=1e-6)
-    assert torch.equal(moved[1], landmarks[1])
-    others = torch.ones(68, dtype=torch.bool)
-    others[LIDS] = False
-    assert torch.equal(moved[:, others], landmarks[:, others])
+def face(axis: LidAxis, closed: Tensor) -> tuple[Tensor, Tensor]:
+    """Expression tokens ``[f, ne, dm]`` whose lids are closed by ``closed [f]``, and the portrait's, open."""
+    still = torch.randn(NUMBER, DIM, generator=torch.Generator().manual_seed(1))
+    still = axis.move(still[None], -axis.read(still)[None])[0]
+    return axis.move(still.expand(len(closed), -1, -1), closed), still
 
 
-def test_lids_that_are_closed_are_not_closed_twice() -> None:
-    curve = blink_curve(0, 0, 100, 25)
-    frame = int(curve.argmax())
-    landmarks, values = torch.rand(1, 68, 2), torch.zeros(1, 16)
-    values[:, 6:8] = 1
-    same, after = add_blinks(landmarks, values, 0, frame, 25)
-    assert torch.equal(same, landmarks) and torch.equal(after, values)
-    moved, after = add_blinks(landmarks, values * 0, 0, frame, 25)
-    assert not torch.equal(moved, landmarks) and after[0, 6] > 0.5
+def closings(axis: LidAxis, expression: Tensor) -> tuple[int, list[int]]:
+    """How often the lids close, and for how many frames each."""
+    shut = (axis.read(expression) > 0.5).tolist()
+    lengths, run = [], 0
+    for state in [*shut, False]:
+        if not state and run:
+            lengths.append(run)
+        run = run + 1 if state else 0
+    return len(lengths), lengths
+
+
+@pytest.mark.parametrize("every", [0, 16, 40, 200])
+@pytest.mark.parametrize("seed", [0, 7])
+def test_a_minute_has_12_to_25_short_blinks_however_often_the_model(axis: LidAxis, every: int, seed: int) -> None:
+    closed = torch.zeros(1500)
+    if every:
+        for start in range(5, 1490, every):
+            closed[start : start + 5] = 1.0
+    expression, still = face(axis, closed)
+    number, lengths = closings(axis, keep_blinks(expression, axis, still, seed, 0, FPS))
+    assert 12 <= number <= 25
+    assert max(lengths) <= 12 and min(lengths) >= 2
+
+
+def test_lids_that_hang_are_lifted_and_narrow_eyes_are_left_alone(axis: LidAxis) -> None:
+    expression, still = face(axis, torch.full((1500,), 0.9))
+    assert closings(axis, keep_blinks(expression, axis, still, 3, 0, FPS))[0] <= 25
+    narrow, still = face(axis, torch.full((1500,), 0.15))
+    kept = keep_blinks(narrow, axis, still, 3, 0, FPS)
+    away = torch.ones(1500, dtype=torch.bool)
+    for start in blink_starts(3, 0, 60):
+        away[max(0, int(start * 25) - 1) : int(start * 25) + 9] = False
+    assert torch.equal(kept[away], narrow[away]) and not torch.equal(kept, narrow)
+
+
+def test_clip_by_clip_is_the_whole(axis: LidAxis) -> None:
+    closed = torch.zeros(400)
+    for start in range(11, 390, 23):
+        closed[start : start + 4] = 0.9
+    expression, still = face(axis, closed)
+    whole = axis.read(keep_blinks(expression, axis, still, 5, 0, FPS))
+    parts = [keep_blinks(part, axis, still, 5, 16 * k, FPS) for k, part in enumerate(expression.split(16))]
+    assert torch.allclose(axis.read(torch.cat(parts)), whole, atol=1e-5)
+
+
+def test_a_portrait_with_closed_eyes_keeps_them(axis: LidAxis) -> None:
+    expression, _ = face(axis, torch.ones(100))
+    kept = keep_blinks(expression, axis, expression[0], 0, 0, FPS)
+    assert float(axis.read(kept).min()) > 0.85
+
+
+def test_seeds_blink_at_other_times() -> None:
+    assert blink_starts(0, 0, 60) != blink_starts(1, 0, 60)
+    assert blink_starts(4, 20, 40) == [t for t in blink_starts(4, 0, 60) if 20 <= t < 40]
+
+
+def test_a_blink_closes_quickly_and_opens_slowly() -> None:
+    curve = blink_curve(torch.linspace(-0.1, 0.5, 601))
+    assert float(curve.max()) > 0.99 and float(curve[0]) == 0 and float(curve[-1]) < 1e-6
+    half = (curve > 0.5).nonzero()
+    assert 0.1 < (int(half[-1]) - int(half[0])) / 1000 < 0.25
+
+
+def test_the_axis_reads_as_the_codec_does_and_moves_nothing_else() -> None:
+    torch.manual_seed(2)
+    codec = MotionCodec(CONFIG).requires_grad_(False)
+    codec.token_mean.normal_(), codec.token_std.uniform_(0.5, 2)
+    tokens = torch.randn(7, codec.token_mean.shape[0], DIM)
+    first = len(tokens[0]) - NUMBER
+    for closing in (torch.zeros(NUMBER, DIM), torch.randn(NUMBER, DIM)):
+        axis = LidAxis.of(codec, closing)
+        read = codec.read_values(codec.denormalize(tokens))[:, 6:8].mean(1)
+        assert torch.allclose(axis.read(tokens[:, first:]), read, atol=1e-4)
+        moved = axis.move(tokens[:, first:], torch.full((7,), 0.25))
+        assert torch.allclose(axis.read(moved), read + 0.25, atol=1e-4)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...face.landmarks import BLINK_VALUES, constant
+from ...models.motion_noise import motion_noise
 from ...models.present_clip_prior import PresentClipPrior
 from ..ridge import ridge_solution
 
@@ -27,6 +28,7 @@ def diffusion_loss(
     """MSE to the added noise over alpha squared, on the motion tokens alone, landmarks dropped per sample.
 
     Dividing by the squared signal gives every noise level the same say; for an untrained model the loss is about 1.
+    Where the prior has a fitted variance, frames and features count by the inverse of its root.
 
     Args:
         clean: ``[b, f, nq, dm]``; head_given: boolean ``[b]``, True where the driver's landmarks are not dropped.
@@ -37,7 +39,7 @@ def diffusion_loss(
     """
     batch, number = len(clean), prior.head_tokens
     time = torch.randint(len(prior.alphas_cumprod), (batch,), generator=generator, device=clean.device)
-    noise = torch.randn(clean.shape, generator=generator, device=clean.device, dtype=clean.dtype)
+    noise = motion_noise(clean.shape, prior.correlation, generator, clean.device).to(clean)
     alpha, sigma = prior.alpha_sigma(time, clean)
     noisy = alpha * clean + sigma * noise
     out = prior(noisy, time, head=clean[:, :, :number], head_given=head_given, **conditions)
@@ -45,8 +47,11 @@ def diffusion_loss(
     target = alpha * noise - sigma * clean
     weight = torch.ones(batch, 1, clean.shape[2], 1, device=clean.device, dtype=clean.dtype)
     weight[:, :, :number] = (~head_given)[:, None, None, None].to(clean)
+    if prior.variance is not None:
+        # The first frames after the known ones and the head's are told more exactly: their errors count for more.
+        weight = weight * (prior.variance.mean() / prior.variance[: clean.shape[1]]).sqrt()
     error = ((alpha * noisy - estimate) / sigma - target).square() * weight
-    return error.sum() / (weight.sum() * clean.shape[1] * clean.shape[3]), estimate, alpha.flatten()
+    return error.sum() / weight.expand_as(error).sum(), estimate, alpha.flatten()
 
 
 def interpolate(x: Tensor, positions: Tensor, dim: int) -> Tensor:

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -23,13 +24,15 @@ from ...data.shards import ClipDataset
 from ...face.landmarks import LIP_VALUES
 from ...media.pixels import to_unit
 from ...models.audio_encoder import build_audio_encoder, log_mel, with_value_head
-from ...models.image_encoder import ConvImageEncoder
+from ...models.image_encoder import build_image_encoder
 from ...models.motion_codec import MotionCodec
 from ...models.present_clip_prior import PresentClipPrior
-from ..clip_sampler import ClipBank, ClipSampler, MotionClip
+from ...motion.blinks import LidAxis
+from ..clip_sampler import ClipBank, ClipSampler, MotionClip, Stretches
 from ..codec.data import augment
 from ..loop import LoopSettings, train
-from ..ridge import ridge_solution
+from .augmentation import OtherFaces, elsewhere, opened_lids
+from .linear_paths import fit_closed_lids, fit_linear_paths
 from .losses import auxiliary_value_loss, diffusion_loss, lip_readout, readout_loss
 from .validation import validate_prior
 
@@ -48,7 +51,7 @@ class PriorModules(nn.Module):
         super().__init__()
         self.present_clip_prior = PresentClipPrior(config)
         self.audio_encoder = with_value_head(build_audio_encoder(config))
-        self.image_encoder = ConvImageEncoder(config)
+        self.image_encoder = build_image_encoder(config)
 
 
 def load_codec(path: Path, config: MCDMConfig) -> MotionCodec:
@@ -118,6 +121,7 @@ class PriorObjective:
         codec = config.motion_codec
         self.lips = slice(codec.head_tokens, codec.head_tokens + codec.lip_tokens)
         bank = self.sampler.bank
+        self.faces = OtherFaces(bank, codec.head_tokens, codec.lip_tokens, modules.present_clip_prior.closed_lids)
         tokens, values = bank.tokens[:, self.lips].flatten(1), bank.values[:, list(LIP_VALUES)]
         self.readout = lip_readout(tokens, values)
         explained = 1 - (values - values.mean(0) - (tokens - tokens.mean(0)) @ self.readout).var(0) / values.var(0)
@@ -127,6 +131,15 @@ class PriorObjective:
         """Boolean ``[batch]``, True for about ``share`` of the samples."""
         return torch.rand(self.batch, generator=self.generator, device=self.generator.device) < share
 
+    def _image(self, stretches: Stretches, known: Tensor, begins: Tensor, other: Tensor) -> Tensor:
+        """Image tokens of a reference for each sample; where a video ``begins`` it is the first frame before it."""
+        if self.config.image_encoder.kind != "codec":
+            # A picture seen exactly would name its clip, whose motion could be learnt by heart.
+            pictures = augment(self.sampler.references(stretches, self.batch), self.generator)
+            return self.modules.image_encoder(pictures)
+        earlier = self.sampler.earlier_tokens(stretches, self.batch) + other[:, 0]
+        return self.modules.image_encoder(torch.where(begins[:, None, None], known[:, -1], earlier))
+
     def __call__(self, step: int) -> dict[str, Tensor]:
         modules, context = self.modules, self.config.present_clip_prior.context_frames
         stretches = self.sampler.sample(self.batch + self.audio_batch)
@@ -135,67 +148,31 @@ class PriorObjective:
             sound = modules.audio_encoder.encode_stretch(stretches.mels, self.sampler.hop)
             predicted, values = modules.audio_encoder.predict_values(sound), stretches.of("values")
             auxiliary = auxiliary_value_loss(predicted[:, context:], values[:, context:])
+        other = self.faces.draw(self.batch, self.generator)
         clean = stretches.of("tokens", self.batch)
+        if self.sampler.bank.opened is not None:
+            # The past may blink; what is predicted does not, blinks are drawn for a whole video (motion/blinks.py).
+            clean = torch.cat([clean[:, :context], stretches.of("opened", self.batch)[:, context:]], dim=1)
+        clean = clean + other
         # A video's start: the frame before the clip, repeated, is all that is known.
-        known = clean[:, :context]
-        known = torch.where(self._some(0.3)[:, None, None, None], known[:, -1:], known)
+        known, begins = clean[:, :context], self._some(0.3)
+        known = torch.where(begins[:, None, None, None], known[:, -1:], known)
         sound = sound[: self.batch]
-        # A picture seen exactly would name its clip, whose motion could be learnt by heart.
-        pictures = augment(self.sampler.references(stretches, self.batch), self.generator)
-        image = modules.image_encoder(pictures)
+        image = self._image(stretches, known, begins, other)
         known_sound = sound[:, :context]
         if self.random.random() < 0.3:
             known_sound = None
         given, dropped = self._some(0.3), self._some(AUDIO_DROP)
-        # Context in use comes from the model itself: a little noise keeps small errors from growing.
-        before = known + 0.1 * torch.randn(known.shape, generator=self.generator, device=known.device)
+        # Context in use comes from the model itself: a little noise keeps small errors from growing. In half of the
+        # samples hardly any, so that the last frame and how it moved can be trusted where they are true.
+        amount = torch.where(self._some(0.5), 0.02, 0.1)[:, None, None, None]
+        before = known + amount * torch.randn(known.shape, generator=self.generator, device=known.device)
         loss, estimate, _ = diffusion_loss(
             modules.present_clip_prior, clean[:, context:], given, self.generator, audio=sound[:, context:],
             image=image, context=before, context_audio=known_sound, drop_audio=dropped,
         )  # fmt: skip
         readout = readout_loss(estimate, clean[:, context:], self.readout, self.lips)
         return {"loss": loss + 2 * auxiliary + 10 * readout, "mse": loss, "audio": auxiliary, "readout": readout}
-
-
-@torch.no_grad()
-def fit_linear_paths(
-    modules: PriorModules, config: MCDMConfig, groups: Sequence[Sequence[MotionClip]] | ClipBank, batches: int = 12,
-    batch: int = 32, seed: int = 0,
-) -> None:
-    """Add to the prior's linear paths what its estimate at full noise still misses, by ridge regression.
-
-    The path from the sound (to the lips, or all), and where the prior has it the one from the last known frame to every
-    frame of the clip, on augmented stretches of all groups. Takes seconds and shortens training by much. For before
-    it: what a trained prior still misses is mostly chance, and a fit to that costs more than it gains (cosine to the
-    true tokens 0.903 without it, 0.902 after; real lips r 0.65 and 0.62).
-    """
-    prior = modules.present_clip_prior
-    sampler = ClipSampler(config, groups, seed)
-    context = config.present_clip_prior.context_frames
-    heard, known, missed = [], [], []
-    for _ in range(batches):
-        stretches = sampler.sample(batch)
-        clean = stretches.of("tokens")
-        sound = modules.audio_encoder.encode_stretch(stretches.mels, sampler.hop)
-        image = modules.image_encoder(sampler.references(stretches))
-        time = torch.full((batch,), len(prior.alphas_cumprod) - 1, device=clean.device)
-        noise = torch.randn(clean[:, context:].shape, generator=sampler.generator, device=clean.device)
-        out = prior(
-            noise, time, sound[:, context:], image, context=clean[:, :context], context_audio=sound[:, :context]
-        )
-        missed.append(clean[:, context:] - prior.denoised(out, noise, time))
-        known.append(clean[:, context - 1])
-        heard.append(sound[:, context:].flatten(2))
-    last, target = torch.cat(known), torch.cat(missed)
-    if prior.persistence is not None:
-        # One number for each frame of the clip and feature of a token.
-        gain = (target * last[:, None]).mean(0) / (last.square().mean(0) + 1e-3)
-        rows = min(len(gain), len(prior.persistence))
-        prior.persistence[:rows] += gain[:rows]
-        target = target - gain * last[:, None]
-    features = torch.cat(heard).flatten(0, 1)
-    wanted = target[:, :, prior.heard].flatten(2).flatten(0, 1)
-    prior.direct.weight += ridge_solution(features, wanted, 0.02 * len(features)).T
 
 
 def train_prior(
@@ -223,9 +200,12 @@ def train_prior(
         modules.audio_encoder.requires_grad_(False)
     modules.to(device)
     codec.to(device)
-    bank = ClipBank(groups, device)
+    random = np.random.default_rng(seed)
+    bank = ClipBank([*groups, *([elsewhere(clip, codec, random) for clip in group] for group in groups)], device)
     if audio_from is not None and start_from is None:
         fit_linear_paths(modules, config, bank)
+    fit_closed_lids(modules.present_clip_prior, codec, bank)
+    bank.opened = opened_lids(bank, LidAxis.of(codec, modules.present_clip_prior.closed_lids))
     objective = PriorObjective(
         modules, config, bank, batch=batch, audio_batch=0 if audio_from is not None else batch, seed=seed
     )

@@ -64,34 +64,45 @@ def after_true_past(prior: PresentClipPrior, sound: Tensor, image: Tensor, truth
     return torch.cat(parts, 1)
 
 
+def last_frame_held(truth: Tensor, clip_frames: int) -> Tensor:
+    """What a prior has to beat: in every clip of ``truth [b, N, nq, dm]`` the true frame before it, held still."""
+    first = torch.arange(truth.shape[1], device=truth.device) // clip_frames * clip_frames
+    return truth[:, (first - 1).clamp_min(0)]
+
+
 @torch.no_grad()
 def validate_prior(
     modules: PriorNetworks, codec: MotionCodec, clips: Sequence[MotionClip], steps: int | None = None,
-    temperature: float | None = None, guidance: float | None = None, seed: int = 0,
+    temperature: float = 0.0, guidance: float | None = None, seed: int = 0,
 ) -> dict[str, float]:  # fmt: skip
     """Predict held-out clips from their first frame and sound, as long as the shortest of them.
 
-    Steps, temperature and guidance are those in use (the preset's defaults) unless given.
+    Steps and guidance are those in use (the preset's defaults) unless given. The temperature is a factor of the
+    preset's noise, 0 unless given: a sample of what cannot be known is no nearer to the truth than a face held still.
 
     Returns:
         ``lip_r``: mean correlation within a clip of decoded and true lip opening; ``lip_r_wrong``: the same with
         another clip's sound; ``audio_r``: of the audio encoder's auxiliary head; ``cosine``, and by stream
         ``head_cosine`` etc.: cosine similarity of predicted and true tokens; ``still_cosine``: the same of the first
         frame held still, ``head_still`` etc. by stream; ``clip_cosine``, ``head_clip`` etc.: of clips that are each
-        predicted after their true past (:func:`after_true_past`); ``lip_std``: deviation of the opening over the true
-        one; ``blinks``: part of the frames with closed lids.
+        predicted after their true past (:func:`after_true_past`), and ``clip_held``, ``head_held`` etc. of the last
+        true frame before each clip held still (:func:`last_frame_held`); ``lip_std``: deviation of the opening over the
+        true one; ``blinks``: part of the frames with closed lids.
     """
     length = min(len(c.tokens) for c in clips)
     device, config = codec.token_mean.device, codec.config
     encoder = with_value_head(modules.audio_encoder)
     truth = torch.stack([c.tokens[:length] for c in clips]).to(device)
     sound = torch.stack([encode_sound(encoder, c, length) for c in clips])
-    image = modules.image_encoder(to_unit(torch.stack([c.references[0] for c in clips]).to(device)))
+    if config.image_encoder.kind == "codec":
+        image = modules.image_encoder(truth[:, 0])
+    else:
+        image = modules.image_encoder(to_unit(torch.stack([c.references[0] for c in clips]).to(device)))
     landmarks = torch.stack([c.landmarks[0] for c in clips]).to(device)
     usual, prior = sampling_defaults(config.preset), modules.present_clip_prior
     sampling: dict[str, Any] = {
         "steps": steps or usual.motion_steps,
-        "temperature": usual.temperature if temperature is None else temperature,
+        "temperature": temperature,
         "guidance": usual.motion_guidance if guidance is None else guidance,
     }
 
@@ -110,6 +121,7 @@ def validate_prior(
     found = stream_cosines(tokens, truth, config)
     held = stream_cosines(truth[:, :1].expand_as(truth), truth, config)
     clip = stream_cosines(after, truth, config)
+    last = stream_cosines(last_frame_held(truth, config.clip_frames), truth, config)
     return {
         "lip_r": mean_correlation(list(values[..., 0]), list(real)),
         "lip_r_wrong": mean_correlation(list(wrong[..., 0]), list(real)),
@@ -120,6 +132,8 @@ def validate_prior(
         **{f"{name}_still": held[name] for name in STREAMS},
         "clip_cosine": clip["all"],
         **{f"{name}_clip": clip[name] for name in STREAMS},
+        "clip_held": last["all"],
+        **{f"{name}_held": last[name] for name in STREAMS},
         "lip_std": float((values[..., 0].std(1) / real.std(1).clamp_min(1e-3)).mean()),
         "blinks": float((values[..., BLINK_VALUES].mean(-1) > 0.5).float().mean()),
     }
