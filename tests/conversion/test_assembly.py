@@ -247,7 +247,7 @@ def test_the_command_accounts_for_all_keys(files, tmp_path, capsys) -> None:
     parts = {part: files["original"][part] for part in ("unet", "motion_module", "vae")}
     assert main(write_files(tmp_path, parts)) == 0
     printed = capsys.readouterr().out
-    assert "left out, to be brought by ComfyUI's loaders: image_encoder, audio_encoder" in printed
+    assert "left out, to be brought by ComfyUI's loaders: audio_encoder, image_encoder" in printed
     lines = [line.split(None, 3) for line in printed.splitlines()]
     for part in parts:
         # The printed counts of a file sum up to its keys.
