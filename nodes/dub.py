@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from .comfy.model_patcher import LoadedModel
 
 
-
 class MCDMDubVideo(io.ComfyNode):
     """The same video with its mouth spoken anew."""
 
@@ -80,9 +79,7 @@ class MCDMDubVideo(io.ComfyNode):
                     **advanced(),
                 ),
             ],
-            outputs=[
-                io.Video.Output("out_video", display_name="video", tooltip="The dubbed video, on disk.")
-            ],
+            outputs=[io.Video.Output("out_video", display_name="video", tooltip="The dubbed video, on disk.")],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )
 

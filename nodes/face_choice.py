@@ -12,7 +12,6 @@ from .comfy.node_run import NodeRun
 from .comfy.notes import note
 
 if TYPE_CHECKING:
-
     from .comfy.pipeline_loading import ManagedPipeline
 
 Box = tuple[float, float, float, float]

@@ -106,7 +106,10 @@ class MCDMPredictMotion(io.ComfyNode):
 
 
 def _driver_landmarks(
-    pipeline: ManagedPipeline, reference: CoreReference, audio: EmbeddedSound, driver: VideoInput | None,
+    pipeline: ManagedPipeline,
+    reference: CoreReference,
+    audio: EmbeddedSound,
+    driver: VideoInput | None,
     driver_images: torch.Tensor | None,
 ) -> torch.Tensor | None:
     """Landmarks [frames, 68, 2] of a driver, repeated there and back if it is too short; None without a driver."""

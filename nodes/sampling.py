@@ -72,8 +72,14 @@ class MCDMSampleClip(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: LoadedModel, reference: CoreReference, motion: FaceMotion, memory: MotionMemory, clip_index: int,
-        steps: int, guidance: float
+        cls,
+        model: LoadedModel,
+        reference: CoreReference,
+        motion: FaceMotion,
+        memory: MotionMemory,
+        clip_index: int,
+        steps: int,
+        guidance: float,
     ) -> io.NodeOutput:
         size = model.pipeline.config.clip_frames
         clips = -(-len(motion) // size)
@@ -201,9 +207,7 @@ class MCDMSampleVideo(io.ComfyNode):
         size = (pipeline.config.image_size, pipeline.config.image_size)
 
         def clips(after: MotionMemory, first: int, callback: Callback) -> Iterator[Clip]:
-            return _clips(
-                pipeline, reference, audio, begin, after, first, frames, motion, pictures, moves, callback
-            )
+            return _clips(pipeline, reference, audio, begin, after, first, frames, motion, pictures, moves, callback)
 
         with RunFolder(run_path(filename_prefix, key), resume=resume) as run:
             job = VideoJob(NodeRun.of(cls), pipeline, audio.audio, audio.fps, frames, size, run)

@@ -69,7 +69,11 @@ class MCDMUpscaleVideo(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, video: VideoInput, scale: float, frames_at_once: int, tile: int,
+        cls,
+        video: VideoInput,
+        scale: float,
+        frames_at_once: int,
+        tile: int,
         upscale_model: ImageModelDescriptor | None = None,
     ) -> io.NodeOutput:
         from .comfy.temporary_video import TemporaryVideoWriter

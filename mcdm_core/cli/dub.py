@@ -92,4 +92,3 @@ def run(options: argparse.Namespace) -> int:
         + f"; {made / max(time.monotonic() - begin, 1e-9):.1f} frames a second"
     )
     return 0
-

@@ -241,9 +241,7 @@ def _audio(options: argparse.Namespace, minutes: float) -> None:
             groups.append(spoken_clips(folder, TINY))
         except (ImportError, PackageError) as error:
             logging.getLogger(__name__).warning("No further speech is made, the shards' own has to do: %s", error)
-    pretrain_audio(
-        groups, options.output / "audio_pretrained.safetensors", minutes, held, **_sizes(options, "audio")
-    )
+    pretrain_audio(groups, options.output / "audio_pretrained.safetensors", minutes, held, **_sizes(options, "audio"))
 
 
 def _prior(options: argparse.Namespace, minutes: float) -> None:

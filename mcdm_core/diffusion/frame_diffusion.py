@@ -94,9 +94,7 @@ class FrameDiffusion:
             denoised = self.denoised(predict(x, timestep), x, timestep, guide)
             return denoised, implied_noise(x, denoised, *self.schedule.alpha_sigma(timestep, x))
 
-        return ddim_sample(
-            denoise, noise * self.temperature, self.schedule.timesteps(steps), self.schedule, callback
-        )
+        return ddim_sample(denoise, noise * self.temperature, self.schedule.timesteps(steps), self.schedule, callback)
 
     def variance_of(self, guide: Tensor | None) -> float | Tensor:
         """V of the prior: one number, or with ``prior_variance_terms`` ``[b, f, 1, h, w]`` from the guide."""

@@ -94,9 +94,7 @@ def check_prediction_type(prediction_type: str) -> None:
         MCDMError: see above.
     """
     if prediction_type not in PREDICTION_TYPES:
-        raise MCDMError(
-            f"Prediction type {prediction_type!r} is unknown; choose one of {', '.join(PREDICTION_TYPES)}."
-        )
+        raise MCDMError(f"Prediction type {prediction_type!r} is unknown; choose one of {', '.join(PREDICTION_TYPES)}.")
 
 
 def _required(prior_mean: Tensor | None, prediction_type: str) -> Tensor:

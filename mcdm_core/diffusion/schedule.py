@@ -40,9 +40,7 @@ class NoiseSchedule:
             ``"trailing"`` (down from T - 1); see diffusers' schedulers.
     """
 
-    def __init__(
-        self, num_train_timesteps: int = 1000, *, continuous: bool = False, spacing: str = "trailing"
-    ) -> None:
+    def __init__(self, num_train_timesteps: int = 1000, *, continuous: bool = False, spacing: str = "trailing") -> None:
         if spacing not in SPACINGS:
             raise MCDMError(f"The spacing {spacing!r} is unknown; choose one of {', '.join(SPACINGS)}.")
         self.num_train_timesteps = num_train_timesteps

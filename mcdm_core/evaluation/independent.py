@@ -86,9 +86,7 @@ def summarise(clips: list[dict[str, Any]]) -> dict[str, Any]:
     return {"clips": len(clips), "least_lip_r": round(min(clip["lip_r"] for clip in clips), 4), **means}
 
 
-def measure_drift(
-    video: Path, portrait: Path, embed: Embed, clip_frames: int = CLIP_FRAMES
-) -> dict[str, float]:
+def measure_drift(video: Path, portrait: Path, embed: Embed, clip_frames: int = CLIP_FRAMES) -> dict[str, float]:
     """Likeness of a long video's first and last clip to the portrait (a picture, or a video's first frame).
 
     Returns:

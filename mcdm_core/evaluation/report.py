@@ -56,9 +56,7 @@ def part_scores(model: MCDMModel, folder: Path, limit: int = 32, stage: int = 3)
     }
 
 
-def _painting_scores(
-    model: MCDMModel, folder: Path, frames: ClipFrames, limit: int, stage: int
-) -> dict[str, float]:
+def _painting_scores(model: MCDMModel, folder: Path, frames: ClipFrames, limit: int, stage: int) -> dict[str, float]:
     """The denoiser's scores: on parts of faces, or on the whole crop."""
     config, codec = model.config, model.motion_codec
     if config.parts.size:

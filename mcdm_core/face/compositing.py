@@ -34,9 +34,7 @@ def feather_mask(size: int, feather: float = BORDER_FEATHER) -> Tensor:
     return (ramp[:, None] * ramp[None, :])[None]
 
 
-def head_mask(
-    landmarks: Tensor, reference_landmarks: Tensor, size: int, margin: float = 0.22
-) -> Tensor:
+def head_mask(landmarks: Tensor, reference_landmarks: Tensor, size: int, margin: float = 0.22) -> Tensor:
     """Soft mask [f, 1, size, size] of where the head is in a frame or was in the portrait.
 
     Outside of it the generated background is replaced by the still one. The union with the portrait's own head keeps
@@ -127,9 +125,7 @@ def transfer_detail(moved: Tensor, frames: Tensor, warped: Tensor, mask: Tensor)
     return torch.lerp(moved, torch.lerp(moved + enlarged, alone, painted), mask).clamp(0, 1)
 
 
-def paste_back(
-    frames: Tensor, portrait: Tensor, transform: CropTransform, mask: Tensor | None = None
-) -> Tensor:
+def paste_back(frames: Tensor, portrait: Tensor, transform: CropTransform, mask: Tensor | None = None) -> Tensor:
     """Lay face crops over the still portrait.
 
     Args:

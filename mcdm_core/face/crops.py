@@ -44,7 +44,6 @@ class CropTransform:
         return CropTransform(self.left * factor, self.top * factor, self.side * factor, width, height)
 
 
-
 def grown(transform: CropTransform, scale: float) -> CropTransform:
     """The concentric square of ``scale`` times the side, on whole pixels, an equal number more on each side."""
     more = round(transform.side * (scale - 1) / 2)
@@ -55,7 +54,6 @@ def grown(transform: CropTransform, scale: float) -> CropTransform:
         transform.image_width,
         transform.image_height,
     )
-
 
 
 def check_box(
@@ -82,13 +80,11 @@ def check_box(
     return left, top, right, bottom
 
 
-
 def square_around(box: Box, width: int, height: int, fraction: float = FACE_FRACTION) -> CropTransform:
     """The square whose width a face's box fills to ``fraction``, centred on the box."""
     left, top, right, bottom = box
     side = max(right - left, bottom - top) / fraction
     return CropTransform((left + right - side) / 2, (top + bottom - side) / 2, side, width, height)
-
 
 
 def resample_crop(image: torch.Tensor, transform: CropTransform, size: int) -> torch.Tensor:
@@ -105,7 +101,6 @@ def resample_crop(image: torch.Tensor, transform: CropTransform, size: int) -> t
     if padded.shape[-1] == size:
         return padded[0]
     return F.interpolate(padded, size=(size, size), mode="bicubic", antialias=True, align_corners=False)[0].clamp(0, 1)
-
 
 
 def crop_face(
@@ -128,7 +123,6 @@ def crop_face(
     checked = check_box(box, width, height)
     transform = snap(square_around(checked, width, height, fraction))
     return resample_crop(image, transform, size), transform
-
 
 
 def snap(transform: CropTransform) -> CropTransform:

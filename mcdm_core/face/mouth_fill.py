@@ -33,9 +33,7 @@ _SKIN = (48, 52, 53)
 """Nose tip and cheekbones, where the skin's colour is read."""
 
 
-def fill_mouth(
-    warped: Tensor, image: Tensor, target: Tensor, reference: Tensor, softness: float = 0.003
-) -> Tensor:
+def fill_mouth(warped: Tensor, image: Tensor, target: Tensor, reference: Tensor, softness: float = 0.003) -> Tensor:
     """Put the reference's teeth, unstretched, between the lips of a warped picture.
 
     Args:
@@ -58,9 +56,7 @@ def fill_mouth(
     points = torch.stack(torch.broadcast_tensors(xs, ys[:, None]), -1).expand(len(warped), -1, -1, -1)
     inside = between_lips(points, target, softness) * keep * _needed(points, image, target, reference, softness)
     shown = _hung(points, target, reference)
-    picture = functional.grid_sample(
-        image.float(), shown * 2 - 1, padding_mode="border", align_corners=False
-    )
+    picture = functional.grid_sample(image.float(), shown * 2 - 1, padding_mode="border", align_corners=False)
     # A little of the reference's lip edge would look like a second lip: the mouth is taken slightly smaller.
     there = between_lips(shown, reference, softness).square()[:, None]
     dark = (_skin(image, reference) + 1) * torch.tensor(_DARK, device=image.device) - 1

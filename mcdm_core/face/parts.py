@@ -183,5 +183,3 @@ def _eye_regions(cells: Tensor, still: Tensor, now: Tensor) -> Tensor:
         centre = (middle[:, 0], middle[:, 1] + (low - up) / 2)
         regions.append(_blob(cells, centre, (width * 0.74, (up + low) / 2), 2.2))
     return torch.maximum(*regions)
-
-

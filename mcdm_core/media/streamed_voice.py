@@ -12,9 +12,7 @@ from .audio import MODEL_SAMPLE_RATE, OPPOSED, check_silence
 from .audio_reader import AudioReader
 
 
-def stream_mono(
-    reader: AudioReader, *, allow_silent: bool = False, target_rate: int = MODEL_SAMPLE_RATE
-) -> Tensor:
+def stream_mono(reader: AudioReader, *, allow_silent: bool = False, target_rate: int = MODEL_SAMPLE_RATE) -> Tensor:
     """The same as ``to_mono_16k`` of the whole sound, without the whole sound in memory.
 
     Returns:

@@ -87,9 +87,7 @@ def plot_motion(
     return torch.from_numpy(np.array(canvas.reduce(FINE))).permute(2, 0, 1).float() / 255
 
 
-def _draw_waveform(
-    draw: ImageDraw.ImageDraw, waveform: Tensor, left: int, right: int, top: int, lane: float
-) -> None:
+def _draw_waveform(draw: ImageDraw.ImageDraw, waveform: Tensor, left: int, right: int, top: int, lane: float) -> None:
     """Vertical strokes between the extremes of the samples of each pixel column, in the first lane."""
     samples = waveform.detach().float().cpu().flatten().numpy()
     peak = max(float(np.abs(samples).max(initial=0.0)), 1e-6)

@@ -107,9 +107,7 @@ class ClipSampler:
         context = self._context(memory, motion.tokens.map(lambda stream: stream.to(device)))
         following = memory.advanced(latents, rows, after, context, memory.audio_context)
         kept = latents.transpose(0, 1).cpu() if videos > 1 else latents[0].cpu()
-        return Clip(
-            memory.clip_index, memory.frame_index, painting.frames, kept, motion, following, painting.parts
-        )
+        return Clip(memory.clip_index, memory.frame_index, painting.frames, kept, motion, following, painting.parts)
 
     def _context(self, memory: MotionMemory, tokens: MotionTokens) -> MotionTokens:
         """The last frames' motion: this clip's own, also when it was edited or came from a driver."""

@@ -100,7 +100,9 @@ def borrowing_sockets(config: MCDMConfig) -> dict[str, str]:
 
 
 def borrowed_components(
-    config: MCDMConfig, vae: VAE | None = None, clip_vision: ClipVisionModel | None = None,
+    config: MCDMConfig,
+    vae: VAE | None = None,
+    clip_vision: ClipVisionModel | None = None,
     audio_encoder: AudioEncoderModel | None = None,
 ) -> GivenComponents:
     """Replacements by component name.

@@ -33,8 +33,13 @@ class ManagedPipeline(MCDMPipeline):
 
 
 def load_pipeline(
-    path: Path, dtype: str, attention: str, *, vae: VAE | None = None,
-    clip_vision: ClipVisionModel | None = None, audio_encoder: AudioEncoderModel | None = None,
+    path: Path,
+    dtype: str,
+    attention: str,
+    *,
+    vae: VAE | None = None,
+    clip_vision: ClipVisionModel | None = None,
+    audio_encoder: AudioEncoderModel | None = None,
 ) -> ManagedPipeline:
     """Read a weight file and turn its model's layers into ComfyUI's.
 

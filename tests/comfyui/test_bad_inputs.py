@@ -29,9 +29,7 @@ NO_IMAGES = {"images": None, "images_2": None, "images_3": None}
 
 REFUSED = {
     "damaged weights": Bad(PLAIN, "MCDMLoadModel", {"model_name": "damaged.safetensors"}, "damaged.safetensors"),
-    "weights of something else": Bad(
-        PLAIN, "MCDMLoadModel", {"model_name": "foreign.safetensors"}, "not in list"
-    ),
+    "weights of something else": Bad(PLAIN, "MCDMLoadModel", {"model_name": "foreign.safetensors"}, "not in list"),
     "silence": Bad(PLAIN, "MCDMEmbedAudio", {"audio": ("silence.wav", 0)}, "silent throughout"),
     "start after the end": Bad(PLAIN, "MCDMEmbedAudio", {"start": 500.0}, "after the end of the audio"),
     "no face": Bad(PLAIN, "MCDMEncodeReference", {"image": ("grey.png", 0)}, "No face", needs_weights=True),
@@ -40,9 +38,7 @@ REFUSED = {
     "driver without a face": Bad(
         EDITED, "MCDMPredictMotion", {"driver_images": ("grey.png", 0)}, "No face was found in the driver", True
     ),
-    "swap without other": Bad(
-        EDITED, "MCDMEditMotion", {"take_from_other": "head"}, "nothing is connected to 'other'"
-    ),
+    "swap without other": Bad(EDITED, "MCDMEditMotion", {"take_from_other": "head"}, "nothing is connected to 'other'"),
     "clip index": Bad(CLIPS, "MCDMSampleClip", {"clip_index": 999}, "clip_index is 999"),
     "nothing to assemble": Bad(CLIPS, "MCDMAssembleVideo", NO_IMAGES, "connect a VIDEO"),
     "crops that are not square": Bad(

@@ -192,9 +192,7 @@ def test_linear_paths_recover_a_linear_world() -> None:
     fit_linear_paths(modules, config, [[one]], batches=2, batch=8)
     prior = modules.present_clip_prior
     time, noise = torch.tensor([999]), torch.randn(1, 4, TOKENS, DIM)
-    out = prior(
-        noise, time, torch.zeros(1, 4, 1, 128), torch.zeros(1, 3, 128), context=one.tokens[None, :2]
-    )
+    out = prior(noise, time, torch.zeros(1, 4, 1, 128), torch.zeros(1, 3, 128), context=one.tokens[None, :2])
     lips = slice(prior.head_tokens, prior.head_tokens + prior.lip_tokens)
     missed = (prior.denoised(out, noise, time) - one.tokens[None, :4]).abs()
     assert missed[:, :, : lips.start].mean() < 0.1

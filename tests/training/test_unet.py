@@ -209,9 +209,7 @@ def test_a_few_steps_lower_the_loss_of_one_batch(data, stage):
     torch.manual_seed(2)
     denoiser, diffusion = Denoiser(NARROW), FrameDiffusion(NARROW)
     freeze_for_stage(denoiser, stage, train_backbone=True)
-    batch = sample_batch(
-        data, 2, 4, np.random.default_rng(0), motion=False, consecutive=stage == 3, pictures=2
-    )
+    batch = sample_batch(data, 2, 4, np.random.default_rng(0), motion=False, consecutive=stage == 3, pictures=2)
     if stage == 3:
         batch.motion = torch.randn(2, 4, 6, 32)
     optimizer = torch.optim.AdamW([p for p in denoiser.parameters() if p.requires_grad], 3e-3)

@@ -79,7 +79,5 @@ def write_parts(
         written += write(target, part, written)
         done += len(part)
         rate, seen = done / (time.monotonic() - started), start + len(part)
-        logger.info(
-            "%s: %d of %d %s, %d clips, %.2f %s/s", target.name, seen, len(items), noun, written, rate, noun
-        )
+        logger.info("%s: %d of %d %s, %d clips, %.2f %s/s", target.name, seen, len(items), noun, written, rate, noun)
     return written

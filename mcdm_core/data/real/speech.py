@@ -157,9 +157,7 @@ def write_speech_shards(
             write_spoken_shard(target, clips)
         return len(clips)
 
-    written = write_parts(
-        recordings, output, f"spoken-{split}", RECORDINGS_PER_SHARD, write, resume, "recordings"
-    )
+    written = write_parts(recordings, output, f"spoken-{split}", RECORDINGS_PER_SHARD, write, resume, "recordings")
     if recordings and not written:
         raise MediaError(f"None of the {len(recordings)} recordings could be used; see the warnings.")
     return written

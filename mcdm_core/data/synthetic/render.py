@@ -82,9 +82,7 @@ def _jobs(
     ]  # fmt: skip
 
 
-def _make(
-    function: Callable[[tuple], tuple[Path, int]], jobs: list[tuple], workers: int, resume: bool
-) -> list[Path]:
+def _make(function: Callable[[tuple], tuple[Path, int]], jobs: list[tuple], workers: int, resume: bool) -> list[Path]:
     """Run the jobs whose shard is missing (all without ``resume``) and tell of each; returns all shards in order."""
     waiting = [job for job in jobs if not (resume and job[0].is_file())]
     if jobs:
@@ -97,9 +95,7 @@ def _make(
     return [job[0] for job in jobs]
 
 
-def _run(
-    function: Callable[[tuple], tuple[Path, int]], jobs: list[tuple], workers: int
-) -> Iterable[tuple[Path, int]]:
+def _run(function: Callable[[tuple], tuple[Path, int]], jobs: list[tuple], workers: int) -> Iterable[tuple[Path, int]]:
     if workers <= 1 or len(jobs) <= 1:
         yield from map(function, jobs)
         return

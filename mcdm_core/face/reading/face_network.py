@@ -96,9 +96,7 @@ class BoxNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            _unit(3, 16, 2, 5), _unit(16, 32, 2), _unit(32, 64, 2)
-        )
+        self.stem = nn.Sequential(_unit(3, 16, 2, 5), _unit(16, 32, 2), _unit(32, 64, 2))
         self.body = nn.ModuleList([_unit(64, 64, 1) for _ in range(5)])
         self.head = nn.Conv2d(64, 4, 1)
 
@@ -358,9 +356,7 @@ def _inside(x: float, y: float, face: FaceBox) -> bool:
     return face.left < x < face.right and face.top < y < face.bottom
 
 
-def _suppress(
-    faces: list[tuple[float, float, float, float]], limit: float
-) -> list[tuple[float, float, float, float]]:
+def _suppress(faces: list[tuple[float, float, float, float]], limit: float) -> list[tuple[float, float, float, float]]:
     """Keep the best of overlapping candidates (centre x, y, width, score; best first)."""
 
     def box(face: tuple[float, float, float, float]) -> tuple[float, float, float, float]:

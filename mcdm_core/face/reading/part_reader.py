@@ -79,6 +79,7 @@ def upright_windows(landmarks: Tensor, window: Window, margin: float = 1.0) -> T
     centre = landmarks[:, constant(window.points, landmarks.device)].mean(1)
     return torch.cat([axes, (centre - axes.sum(-1) / 2)[..., None]], -1)
 
+
 WINDOWS: tuple[Window, ...] = (MOUTH, EYE, OTHER_EYE)
 
 

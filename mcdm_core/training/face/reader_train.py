@@ -192,5 +192,3 @@ def measure(network: PartNetwork, held: PartWindows, size: int, chunk: int = 128
         "slope": float(covariance[0, 1] / covariance[0, 0]),
         "closed": float(found[closed].mean()) if closed.any() else float("nan"),
     }
-
-

@@ -69,4 +69,3 @@ class ArchiveRetelling(nn.Module):
                 total = total + share * (F.mse_loss(retold, wanted, reduction="none") * weight).mean() / len(heard)
             heard.clear()
         return total
-

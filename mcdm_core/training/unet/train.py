@@ -94,9 +94,7 @@ STAGE_3 = Recipe(
     clips=2, frames=16, learning_rate=5e-4, regression_steps=0, decode_frames=8, adversary_from=0.0, every=16
 )
 
-GPU_STAGE_1 = replace(
-    STAGE_1, clips=96, decode_frames=3, learning_rate=1.5e-3, every=1, references=6, mirrored=True
-)
+GPU_STAGE_1 = replace(STAGE_1, clips=96, decode_frames=3, learning_rate=1.5e-3, every=1, references=6, mirrored=True)
 GPU_STAGE_3 = replace(STAGE_3, clips=24, decode_frames=6, every=1, references=6, mirrored=True)
 """What a GPU has room for: nothing is encoded twice there, and clips are driven from several references."""
 
