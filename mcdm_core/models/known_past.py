@@ -21,8 +21,7 @@ class KnownPast(nn.Module):
 
     def __init__(self, frames: int, tokens: int, features: int) -> None:
         super().__init__()
-        for name in ("last", "trend", "reference"):
-            self.register_parameter(name, nn.Parameter(torch.zeros(frames, tokens, features)))
+        self.last, self.trend, self.reference = (nn.Parameter(torch.zeros(frames, tokens, features)) for _ in range(3))
 
     def forward(self, context: Tensor, reference: Tensor, frames: int) -> Tensor:
         """``context [b, c, nq, dm]``, ``reference [b, nq, dm]`` to a guess ``[b, frames, nq, dm]``."""

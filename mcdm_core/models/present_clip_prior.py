@@ -89,7 +89,8 @@ class PresentClipPrior(nn.Module):
     """Motion diffusion model of one clip."""
 
     alphas_cumprod: Tensor
-    persistence: nn.Parameter | None
+    variance: Tensor | None
+    closed_lids: Tensor
 
     def __init__(self, config: MCDMConfig) -> None:
         super().__init__()
