@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from mcdm_core.checkpoint import COMPONENTS, bundle, fingerprint, load_checkpoint, load_directory, save_checkpoint
 from mcdm_core.config import TINY, to_json
-from mcdm_core.errors import WeightsError
+from mcdm_core.errors import PackageError, WeightsError
 from mcdm_core.models.present_clip_prior import PresentClipPrior
 from mcdm_core.pipeline import MCDMPipeline
 
@@ -192,7 +192,8 @@ def test_other_damage_of_weight_files_is_named(pipe, tmp_path) -> None:
     tensors, config = load_file(path), to_json(pipe.config)
     for text, stage in (("[" * 100_000, "3"), ("[]", "3"), ("{}", "3"), (config, "third"), (config, "9")):
         save_file(tensors, str(path), {"mcdm_config": text, "stage": stage})
-        with pytest.raises(WeightsError):
+        # An empty configuration is that of `base`, whose encoders may not be installed.
+        with pytest.raises((WeightsError, PackageError) if text == "{}" else WeightsError):
             MCDMPipeline.from_file(path)
     first = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
     tensors[first] = torch.full_like(tensors[first], torch.nan)
