@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-STATE = "state.json"
-"""What marks a folder as a run (``pipeline/run_folder.py``)."""
-OURS = ("clip_*.mp4", "video_*.mp4", "motion_*.safetensors", "memory_*.safetensors", "*.part*", "*.lock", f"{STATE}*")
+from ..mcdm_core.pipeline.run_folder import JOURNAL
+
+MARKS = (JOURNAL, "state.json")
+"""What marks a folder as a run: its journal, or what version 0.1 wrote."""
+OURS = (
+    *("clip_*.mp4", "video_*.mp4", "motion_*.safetensors", "memory_*.safetensors", "*.part*", "lock", "*.lock"),
+    *(f"{mark}*" for mark in MARKS),
+)
 """What a run writes. A folder with anything else in it is left alone."""
 
 
@@ -23,12 +28,12 @@ class OldRun:
 def find_runs(folder: Path, now: float) -> list[OldRun]:
     """The runs below a folder, the oldest first."""
     found = []
-    for state in folder.rglob(STATE):
-        files = [path for path in state.parent.iterdir() if path.is_file()]
-        known = all(any(path.match(pattern) for pattern in OURS) for path in state.parent.iterdir())
-        if known and not state.parent.is_symlink():
+    for run in {state.parent for mark in MARKS for state in folder.rglob(mark)}:
+        files = [path for path in run.iterdir() if path.is_file()]
+        known = all(any(path.match(pattern) for pattern in OURS) for path in run.iterdir())
+        if known and not run.is_symlink():
             latest = max(path.stat().st_mtime for path in files)
-            found.append(OldRun(state.parent, sum(path.stat().st_size for path in files), (now - latest) / 86_400))
+            found.append(OldRun(run, sum(path.stat().st_size for path in files), (now - latest) / 86_400))
     return sorted(found, key=lambda run: -run.days)
 
 

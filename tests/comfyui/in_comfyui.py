@@ -201,8 +201,10 @@ def lent() -> dict[str, Any]:
     """A model with stock encoders, loaded with its three sockets connected; its own encoders must not be made."""
     model, tiny, base = core("model"), core("config").TINY, core("config").BASE
     names = ("vae", "image_encoder", "audio_encoder")
-    states = model.MCDMModel(tiny).states()
     config = dataclasses.replace(tiny, **{name: getattr(base, name) for name in names})
+    own = model.MCDMModel(tiny).states()
+    states = model.MCDMModel(config, given={name: torch.nn.Identity() for name in names}).states()
+    states |= {name: own[name] for name in names}
     loans = {"vae": Loan(config.vae.latent_channels), "clip_vision": Loan(), "audio_encoder": Loan()}
     load, save = node("comfy.pipeline_loading").load_pipeline, core("checkpoint").save_checkpoint
     built: list[str] = []

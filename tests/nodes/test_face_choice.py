@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from pathlib import Path
@@ -83,12 +84,23 @@ def test_a_face_is_chosen_by_its_number(notes: list[str]) -> None:
         choose(number=3)
 
 
-def test_only_folders_that_are_runs_and_nothing_else_count(tmp_path: Path) -> None:
+def test_what_a_run_writes_today_is_known(tmp_path: Path) -> None:
+    core = f"{old_runs.__package__.rpartition('.')[0]}.mcdm_core"
+    run_folder = importlib.import_module(f"{core}.pipeline.run_folder")
+    with run_folder.RunFolder(tmp_path / "video_1"):
+        pass
+    (tmp_path / "video_1" / run_folder.JOURNAL).touch()
+    assert [run.path.name for run in old_runs.find_runs(tmp_path, time.time())] == ["video_1"]
+
+
+@pytest.mark.parametrize("mark", ["journal.jsonl", "state.json"])
+def test_only_folders_that_are_runs_and_nothing_else_count(tmp_path: Path, mark: str) -> None:
     for name, extra in (("mcdm/video_1", None), ("mcdm/video_2", "holiday.jpg"), ("elsewhere", None)):
         folder = tmp_path / name
         folder.mkdir(parents=True)
         if name != "elsewhere":
-            (folder / old_runs.STATE).write_text("{}")
+            (folder / mark).write_text("{}")
+            (folder / "lock").touch()
         (folder / "clip_00000.mp4").write_bytes(bytes(1000))
         if extra:
             (folder / extra).write_bytes(b"mine")
