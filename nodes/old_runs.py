@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..mcdm_core.pipeline.run_folder import JOURNAL
+from ..mcdm_core.pipeline.run_folder import JOURNAL, LOCK
 
 MARKS = (JOURNAL, "state.json")
 """What marks a folder as a run: its journal, or what version 0.1 wrote."""
 OURS = (
-    *("clip_*.mp4", "video_*.mp4", "motion_*.safetensors", "memory_*.safetensors", "*.part*", "lock", "*.lock"),
+    *("clip_*.mp4", "video_*.mp4", "motion_*.safetensors", "memory_*.safetensors", "*.part*", LOCK, "*.lock"),
     *(f"{mark}*" for mark in MARKS),
 )
 """What a run writes. A folder with anything else in it is left alone."""

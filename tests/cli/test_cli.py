@@ -7,30 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from mcdm_core.__main__ import build_parser, main
-from mcdm_core.checkpoint import save_checkpoint
 from mcdm_core.errors import MediaError, PackageError
 from mcdm_core.media.video_reader import VideoReader, read_video
 
 
 @pytest.fixture
-def inputs(pipe, portrait, voice, tmp_path) -> list[str]:
+def inputs(small_options, tmp_path) -> list[str]:
     """Arguments of ``generate`` for the random model."""
-    import wave
-
-    save_checkpoint(tmp_path / "model.safetensors", pipe.model.states(), pipe.config)
-    Image.fromarray((portrait * 255).byte().permute(1, 2, 0).numpy()).save(tmp_path / "portrait.png")
-    with wave.open(str(tmp_path / "voice.wav"), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(16_000)
-        file.writeframes((voice.clamp(-1, 1) * 32767).short().numpy().tobytes())
     return [
         "generate", "--portrait", str(tmp_path / "portrait.png"), "--audio", str(tmp_path / "voice.wav"),
-        "--weights", str(tmp_path / "model.safetensors"), "--box", "40", "50", "120", "130",
-        "--steps", "1", "--motion-steps", "1", "--output", str(tmp_path / "out" / "a.mp4"),
+        *small_options, "--output", str(tmp_path / "out" / "a.mp4"),
     ]  # fmt: skip
 
 

@@ -14,28 +14,17 @@ import pytest
 from PIL import Image
 
 from mcdm_core.__main__ import main
-from mcdm_core.checkpoint import save_checkpoint
 from mcdm_core.cli.generate_many import read_jobs
 from mcdm_core.errors import MediaError
 from mcdm_core.media.video_reader import VideoReader
 
 
 @pytest.fixture
-def command(pipe, portrait, voice, tmp_path) -> list[str]:
+def command(small_options, tmp_path) -> list[str]:
     """The options of all jobs; portrait and voice lie beside the manifest."""
-    import wave
-
-    save_checkpoint(tmp_path / "model.safetensors", pipe.model.states(), pipe.config)
-    Image.fromarray((portrait * 255).byte().permute(1, 2, 0).numpy()).save(tmp_path / "p.png")
-    with wave.open(str(tmp_path / "v.wav"), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(16_000)
-        file.writeframes((voice.clamp(-1, 1) * 32767).short().numpy().tobytes())
     return [
-        "generate", "--weights", str(tmp_path / "model.safetensors"), "--box", "40", "50", "120", "130",
-        "--steps", "1", "--motion-steps", "1", "--manifest", str(tmp_path / "jobs.jsonl"),
-        "--output", str(tmp_path / "videos"),
+        "generate", *small_options,
+        "--manifest", str(tmp_path / "jobs.jsonl"), "--output", str(tmp_path / "videos"),
     ]  # fmt: skip
 
 
@@ -44,9 +33,12 @@ def write_jobs(path: Path, jobs: list[dict]) -> None:
 
 
 def test_each_video_is_made_once_and_failures_are_listed(command, tmp_path, capsys) -> None:
-    jobs = [{"portrait": "p.png", "audio": "v.wav", "output": f"{n}.mp4", "max_size": 90 * (n + 1)} for n in range(2)]
-    jobs.append({"portrait": "nobody.png", "audio": "v.wav", "output": "lost.mp4"})
-    jobs.append({"audio": "v.wav", "portrait": "p.png"})
+    jobs = [
+        {"portrait": "portrait.png", "audio": "voice.wav", "output": f"{n}.mp4", "max_size": 90 * (n + 1)}
+        for n in range(2)
+    ]
+    jobs.append({"portrait": "nobody.png", "audio": "voice.wav", "output": "lost.mp4"})
+    jobs.append({"audio": "voice.wav", "portrait": "portrait.png"})
     write_jobs(tmp_path / "jobs.jsonl", jobs)
     assert main(command) == 1
     videos = tmp_path / "videos"
@@ -56,7 +48,7 @@ def test_each_video_is_made_once_and_failures_are_listed(command, tmp_path, caps
     first, second = (list(VideoReader(videos / f"{n}.mp4")) for n in range(2))
     assert len(first) == len(second) == 14 and first[0].shape == (3, 90, 80) and second[0].shape == (3, 180, 160)
     before = {path.name: path.stat().st_mtime_ns for path in videos.glob("*.mp4")}
-    Image.open(tmp_path / "p.png").save(tmp_path / "nobody.png")
+    Image.open(tmp_path / "portrait.png").save(tmp_path / "nobody.png")
     capsys.readouterr()
     assert main(command) == 0
     assert "3 of 4 videos are there already" in capsys.readouterr().out
@@ -82,7 +74,9 @@ def test_a_manifest_that_makes_no_sense_is_refused(tmp_path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="kills a process by a signal")
 def test_twenty_jobs_over_two_processes_one_of_which_is_killed(command, tmp_path) -> None:
-    write_jobs(tmp_path / "jobs.jsonl", [{"portrait": "p.png", "audio": "v.wav", "seed": n} for n in range(20)])
+    write_jobs(
+        tmp_path / "jobs.jsonl", [{"portrait": "portrait.png", "audio": "voice.wav", "seed": n} for n in range(20)]
+    )
     videos, killed = tmp_path / "videos", []
 
     def kill_one() -> None:

@@ -15,7 +15,7 @@ from mcdm_core.data.shards import INFO_FIELDS, ShardWriter
 from mcdm_core.errors import MCDMError
 from mcdm_core.evaluation.gates import gates_of, painting_scores, report, table
 from mcdm_core.pipeline import MCDMPipeline
-from mcdm_core.training.parts.painting import laplacian_energy, region_psnr, seam
+from mcdm_core.training.parts.painting import PaintingCase, laplacian_energy, region_psnr, seam
 from mcdm_core.training.parts.rows import FrameRows
 from mcdm_core.training.parts.validation import painting_case
 
@@ -89,6 +89,15 @@ def _people(folder: Path, clips: int = 1, frames: int = 12) -> None:
             writer.add(tensors, info)
 
 
+def _case(folder: Path, frames: int) -> PaintingCase:
+    """The case that one clip of so many frames makes."""
+    _people(folder / "people", frames=frames)
+    config = small_config()
+    codec = MCDMPipeline.from_config(config).model.motion_codec
+    rows = FrameRows([folder / "people"], codec, config.image_size, minimum=8)
+    return painting_case(rows, rows.clips[0], config.clip_frames)
+
+
 def test_a_report_of_random_weights_is_whole_and_misses_gates(tmp_path: Path) -> None:
     _people(tmp_path / "people")
     pipe = MCDMPipeline.from_config(dataclasses.replace(small_config(), preset="tiny"))
@@ -104,22 +113,14 @@ def test_a_report_of_random_weights_is_whole_and_misses_gates(tmp_path: Path) ->
 
 
 def test_the_portrait_s_own_frame_is_not_judged(tmp_path: Path) -> None:
-    _people(tmp_path / "people", frames=8)
-    config = small_config()
-    pipe = MCDMPipeline.from_config(config)
-    rows = FrameRows([tmp_path / "people"], pipe.model.motion_codec, config.image_size, minimum=8)
-    case = painting_case(rows, rows.clips[0], config.clip_frames)
+    case = _case(tmp_path, frames=8)
     same = [i for i in range(8) if torch.equal(case.frames[i], case.portrait)]
     assert len(same) == 1 and case.judged.tolist() == [i for i in range(8) if i not in same]
 
 
 def test_the_archive_shows_none_of_the_frames_to_be_painted(tmp_path: Path) -> None:
-    _people(tmp_path / "people", frames=14)
-    config = small_config()
-    pipe = MCDMPipeline.from_config(config)
-    rows = FrameRows([tmp_path / "people"], pipe.model.motion_codec, config.image_size, minimum=8)
-    case = painting_case(rows, rows.clips[0], config.clip_frames)
-    assert len(case.archive) == config.clip_frames
+    case = _case(tmp_path, frames=14)
+    assert len(case.archive) == small_config().clip_frames
     assert not any(torch.equal(a, frame) for a in case.archive for frame in case.frames)
 
 

@@ -32,6 +32,8 @@ from .rows import FrameRows
 from .validation import validate_parts
 
 logger = logging.getLogger(__name__)
+_RETELLING = "retelling"
+"""Name of the maps that are trained beside the denoiser and thrown away; each stage begins its own."""
 
 
 @dataclass(frozen=True)
@@ -116,13 +118,14 @@ def train_parts(
         validation_folders, codec, config.image_size, minimum=2 * config.clip_frames, limit=limit, device=device
     )
     denoiser = channels_last(Denoiser(config), device)
-    retelling = ArchiveRetelling(denoiser.unet, config).to(device) if recipe.archive else None
-    if retelling is not None:
-        denoiser.add_module("retelling", retelling)
     if start_from is not None:
-        denoiser.load_state_dict(load_file(str(start_from)), strict=False)
+        state = load_file(str(start_from))
+        denoiser.load_state_dict({key: value for key, value in state.items() if not key.startswith(_RETELLING)})
     else:
         denoiser.archived_clip_prior.begin_at_places()
+    retelling = ArchiveRetelling(denoiser.unet, config).to(device) if recipe.archive else None
+    if retelling is not None:
+        denoiser.add_module(_RETELLING, retelling)
     settings = LoopSettings(
         output=output, steps=steps, minutes=minutes, learning_rate=recipe.learning_rate, weight_decay=1e-2,
         ema_decay=0.998, validate_every=validate_every, save_every=validate_every, log_every=25, resume=resume,
