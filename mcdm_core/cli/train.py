@@ -49,6 +49,10 @@ def add_parser(commands: Any) -> None:
                         "pictures made for the audio stage; needs the extra 'data' (default: 4000)")  # fmt: skip
     parser.add_argument("--speech", type=Path, nargs="+", default=[], metavar="DIR", help="folders of label-speech, "
                         "for the audio stage, optional")  # fmt: skip
+    parser.add_argument("--refine", type=Path, metavar="FILE", help="model file whose codec the stage codec goes on "
+                        "from, its tokens meaning what they meant, so that prior and UNet stay")  # fmt: skip
+    parser.add_argument("--perceptual", type=Path, metavar="FILE", help="EfficientNet-lite0 as safetensors, for the "
+                        "perceptual loss of unet1 and unet3, optional; docs/training.md says where from")  # fmt: skip
     parser.add_argument("--asset", type=Path, help="cache file of the head model, as of render-data")
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one, with larger "
                         "batches (default: auto)")  # fmt: skip
@@ -218,7 +222,12 @@ def _codec(options: argparse.Namespace, minutes: float) -> None:
 
     output = options.output / "motion_codec.safetensors"
     train_codec(
-        _folders(options, "train", True), output, minutes, _folders(options, "val", True), **_sizes(options, "codec")
+        _folders(options, "train"),
+        output,
+        minutes,
+        _folders(options, "val", True),
+        refine=options.refine,
+        **_sizes(options, "codec"),
     )
 
 
@@ -268,6 +277,7 @@ def _unet1(options: argparse.Namespace, minutes: float) -> None:
         _needed(options, "vae", "vae"),
         _needed(options, "motion_codec", "codec"),
         options.output / "unet_stage1.safetensors",
+        perceptual=options.perceptual,
         minutes=minutes,
         device=options.device,
         pictures=options.output / "pictures",
@@ -285,6 +295,7 @@ def _unet3(options: argparse.Namespace, minutes: float) -> None:
         _needed(options, "motion_codec", "codec"),
         options.output / "unet.safetensors",
         start_from=_needed(options, "unet_stage1", "unet1"),
+        perceptual=options.perceptual,
         minutes=minutes,
         device=options.device,
         pictures=options.output / "pictures",

@@ -13,15 +13,17 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from .perceptual import region_weight
+
 
 class CutCritic(nn.Module):
-    """Judge overlapping patches of cuts: ``[n, 3, h, w]`` to scores ``[n, 1, h / 4, w / 4]`` and features."""
+    """Judge overlapping patches of cuts: ``[n, channels, h, w]`` to scores ``[n, 1, h / 4, w / 4]`` and features."""
 
-    def __init__(self, width: int = 32) -> None:
+    def __init__(self, width: int = 32, channels: int = 3) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
             [
-                spectral_norm(nn.Conv2d(3, width, 4, 2, 1)),
+                spectral_norm(nn.Conv2d(channels, width, 4, 2, 1)),
                 spectral_norm(nn.Conv2d(width, 2 * width, 4, 2, 1)),
                 spectral_norm(nn.Conv2d(2 * width, 3 * width, 3, 1, 1)),
             ]
@@ -43,10 +45,11 @@ class Adversary:
     Args:
         learning_rate: of the critic.
         feature_weight: of the feature differences beside the hinge term.
+        regions: the critic sees which region was painted, and judges there (:func:`~.perceptual.region_weight`).
     """
 
-    def __init__(self, learning_rate: float = 4e-4, feature_weight: float = 4.0) -> None:
-        self.critic = CutCritic()
+    def __init__(self, learning_rate: float = 4e-4, feature_weight: float = 4.0, regions: bool = False) -> None:
+        self.critic = CutCritic(channels=4 if regions else 3)
         self.feature_weight = feature_weight
         self.optimizer = torch.optim.AdamW(self.critic.parameters(), lr=learning_rate, betas=(0.5, 0.99))
 
@@ -55,22 +58,35 @@ class Adversary:
         self.critic.to(device)
         return self
 
-    def teach(self, output: Tensor, target: Tensor) -> Tensor:
-        """One step of the critic on decoded cuts and true ones, both ``[n, 3, h, w]``; its loss, detached."""
-        score, _ = self.critic(torch.cat([output.detach(), target]))
+    def teach(self, output: Tensor, target: Tensor, region: Tensor | None = None) -> Tensor:
+        """One step of the critic on decoded cuts and true ones, both ``[n, 3, h, w]``; its loss, detached.
+
+        ``region [n, 1, h, w]`` is what was painted, for a critic of regions.
+        """
+        score, _ = self.critic(torch.cat([_with_region(output.detach(), region), _with_region(target, region)]))
         fake, real = score.float().chunk(2)
-        loss = functional.relu(1 + fake).mean() + functional.relu(1 - real).mean()
+        weight = _weight(region, fake)
+        loss = (functional.relu(1 + fake) * weight).mean() + (functional.relu(1 - real) * weight).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         return loss.detach()
 
-    def reward(self, output: Tensor, target: Tensor) -> Tensor:
+    def reward(self, output: Tensor, target: Tensor, region: Tensor | None = None) -> Tensor:
         """What the denoiser minimises: minus the critic's mean score, plus the weighted feature differences."""
         self.critic.requires_grad_(False)
-        score, made = self.critic(output)
+        score, made = self.critic(_with_region(output, region))
         with torch.no_grad():
-            _, true = self.critic(target)
+            _, true = self.critic(_with_region(target, region))
         self.critic.requires_grad_(True)
-        apart = torch.stack([(a - b).abs().mean() for a, b in zip(made, true, strict=True)]).mean()
-        return self.feature_weight * apart - score.mean()
+        pairs = zip(made, true, strict=True)
+        apart = torch.stack([((a - b).abs() * _weight(region, a)).mean() for a, b in pairs]).mean()
+        return self.feature_weight * apart - (score * _weight(region, score)).mean()
+
+
+def _with_region(cuts: Tensor, region: Tensor | None) -> Tensor:
+    return cuts if region is None else torch.cat([cuts, region * 2 - 1], 1)
+
+
+def _weight(region: Tensor | None, like: Tensor) -> Tensor:
+    return like.new_ones(()) if region is None else region_weight(region, like)

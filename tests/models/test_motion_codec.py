@@ -11,13 +11,15 @@ from mcdm_core.config import BASE, TINY
 from mcdm_core.errors import MCDMError
 from mcdm_core.models.motion_codec import MotionCodec, face_frame, mouth_and_face_crops
 from mcdm_core.models.motion_tokens import EXPRESSIONS, MotionTokens
-from mcdm_core.training.codec.data import CodecFrames
+from mcdm_core.training.codec.data import CodecFrames, encode_rows
 from mcdm_core.training.codec.losses import (
     MOTION_SHARE,
     READING_PART,
     CodecObjective,
     missing_motion,
+    place_heads,
     reading_loss,
+    shape_loss,
     swap_inside,
 )
 from mcdm_core.training.codec.train import finish_codec
@@ -94,6 +96,7 @@ def frames_of_noise(clips: int = 3, frames: int = 8, quadruples: int = 2) -> Cod
         torch.rand(number, 16, generator=generator),
         [(k * frames, (k + 1) * frames) for k in range(clips)],
         torch.arange(clips * frames, number).view(quadruples, 4),
+        torch.arange(number) < frames,
     )
 
 
@@ -107,6 +110,38 @@ def test_swapping_inside_a_quadruple_pairs_the_right_tokens() -> None:
     # Exact tokens (lips depend on the lips alone) survive the swap, and are perfectly consistent.
     assert torch.equal(swapped, quad) and float(consistency) == 0
     assert float(swap_inside(torch.randn_like(quad), TINY)[1]) > 0.1
+
+
+def test_a_refined_codec_keeps_what_its_tokens_mean_in_clips_alone() -> None:
+    data, model = frames_of_noise(), codec()
+    earlier = encode_rows(model.eval(), data, torch.arange(len(data.landmarks)))
+    objective = CodecObjective(model, data, couples=24, quadruples=2, earlier=earlier)
+    assert float(objective(0)["faith"].detach()) < 0.5  # the same codec, but for augmentation
+    objective.earlier = earlier + 3 * data.still[:, None, None]
+    rows = torch.arange(len(data.landmarks))
+    mirrored = torch.zeros(len(rows), dtype=torch.bool)
+    assert float(objective._faith(earlier, rows, mirrored)) == 0  # stills may mean something else
+    assert float(objective._faith(earlier + 1, rows, mirrored)) == pytest.approx(1)
+    assert float(objective._faith(earlier + 1, rows, ~mirrored)) == 0
+
+
+def test_heads_placed_elsewhere_keep_their_shape() -> None:
+    points = face_landmarks(400)
+    placed = place_heads(points, torch.Generator().manual_seed(0))
+    moved = (placed - points).abs().amax((1, 2)) > 1e-6
+    assert 0.5 < float(moved.float().mean()) < 0.7
+    # Lengths change by the size alone, which is the same for all of a face.
+    ratio = torch.cdist(placed, placed)[:, 0, 1:] / torch.cdist(points, points)[:, 0, 1:]
+    assert float((ratio - ratio.mean(1, keepdim=True)).abs().max()) < 1e-3
+    assert 0.01 < float(ratio.mean(1).std()) < 0.04
+
+
+def test_the_shape_loss_sees_lips_and_lids_not_places() -> None:
+    points = face_landmarks(3)
+    assert float(shape_loss(points + torch.tensor([0.1, -0.05]), points)) == pytest.approx(0, abs=1e-4)
+    wide = points.clone()
+    wide[:, 18, 1] += 0.02
+    assert float(shape_loss(wide, points)) > 0.01
 
 
 def test_losses_fall_and_the_buffers_are_filled() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...data.real.stills import SOURCE
 from ...data.shards import ClipDataset
 from ...errors import MediaError
 from ...media.pixels import to_bytes, to_unit
 from ...models.motion_codec import MotionCodec, mouth_and_face_crops
+from ..moved_portraits import FaceChange, move_portraits, move_values
 
+MOVED = 6
+"""Frames made of a photograph, beside itself: it has no motion of its own (:mod:`..moved_portraits`)."""
 CLOSING = 0.3
 """Mean of the two blink values from which lids count as closing."""
 
@@ -24,7 +28,8 @@ class CodecFrames:
     """Crops ``mouth [n, 3, 48, 48]`` and ``face [n, 3, 64, 64]`` in uint8, and their labels, in memory.
 
     ``spans`` are the (first, after last) rows of each clip; ``pairs [p, 4]`` are the rows of the exact quadruples in
-    the order (lips a, expression a), (lips a, expression b), (lips b, expression a), (lips b, expression b).
+    the order (lips a, expression a), (lips a, expression b), (lips b, expression a), (lips b, expression b). ``still
+    [n]`` is True for rows of photographs.
     """
 
     mouth: Tensor
@@ -33,6 +38,7 @@ class CodecFrames:
     values: Tensor
     spans: list[tuple[int, int]]
     pairs: Tensor
+    still: Tensor
 
 
 def _crops(frames: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,11 +51,12 @@ def load_codec_frames(
     folders: Sequence[Path], stride: int = 3, limit: int | None = None, device: torch.device | str = "cpu"
 ) -> CodecFrames:
     """Read shards and keep every ``stride``-th frame's crops and all pairs on ``device``; ``limit`` clips a folder."""
-    mouths, faces, points, values, spans, pairs = [], [], [], [], [], []
+    mouths, faces, points, values, spans, pairs, stills = [], [], [], [], [], [], []
     rows = 0
 
-    def add(frames: Tensor, landmarks: Tensor, value: Tensor) -> tuple[int, int]:
+    def add(frames: Tensor, landmarks: Tensor, value: Tensor, still: bool = False) -> tuple[int, int]:
         nonlocal rows
+        stills.append(torch.full((len(frames),), still))
         mouth, face = _crops(frames, landmarks)
         for kept, new in ((mouths, mouth), (faces, face), (points, landmarks), (values, value)):
             kept.append(new)
@@ -58,7 +65,10 @@ def load_codec_frames(
 
     for folder in folders:
         names = ("frames", "landmarks", "values", "pairs", "pair_landmarks", "pair_values")
-        for number, (_, clip) in enumerate(ClipDataset(folder, required=False).clips(names, limit)):
+        for number, (info, clip) in enumerate(ClipDataset(folder, required=False).clips(names, limit)):
+            if info.get("source") == SOURCE:
+                spans.append(add(*_moved_still(clip, number, device), still=True))
+                continue
             offset = number % stride
             landmarks = clip["landmarks"][offset::stride].float().to(device)
             value = clip["values"][offset::stride].float().to(device)
@@ -75,6 +85,7 @@ def load_codec_frames(
     return CodecFrames(
         torch.cat(mouths), torch.cat(faces), torch.cat(points), torch.cat(values), spans,
         (torch.cat(pairs) if pairs else torch.zeros(0, 4, dtype=torch.long)).to(device),
+        torch.cat(stills).to(device),
     )  # fmt: skip
 
 
@@ -97,6 +108,17 @@ def augment(crops: Tensor, generator: torch.Generator) -> Tensor:
     x = torch.lerp(x, blurred, uniform(-0.5, 1.0, 1, 1, 1))
     noise = torch.randn(x.shape, generator=generator, device=device)
     return (x + noise * uniform(0.0, 0.08, 1, 1, 1)).clamp(-1.2, 1.2)
+
+
+def _moved_still(clip: Mapping[str, Tensor], seed: int, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor]:
+    """Frames, landmarks and values of a photograph as it is and with :data:`MOVED` other mouths and lids."""
+    frame, points, values = (clip[name][:1] for name in ("frames", "landmarks", "values"))
+    change = FaceChange.draw(MOVED, torch.Generator().manual_seed(seed))
+    pictures = to_unit(frame.movedim(-1, 1)).expand(MOVED, -1, -1, -1)
+    moved, other = move_portraits(pictures, points.float().expand(MOVED, -1, -1), change)
+    said = move_values(values.float().expand(MOVED, -1), change)
+    frames = torch.cat([frame, to_bytes(moved).movedim(1, -1)])
+    return frames, torch.cat([points.float(), other]).to(device), torch.cat([values.float(), said]).to(device)
 
 
 @torch.no_grad()

@@ -27,6 +27,8 @@ from torch import Tensor
 from ...config import MCDMConfig
 from ...face.landmarks import (
     BLINK_VALUES,
+    EYE_PICTURE_LEFT,
+    EYE_PICTURE_RIGHT,
     LIDS,
     LIPS,
     VALUE_NAMES,
@@ -52,6 +54,11 @@ READING_PART = 0.2
 """First part of the training with the reading alone: what the other losses ask for first, lids, is hard to leave."""
 MOTION_SHARE = 0.5
 """Part of the lip and expression tokens' variance that must be motion of one person (:func:`missing_motion`)."""
+HEAD_SHIFT, HEAD_SIZE, HEAD_TILT = 0.02, 0.03, 0.05
+"""Deviations of a moving frame's head against the other frame's, in three couples of five: crop widths, parts, radians.
+Heads of stills do not move, and those of a filmed man hardly."""
+FAITH = 2.0
+"""Weight of an earlier codec's tokens (:class:`CodecObjective`)."""
 BLINK_SHARE = 0.3
 """Part of the frames drawn from those with closing lids, where a clip has any."""
 
@@ -68,7 +75,33 @@ def motion_loss(landmarks: Tensor, values: Tensor, true_landmarks: Tensor, true_
     points = ((landmarks - true_landmarks).abs().sum(-1) * weight).mean() * 10
     gap = (lip_opening(landmarks) - lip_opening(true_landmarks)).abs().mean() * 5
     lids = (lid_opening(landmarks) - lid_opening(true_landmarks)).abs().mean() * 10
-    return points + gap + lids + value_loss(values, true_values)
+    return points + gap + lids + shape_loss(landmarks, true_landmarks) + value_loss(values, true_values)
+
+
+def shape_loss(landmarks: Tensor, true_landmarks: Tensor) -> Tensor:
+    """Distance of the shapes of lips and eyes ``[n, 68, 2]``, wherever they are (scalar).
+
+    Where a head is costs more than how far it opens its mouth; without this the lips' range is the first to go.
+    """
+    error = landmarks - true_landmarks
+    parts = (error[:, part] for part in (LIPS, EYE_PICTURE_LEFT, EYE_PICTURE_RIGHT))
+    return 20 * sum((part - part.mean(1, keepdim=True)).abs().sum(-1).mean() for part in parts)
+
+
+def place_heads(landmarks: Tensor, generator: torch.Generator) -> Tensor:
+    """Faces ``[n, 68, 2]`` shifted, sized and tilted in the picture, three of five; their crops show the same."""
+    number, device = len(landmarks), landmarks.device
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(number, *shape, generator=generator, device=device)
+
+    tilt, size = normal() * HEAD_TILT, 1 + normal() * HEAD_SIZE
+    cosine, sine = tilt.cos() * size, tilt.sin() * size
+    turn = torch.stack([torch.stack([cosine, -sine], -1), torch.stack([sine, cosine], -1)], -2)
+    centre = landmarks.mean(1, keepdim=True)
+    placed = (landmarks - centre) @ turn.mT + centre + normal(1, 2) * HEAD_SHIFT
+    some = torch.rand(number, generator=generator, device=device) < 0.6
+    return torch.where(some[:, None, None], placed, landmarks)
 
 
 def value_loss(values: Tensor, true_values: Tensor) -> Tensor:
@@ -136,14 +169,16 @@ class CodecObjective:
         couples: pairs of frames of a clip a step; quadruples: exact quadruples a step.
         steadiness: weight of the tokens' distance under two augmentations of the same picture.
         progress: tells the fraction of the training that is over; without it all losses count from the start.
+        earlier: raw tokens of all rows ``[n, nq, dm]`` by a codec that prior and painter were trained with. Tokens of
+            clips stay near them, so that both go on understanding them; those of stills need not.
     """
 
     def __init__(
         self, codec: MotionCodec, data: CodecFrames, couples: int = 24, quadruples: int = 5, seed: int = 0,
-        steadiness: float = STEADINESS, progress: Callable[[], float] | None = None,
+        steadiness: float = STEADINESS, progress: Callable[[], float] | None = None, earlier: Tensor | None = None,
     ) -> None:  # fmt: skip
         self.codec, self.data, self.couples, self.steadiness = codec, data, couples, steadiness
-        self.progress = progress or (lambda: 1.0)
+        self.progress, self.earlier = progress or (lambda: 1.0), earlier
         self.quadruples = min(quadruples, len(data.pairs))
         self.device = data.landmarks.device
         self.generator = torch.Generator(self.device).manual_seed(seed)
@@ -175,9 +210,9 @@ class CodecObjective:
         closing = self.blinks[self.first_blink[clips] + self._below(counts.clamp_min(1))]
         return torch.where((self._uniform(len(clips)) < blink_share) & (counts > 0), closing, rows)
 
-    def _encode(self, rows: Tensor, groups: Tensor, twice: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Tokens, landmarks and values of rows, augmented, and how unsteady the tokens of the first couples are (told
-        only if they are encoded ``twice``).
+    def _encode(self, rows: Tensor, groups: Tensor, twice: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Tokens, landmarks and values of rows, augmented, how unsteady the tokens of the first couples are (told only
+        if they are encoded ``twice``), and which rows were mirrored.
 
         ``groups [n]``: rows of the same number are mirrored and moved together.
         """
@@ -190,13 +225,21 @@ class CodecObjective:
         values = torch.where(mirrored[:, None], mirror_values(values), values)
         # A face crop need not be centred: move all landmarks together.
         landmarks = landmarks + 0.02 * self._normal(self.couples + self.quadruples, 1, 2)[groups]
+        landmarks = torch.cat([place_heads(landmarks[:count], generator), landmarks[count:]])
         again = slice(0, count if twice else 0)
         mouth, face = (augment(torch.cat([x, x[again]]), generator) for x in (mouth, face))
         tokens = self.codec.encode_crops(mouth, face, torch.cat([landmarks, landmarks[again]]))
         tokens, second = tokens[: len(rows)], tokens[len(rows) :]
         seen = slice(self.codec.config.motion_codec.head_tokens, None)
         unsteady = (tokens[again, seen] - second[:, seen]).square().mean() if twice else tokens.new_zeros(())
-        return tokens, landmarks, values, unsteady
+        return tokens, landmarks, values, unsteady, mirrored
+
+    def _faith(self, tokens: Tensor, rows: Tensor, mirrored: Tensor) -> Tensor:
+        """Squared distance of tokens to the earlier codec's, in clips it could read: not of stills, not mirrored."""
+        assert self.earlier is not None
+        apart = (tokens - self.earlier[rows]).square().mean((1, 2))
+        counted = ~mirrored & ~self.data.still[rows]
+        return (apart * counted).sum() / counted.sum().clamp_min(1)
 
     def _noisy(self, tokens: Tensor) -> Tensor:
         return tokens + self._normal(*tokens.shape) * (TOKEN_NOISE * self.noise)
@@ -212,11 +255,13 @@ class CodecObjective:
         couple, quadruple = torch.arange(n + quadruples, device=self.device).split([n, quadruples])
         groups = torch.cat([couple, couple, quadruple.repeat_interleave(4)])
         twice = self.steadiness > 0 and not reading_alone
-        tokens, landmarks, values, unsteady = self._encode(rows, groups, twice)
+        tokens, landmarks, values, unsteady, mirrored = self._encode(rows, groups, twice)
         read, gain = codec.read_values(tokens), codec.reading_gain()
         losses = {"reading": READING * reading_loss(read, values, self.spread, gain, READING_NOISE * self.noise)}
         if reading_alone:
             return {**losses, "loss": losses["reading"]}
+        if self.earlier is not None:
+            losses["faith"] = FAITH * self._faith(tokens, rows, mirrored)
         moving, still = tokens[:n], tokens[n : 2 * n]
         inputs = [(moving, still, landmarks[n : 2 * n], landmarks[:n], values[:n])]
         if quadruples:

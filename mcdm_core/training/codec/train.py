@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ...checkpoint import component_state
 from ...config import TINY, MCDMConfig, to_json
 from ...face.landmarks import BLINK_VALUES, NUM_VALUES, VALUE_NAMES
 from ...models.motion_codec import DISPLACEMENT_SCALE, MotionCodec
@@ -18,7 +19,7 @@ from ...models.motion_tokens import EXPRESSIONS
 from ..loop import LoopSettings, save_state, train
 from ..ridge import ridge_solution
 from .data import CodecFrames, encode_rows, load_codec_frames
-from .losses import TOKEN_NOISE, CodecObjective
+from .losses import READING_PART, TOKEN_NOISE, CodecObjective
 from .validation import validate_codec
 
 logger = logging.getLogger(__name__)
@@ -77,10 +78,14 @@ def fit_direct_path(codec: MotionCodec, data: CodecFrames, raw: Tensor, couples:
     codec.decoder.direct.weight += ridge_solution(change, missed, 2 * TOKEN_NOISE**2 * couples).T
 
 
+def _all_rows(data: CodecFrames) -> Tensor:
+    return torch.arange(len(data.landmarks), device=data.landmarks.device)
+
+
 def finish_codec(codec: MotionCodec, data: CodecFrames) -> None:
     """After training: the decoder's linear path, token statistics and the bank of named expressions."""
     codec.eval()
-    raw = encode_rows(codec, data, torch.arange(len(data.landmarks), device=data.landmarks.device))
+    raw = encode_rows(codec, data, _all_rows(data))
     fit_direct_path(codec, data, raw)
     codec.set_statistics(raw)
     fill_expression_bank(codec, data.values, codec.normalize(raw))
@@ -89,18 +94,23 @@ def finish_codec(codec: MotionCodec, data: CodecFrames) -> None:
 def train_codec(
     folders: Sequence[Path], output: Path, minutes: float, validation: Sequence[Path] = (),
     config: MCDMConfig = TINY, limit: int | None = None, seed: int = 0, resume: bool = True,
-    start_from: Path | None = None, device: torch.device | str = "cpu", couples: int = 24, quadruples: int = 5,
-    learning_rate: float = 1.5e-3, validate_every: int = 400,
+    start_from: Path | None = None, refine: Path | None = None, device: torch.device | str = "cpu",
+    couples: int = 24, quadruples: int = 5, learning_rate: float = 1.5e-3, validate_every: int = 400,
 ) -> dict[str, float]:  # fmt: skip
     """Train, fill the buffers and write ``output`` (keys prefixed ``motion_codec.``). Returns the validation.
 
     ``start_from`` is a codec's plain state, such as the ``..._training`` file of an earlier run, to begin with.
+    ``refine`` is a file of a codec (keys prefixed ``motion_codec.``) that a prior and a painter know: training begins
+    with it, what its tokens mean in clips stays, and so do head tokens, statistics and named expressions.
     ``device`` is where the data lie and the training runs; ``couples`` and ``quadruples`` are the batch.
     """
     torch.manual_seed(seed)
     codec = MotionCodec(config)
     if start_from is not None:
         codec.load_state_dict(load_file(str(start_from)))
+    if refine is not None:
+        codec.load_state_dict(component_state(refine, "motion_codec"))
+        codec.guider.requires_grad_(False)
     codec.to(device)
     data = load_codec_frames(folders, limit=limit, device=device)
     held = load_codec_frames(validation, limit=40, device=device) if validation else None
@@ -112,9 +122,16 @@ def train_codec(
         metadata={"mcdm_config": to_json(config)},
     )  # fmt: skip
     check = None if held is None else (lambda module, step: validate_codec(module, held))
-    objective = CodecObjective(codec, data, couples, quadruples, seed, progress=lambda: settings.progress)
-    train(codec, objective, settings, check)
-    finish_codec(codec, data)
+    earlier = None if refine is None else encode_rows(codec.eval(), data, _all_rows(data))
+    begin = 0.0 if refine is None else READING_PART
+    objective = CodecObjective(
+        codec, data, couples, quadruples, seed, progress=lambda: max(begin, settings.progress), earlier=earlier
+    )
+    train(codec.train(), objective, settings, check)
+    if refine is None:
+        finish_codec(codec, data)
+    else:
+        fit_direct_path(codec.eval(), data, encode_rows(codec, data, _all_rows(data)))
     state = {f"motion_codec.{k}": v for k, v in codec.state_dict().items()}
     save_state(output, state, {"mcdm_config": to_json(config)})
     return validate_codec(codec, held) if held is not None else {}

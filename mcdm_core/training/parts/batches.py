@@ -1,8 +1,8 @@
 """Batches for the denoiser of parts: a portrait, target frames, and an archive that may hold what the portrait lacks.
 
 Most portraits have closed lips and open eyes, as users' do. The archive is the clip's own past, other frames of it with
-teeth or lids like the target's, any others, or the portrait repeated, as at a video's start. A still's portrait has
-its lips warped shut while its target, and often its archive, shows the teeth.
+teeth or lids like the target's, any others, or the portrait repeated, as at a video's start. A still's portrait has its
+lips warped shut, or lips and lids moved, while its target, and often its archive, is the photograph as it is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...face.part_guide import PartViews, part_views, true_parts
 from ...face.parts import NUM_PARTS, compose, reference_squares
-from .rows import ClipRows, FrameRows
+from .rows import MOVED, STILL_AS_IS, STILL_MOVED, STILL_SHUT, ClipRows, FrameRows
 
 _OPEN = 0.04
 """Lip opening of a still from which it has teeth to show."""
@@ -71,10 +71,12 @@ class BatchDrawer:
         return Drawn(*(column.to(self.rows.device) for column in columns))
 
     def _still(self, clip: ClipRows) -> tuple[int, list[int], list[int], list[int], list[int]]:
-        as_is, shut, frames = clip.first, clip.first + 1, self.frames
-        teeth = float(self.rows.lips[as_is]) > _OPEN
-        reference = shut if teeth and self.random.random() < 0.75 else as_is
-        target = as_is if teeth and self.random.random() < 0.85 else shut
+        as_is, shut, frames = clip.first + STILL_AS_IS, clip.first + STILL_SHUT, self.frames
+        moved = clip.first + STILL_MOVED + int(self.random.integers(MOVED))
+        teeth, chance = float(self.rows.lips[as_is]) > _OPEN, self.random.random()
+        reference = moved if chance < 0.5 else shut if teeth and chance < 0.85 else as_is
+        # Lips that shut over teeth are seen in the portrait: some targets are the shut ones.
+        target = as_is if self.random.random() < (0.65 if teeth else 0.4) else shut
         archive = as_is if self.random.random() < 0.7 else reference
         return reference, [target] * frames, [archive] * frames, [reference] * frames, [reference] * frames
 

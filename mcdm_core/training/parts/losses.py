@@ -14,6 +14,7 @@ from ...face.part_guide import PartViews, part_guide, part_tokens
 from ...face.part_shapes import SHAPE_TOKENS
 from ...models.vae import Autoencoder
 from ..adversary import Adversary
+from ..perceptual import PerceptualDistance
 from ..unet.denoiser import Denoiser
 from .batches import Appearance, BatchDrawer, Drawn
 from .retelling import ArchiveRetelling
@@ -34,12 +35,13 @@ _START = 0.1
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Of the latents' squared error, the pictures' L1 and Laplacian differences, the critic's reward, and of the
-    archive retold by layers 2 and 4 (:mod:`.retelling`)."""
+    """Of the latents' squared error, the pictures' L1 and Laplacian differences, their perceptual distance (where a
+    network for it is given), the critic's reward, and of the archive retold by layers 2 and 4 (:mod:`.retelling`)."""
 
     latents: float = 0.5
     absolute: float = 4.0
     laplacian: float = 8.0
+    perceptual: float = 0.8
     critic: float = 0.0
     retelling: float = 1.0
 
@@ -69,16 +71,19 @@ class PartLosses:
         motion_dropout: share of parts without the codec's tokens; twice as many are without contours.
         carried: share of batches with the memory of a clip before. retelling: of the archive, in training as well.
         clips: of a batch; archive: False leaves the archive out (an ablation).
+        perceptual: the network of the perceptual distance, if there is one.
     """
 
     def __init__(
         self, denoiser: Denoiser, vae: Autoencoder, drawer: BatchDrawer, diffusion: FrameDiffusion, size: int, *,
         clips: int, bypass_temporal: bool, motion_dropout: float = 0.06, carried: float = 0.0, archive: bool = True,
-        retelling: ArchiveRetelling | None = None, bfloat16: bool = True,
+        retelling: ArchiveRetelling | None = None, perceptual: PerceptualDistance | None = None,
+        bfloat16: bool = True,
     ) -> None:  # fmt: skip
         self.denoiser, self.vae, self.drawer, self.diffusion, self.size = denoiser, vae, drawer, diffusion, size
         self.clips, self.bypass_temporal, self.archive, self.bfloat16 = clips, bypass_temporal, archive, bfloat16
         self.motion_dropout, self.carried, self.retelling = motion_dropout, carried, retelling
+        self.perceptual = perceptual
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.drawer.rows.device.type, dtype=torch.bfloat16, enabled=self.bfloat16)
@@ -200,9 +205,13 @@ class PartLosses:
             "laplacian": laplacian_loss(shown - wanted) / area,
         }
         total = weights.absolute * losses["absolute"] + weights.laplacian * losses["laplacian"]
+        if self.perceptual is not None:
+            with self._autocast():
+                losses["perceptual"] = self.perceptual(shown, wanted, region)
+            total = total + weights.perceptual * losses["perceptual"]
         if critic is not None and weights.critic:
             with self._autocast():
-                losses["critic"] = critic.teach(shown, wanted)
-                losses["reward"] = critic.reward(shown, wanted)
+                losses["critic"] = critic.teach(shown, wanted, region)
+                losses["reward"] = critic.reward(shown, wanted, region)
             total = total + weights.critic * losses["reward"]
         return {**losses, "pictures": total}

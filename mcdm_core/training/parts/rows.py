@@ -1,7 +1,7 @@
 """Training frames in memory, one row each, with the motion tokens that the frozen codec reads off them.
 
-A clip is a run of rows. A still is two: the portrait as it is and with its lips warped shut, so that a reference may
-lack the teeth that an archived frame shows.
+A clip is a run of rows. A still is some: the portrait as it is, with its lips warped shut, so that a reference may lack
+the teeth that an archived frame shows, and with other lips and lids (:mod:`..moved_portraits`).
 """
 
 from __future__ import annotations
@@ -19,18 +19,22 @@ from torch import Tensor
 
 from ...errors import MCDMError
 from ...face.landmarks import lid_opening, lip_opening
-from ...face.reference_warp import tps_flow, warp
 from ...media.pixels import to_bytes, to_unit
 from ...models.motion_codec import MotionCodec
+from ..moved_portraits import FaceChange, close_lips, move_portraits
 
 logger = logging.getLogger(__name__)
 _CODEC_SIZE = 128
 _BATCH = 64
+STILL_AS_IS, STILL_SHUT, STILL_MOVED = 0, 1, 2
+"""Rows of a still: the photograph, the same with its lips shut, and the first of :data:`MOVED` with other faces."""
+MOVED = 3
 
 
 @dataclass(frozen=True)
 class ClipRows:
-    """Rows ``first`` to ``first + length - 1``; ``group`` numbers the folder; a still has two rows."""
+    """Rows ``first`` to ``first + length - 1``; ``group`` numbers the folder; of a still's rows see
+    :data:`STILL_AS_IS`."""
 
     first: int
     length: int
@@ -89,32 +93,6 @@ class FrameRows:
         return to_unit(self.pictures[rows].movedim(-1, -3))
 
 
-def close_lips(pictures: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
-    """Portraits with their lips warped shut: the same people without their teeth.
-
-    Args:
-        pictures: ``[n, 3, h, w]`` in [-1, 1]; landmarks: ``[n, 68, 2]``.
-
-    Returns:
-        Pictures and landmarks of the same shapes.
-    """
-    closed = landmarks.clone()
-    gap = landmarks[:, 18] - landmarks[:, 14]
-    seam = 0.55 * landmarks[:, [13, 14, 15]] + 0.45 * landmarks[:, [19, 18, 17]]
-    closed[:, [13, 14, 15]] = seam
-    closed[:, [19, 18, 17]] = seam
-    for points, shares in (((1, 2, 3, 4, 5), _UPPER_SHARES), ((7, 8, 9, 10, 11), _LOWER_SHARES)):
-        for point, share in zip(points, shares, strict=True):
-            closed[:, point] += share * gap
-    face = slice(0, 64)  # of all 68 points the flow would keep the lips apart
-    return warp(pictures, tps_flow(closed[:, face], landmarks[:, face], size=96)), closed
-
-
-_UPPER_SHARES = (0.08, 0.18, 0.2, 0.18, 0.08)
-_LOWER_SHARES = (-0.25, -0.5, -0.55, -0.5, -0.25)
-"""How much of the gap the outline of the upper lip comes down, and that of the lower lip up."""
-
-
 def _read_clips(path: Path, minimum: int, size: int) -> list[tuple[Tensor, Tensor, bool]]:
     """Frames, landmarks and "is a still" of a shard's clips."""
     clips = []
@@ -127,11 +105,19 @@ def _read_clips(path: Path, minimum: int, size: int) -> list[tuple[Tensor, Tenso
                 continue
             frames = _at_size(frames, size)
             if still:
-                shut, closed = close_lips(to_unit(frames[:1].movedim(-1, 1)), points[:1])
-                shut = to_bytes(shut).movedim(1, -1)
-                frames, points = torch.cat([frames[:1], shut]), torch.cat([points[:1], closed])
+                frames, points = _still_rows(frames[:1], points[:1], index)
             clips.append((frames, points, still))
     return clips
+
+
+def _still_rows(frame: Tensor, points: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Rows of a photograph ``[1, h, w, 3]`` and its landmarks ``[1, 68, 2]``, see :data:`STILL_AS_IS`."""
+    picture = to_unit(frame.movedim(-1, 1))
+    shut, closed = close_lips(picture, points)
+    change = FaceChange.draw(MOVED, torch.Generator().manual_seed(seed))
+    moved, other = move_portraits(picture.expand(MOVED, -1, -1, -1), points.expand(MOVED, -1, -1), change)
+    made = to_bytes(torch.cat([shut, moved])).movedim(1, -1)
+    return torch.cat([frame, made]), torch.cat([points, closed, other])
 
 
 def _at_size(frames: Tensor, size: int) -> Tensor:

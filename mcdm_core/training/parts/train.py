@@ -23,6 +23,7 @@ from ...models.vae import build_autoencoder
 from ..adversary import Adversary
 from ..channels_last import channels_last
 from ..loop import LoopSettings, TrainResult, train
+from ..perceptual import PerceptualDistance
 from ..prior.train import load_codec
 from ..unet.denoiser import Denoiser
 from .batches import BatchDrawer
@@ -70,7 +71,7 @@ class PartObjective:
 
     def __init__(self, losses: PartLosses, recipe: PartRecipe, settings: LoopSettings) -> None:
         self.losses, self.recipe, self.settings = losses, recipe, settings
-        self.critic = Adversary().to(losses.drawer.rows.device) if recipe.weights.critic else None
+        self.critic = Adversary(regions=True).to(losses.drawer.rows.device) if recipe.weights.critic else None
 
     def __call__(self, step: int) -> Mapping[str, Tensor]:
         """See the class."""
@@ -87,6 +88,7 @@ def train_parts(
     output: Path,
     *,
     start_from: Path | None = None,
+    perceptual: Path | None = None,
     minutes: float | None = None,
     steps: int | None = None,
     limit: int | None = None,
@@ -103,7 +105,7 @@ def train_parts(
     Args:
         folders, validation_folders: of shards; vae_weights, codec_weights: of the frozen models.
         output: weights file with the prefixes ``archived_clip_prior.`` and ``unet.``.
-        start_from: weights of an earlier stage.
+        start_from: weights of an earlier stage; perceptual: of the network of the perceptual distance, optional.
         minutes, steps: limits, those of the runs resumed included; limit: so many clips of each folder.
         pictures: folder of validation sheets; bfloat16: compute in it where the processor can.
     """
@@ -137,6 +139,7 @@ def train_parts(
         denoiser, vae, drawer, FrameDiffusion(config), config.parts.size, clips=recipe.clips,
         bypass_temporal=recipe.stage == 1, motion_dropout=recipe.motion_dropout,
         carried=recipe.carried, archive=recipe.archive, retelling=retelling, bfloat16=bfloat16,
+        perceptual=None if perceptual is None else PerceptualDistance.from_file(perceptual).to(device),
     )  # fmt: skip
     logger.info("stage %d on parts: %d clips", recipe.stage, len(rows.clips))
 
