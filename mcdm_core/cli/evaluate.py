@@ -18,8 +18,8 @@ def add_parser(commands: Any) -> None:
         help="measure a video, or weights on people they do not know",
         description="With a video: read the face with the model's own face network, correlation of the lips with the "
         "sound and likeness to the portrait at the video's beginning and end. With --people: how well weights paint "
-        "the mouths and eyes of people they were not trained on, beside the laziest baselines and with parts of the "
-        "method switched off; each figure against what is wanted.",
+        "the mouths and eyes of people they were not trained on, with parts of the method switched off, and how their "
+        "motion follows the sound and lives; each figure beside the laziest baselines and what is wanted.",
     )
     parser.add_argument("video", type=Path, nargs="?", help="made by generate without --crop")
     parser.add_argument("--portrait", type=Path, help="the picture the video was made from; needed with a video")
@@ -27,6 +27,8 @@ def add_parser(commands: Any) -> None:
                         "label-data that were kept from the training")  # fmt: skip
     parser.add_argument("--output", type=Path, metavar="DIR", help="with --people: folder for gates.json and contact "
                         "sheets of mouths and eyes")  # fmt: skip
+    parser.add_argument("--parts", nargs="+", choices=("painting", "motion"), default=("painting", "motion"),
+                        help="with --people: what is measured (default: both)")  # fmt: skip
     parser.add_argument("--limit", type=arguments.count, default=6, help="clips of each folder (default: 6)")
     parser.add_argument("--steps", type=arguments.count, default=1, help="denoising steps (default: 1)")
     parser.add_argument("--audio", type=Path, help="the sound (default: the video's own)")
@@ -57,7 +59,7 @@ def _gates(options: argparse.Namespace) -> int:
     pipe = MCDMPipeline.from_file(options.weights) if options.weights else MCDMPipeline.from_preset("tiny")
     if options.output is not None:
         options.output.mkdir(parents=True, exist_ok=True)
-    result = report(pipe, options.people, options.output, limit=options.limit, steps=options.steps)
+    result = report(pipe, options.people, options.output, limit=options.limit, steps=options.steps, parts=options.parts)
     print(table(result))
     if options.output is not None:
         (options.output / "gates.json").write_text(json.dumps(result, indent=2))

@@ -13,7 +13,7 @@ import torch
 from mcdm_core.config import TINY
 from mcdm_core.data.shards import INFO_FIELDS, ShardWriter
 from mcdm_core.errors import MCDMError
-from mcdm_core.evaluation.gates import gates_of, painting_scores, report, table
+from mcdm_core.evaluation.gates import gates_of, motion_scores, painting_scores, report, table
 from mcdm_core.pipeline import MCDMPipeline
 from mcdm_core.training.parts.painting import PaintingCase, laplacian_energy, region_psnr, seam
 from mcdm_core.training.parts.rows import FrameRows
@@ -28,6 +28,13 @@ GOOD = {
     "blink": 29.0, "blink_warp": 27.0, "blink_still": 25.0, "wide_without_archive": 27.0, "without_f_ac": 29.5,
     "without_tokens": 27.0, "without_codec_tokens": 29.0, "without_unet": 26.0, "seam": 1.02,
     "seam_without_memory": 1.2, "sharpness": 0.9, "sharpness_warp": 0.6,
+}  # fmt: skip
+GOOD_MOTION = {
+    "codec_lip_slope": 0.95, "codec_lip_r": 0.97, "codec_lid_slope": 0.9, "codec_lip_error": 0.6,
+    "codec_lip_error_still": 2.5, "head_clip": 0.97, "head_held": 0.96, "lip_clip": 0.85, "lip_held": 0.6,
+    "expression_clip": 0.9, "expression_held": 0.87, "clip_cosine": 0.9, "clip_without_image": 0.89, "lip_r": 0.8,
+    "lip_r_wrong": 0.1, "lip_range": 1.0, "lip_speed": 0.95, "head_speed": 1.0, "blinks_a_minute": 17.0,
+    "seeds_apart": 3.0,
 }  # fmt: skip
 
 
@@ -45,6 +52,37 @@ def test_good_scores_pass_every_gate() -> None:
 def test_an_idea_without_effect_misses_its_gate(part: str, alive: str) -> None:
     missed = [gate for gate in gates_of({**GOOD, part: GOOD[alive]}) if not gate.passed]
     assert len(missed) == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "alive"),
+    [("head_clip", "head_held"), ("lip_clip", "lip_held"), ("expression_clip", "expression_held"),
+     ("clip_without_image", "clip_cosine"), ("lip_r_wrong", "lip_r")],
+)  # fmt: skip
+def test_motion_no_better_than_its_baseline_misses_its_gate(part: str, alive: str) -> None:
+    assert all(gate.passed for gate in gates_of(GOOD_MOTION)) and len(gates_of(GOOD_MOTION)) == 15
+    missed = [gate for gate in gates_of({**GOOD_MOTION, part: GOOD_MOTION[alive]}) if not gate.passed]
+    assert len(missed) == 1
+    held = {"codec_lip_slope": 0.0, "codec_lip_r": 0.0, "codec_lid_slope": 0.0, "codec_lip_error": 2.5}
+    assert sum(not gate.passed for gate in gates_of({**GOOD_MOTION, **held})) == 4
+
+
+def test_a_dead_codec_gives_the_portrait_held_still(tmp_path: Path) -> None:
+    _people(tmp_path / "people", clips=2)
+    pipe = MCDMPipeline.from_config(dataclasses.replace(small_config(), preset="tiny"))
+    decoder = pipe.model.motion_codec.decoder
+    for layer in (*decoder.regions, decoder.direct):
+        for parameter in layer.parameters():
+            torch.nn.init.zeros_(parameter)
+    scores = motion_scores(pipe, tmp_path / "people")
+    assert scores["codec_lip_slope"] == pytest.approx(0, abs=1e-4)
+    assert scores["codec_lip_error"] == pytest.approx(scores["codec_lip_error_still"], abs=1e-4)
+    assert scores["lip_range"] == pytest.approx(0, abs=1e-4) and scores["seeds_apart"] == pytest.approx(0, abs=1e-3)
+    assert sum(not gate.passed for gate in gates_of(scores)) > 8
+    (tmp_path / "one").mkdir()
+    _people(tmp_path / "one")
+    with pytest.raises(MCDMError, match="at least two"):
+        motion_scores(pipe, tmp_path / "one")
 
 
 def test_gates_without_figures_are_left_out() -> None:
@@ -101,7 +139,7 @@ def _case(folder: Path, frames: int) -> PaintingCase:
 def test_a_report_of_random_weights_is_whole_and_misses_gates(tmp_path: Path) -> None:
     _people(tmp_path / "people")
     pipe = MCDMPipeline.from_config(dataclasses.replace(small_config(), preset="tiny"))
-    result = report(pipe, [tmp_path / "people"], tmp_path, limit=1)
+    result = report(pipe, [tmp_path / "people"], tmp_path, limit=1, parts=["painting"])
     found = result[str(tmp_path / "people")]
     assert json.loads(json.dumps(result)) == result
     assert "missed" in table(result) and (tmp_path / f"{tmp_path.name}_people.png").is_file()

@@ -78,14 +78,21 @@ def motion_loss(landmarks: Tensor, values: Tensor, true_landmarks: Tensor, true_
     return points + gap + lids + shape_loss(landmarks, true_landmarks) + value_loss(values, true_values)
 
 
+def shape_error(error: Tensor) -> Tensor:
+    """Errors of landmarks ``[n, 68, 2]`` within the lips and within each eye, wherever these are; 0 elsewhere."""
+    shapes = torch.zeros_like(error)
+    for part in (LIPS, EYE_PICTURE_LEFT, EYE_PICTURE_RIGHT):
+        shapes[:, part] = error[:, part] - error[:, part].mean(1, keepdim=True)
+    return shapes
+
+
 def shape_loss(landmarks: Tensor, true_landmarks: Tensor) -> Tensor:
-    """Distance of the shapes of lips and eyes ``[n, 68, 2]``, wherever they are (scalar).
+    """Distance of the shapes of lips and eyes ``[n, 68, 2]`` (scalar, :func:`shape_error`).
 
     Where a head is costs more than how far it opens its mouth; without this the lips' range is the first to go.
     """
-    error = landmarks - true_landmarks
-    parts = (error[:, part] for part in (LIPS, EYE_PICTURE_LEFT, EYE_PICTURE_RIGHT))
-    return 20 * sum((part - part.mean(1, keepdim=True)).abs().sum(-1).mean() for part in parts)
+    shapes = shape_error(landmarks - true_landmarks).abs().sum(-1)
+    return 20 * (shapes[:, LIPS].mean() + shapes[:, EYE_PICTURE_LEFT].mean() + shapes[:, EYE_PICTURE_RIGHT].mean())
 
 
 def place_heads(landmarks: Tensor, generator: torch.Generator) -> Tensor:
