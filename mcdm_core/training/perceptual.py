@@ -119,5 +119,5 @@ def region_weight(region: Tensor, like: Tensor) -> Tensor:
     >>> region_weight(torch.ones(1, 1, 8, 8), torch.zeros(1, 5, 4, 4)).mean()
     tensor(1.)
     """
-    weight = functional.adaptive_avg_pool2d(region, like.shape[-2:])
+    weight = functional.adaptive_avg_pool2d(region, (like.shape[-2], like.shape[-1]))
     return weight / weight.mean().clamp_min(0.02)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mcdm_core import MCDMPipeline
+from mcdm_core.pipeline import MCDMPipeline
 from mcdm_core.config import TINY
 from mcdm_core.data.real.stills import write_still_shards
 from mcdm_core.face.landmarks import BLINK_VALUES, LIP_CORNERS, lid_opening, lip_opening

@@ -18,6 +18,7 @@ from ...errors import MCDMError
 from ...face.crops import CropTransform
 from ...face.landmarks import LIPS, lid_opening, lip_opening
 from ...media.pixels import to_unit
+from ...models.audio_encoder import with_value_head
 from ...models.motion_codec import MotionCodec
 from ...models.motion_tokens import STREAMS, MotionTokens
 from ...pipeline import MCDMPipeline
@@ -150,7 +151,7 @@ def _prior_scores(pipe: MCDMPipeline, clips: Sequence[MotionClip]) -> Scores:
     scores = validate_prior(model, model.motion_codec, clips)
     length = min(len(clip.tokens) for clip in clips)
     truth = torch.stack([clip.tokens[:length] for clip in clips]).to(model.device)
-    sound = torch.stack([encode_sound(model.audio_encoder, clip, length) for clip in clips])
+    sound = torch.stack([encode_sound(with_value_head(model.audio_encoder), clip, length) for clip in clips])
     images = torch.cat([_image_tokens(pipe, clip) for clip in clips])
     usual = sampling_defaults(config.preset)
     blind = after_true_past(
@@ -197,7 +198,7 @@ def _life(pipe: MCDMPipeline, clips: Sequence[MotionClip]) -> Scores:
     found: dict[str, list[float]] = {name: [] for name in ("made", "true", "blinks", "seeds")}
     made_lips, true_lips = [], []
     for clip in clips:
-        sound = encode_sound(pipe.model.audio_encoder, clip, length)
+        sound = encode_sound(with_value_head(pipe.model.audio_encoder), clip, length)
         audio = AudioEmbedding(sound, length, clip.fps, torch.zeros(0), pipe.config.audio_encoder.sample_rate)
         reference = _first_frame(pipe, clip)
         motions = [pipe.predict_motion(reference, audio, seed=seed) for seed in _SEEDS]
