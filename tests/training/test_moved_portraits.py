@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mcdm_core.pipeline import MCDMPipeline
 from mcdm_core.config import TINY
 from mcdm_core.data.real.stills import write_still_shards
 from mcdm_core.face.landmarks import BLINK_VALUES, LIP_CORNERS, lid_opening, lip_opening
 from mcdm_core.media.portrait import load_portrait
+from mcdm_core.pipeline import MCDMPipeline
 from mcdm_core.samples import FOLDER
 from mcdm_core.training.codec.data import MOVED, load_codec_frames
 from mcdm_core.training.moved_portraits import FaceChange, close_lips, move_landmarks, move_portraits, move_values
