@@ -11,13 +11,16 @@ import pytest
 import torch
 
 from mcdm_core.config import TINY
+from mcdm_core.data.real.stills import write_still_shards
 from mcdm_core.data.shards import INFO_FIELDS, ShardWriter
 from mcdm_core.errors import MCDMError
 from mcdm_core.evaluation.gates import gates_of, motion_scores, painting_scores, report, table
+from mcdm_core.face.landmarks import lip_opening
 from mcdm_core.pipeline import MCDMPipeline
+from mcdm_core.samples import FOLDER
 from mcdm_core.training.parts.painting import PaintingCase, laplacian_energy, region_psnr, seam
 from mcdm_core.training.parts.rows import FrameRows
-from mcdm_core.training.parts.validation import painting_case
+from mcdm_core.training.parts.validation import painting_case, teeth_case
 
 from ..conftest import small_config
 from ..motion_fixtures import face_landmarks
@@ -28,6 +31,7 @@ GOOD = {
     "blink": 29.0, "blink_warp": 27.0, "blink_still": 25.0, "wide_without_archive": 27.0, "without_f_ac": 29.5,
     "without_tokens": 27.0, "without_codec_tokens": 29.0, "without_unet": 26.0, "seam": 1.02,
     "seam_without_memory": 1.2, "sharpness": 0.9, "sharpness_warp": 0.6,
+    "teeth": 28.0, "teeth_without_archive": 26.0, "teeth_warp": 24.0, "teeth_still": 23.0,
 }  # fmt: skip
 GOOD_MOTION = {
     "codec_lip_slope": 0.95, "codec_lip_r": 0.97, "codec_lid_slope": 0.9, "codec_lip_error": 0.6,
@@ -40,14 +44,15 @@ GOOD_MOTION = {
 
 def test_good_scores_pass_every_gate() -> None:
     gates = gates_of(GOOD)
-    assert len(gates) == 12 and all(gate.passed for gate in gates)
+    assert len(gates) == 13 and all(gate.passed for gate in gates)
     assert "27.00" in next(gate.baseline for gate in gates if "blink" in gate.name)
 
 
 @pytest.mark.parametrize(
     ("part", "alive"),
     [("wide_without_archive", "wide"), ("without_f_ac", "mouth"), ("without_tokens", "mouth"),
-     ("without_codec_tokens", "mouth"), ("without_unet", "mouth"), ("seam_without_memory", "seam")],
+     ("without_codec_tokens", "mouth"), ("without_unet", "mouth"), ("seam_without_memory", "seam"),
+     ("teeth_without_archive", "teeth")],
 )  # fmt: skip
 def test_an_idea_without_effect_misses_its_gate(part: str, alive: str) -> None:
     missed = [gate for gate in gates_of({**GOOD, part: GOOD[alive]}) if not gate.passed]
@@ -87,7 +92,7 @@ def test_a_dead_codec_gives_the_portrait_held_still(tmp_path: Path) -> None:
 
 def test_gates_without_figures_are_left_out() -> None:
     names = {gate.name for gate in gates_of({k: v for k, v in GOOD.items() if "blink" not in k and "seam" not in k})}
-    assert not any("blink" in name or "seam" in name for name in names) and len(names) == 9
+    assert not any("blink" in name or "seam" in name for name in names) and len(names) == 10
 
 
 def test_measures_are_what_they_say() -> None:
@@ -160,6 +165,17 @@ def test_the_archive_shows_none_of_the_frames_to_be_painted(tmp_path: Path) -> N
     case = _case(tmp_path, frames=14)
     assert len(case.archive) == small_config().clip_frames
     assert not any(torch.equal(a, frame) for a in case.archive for frame in case.frames)
+
+
+def test_teeth_come_from_an_archive_that_is_not_the_answer(tmp_path: Path) -> None:
+    network = MCDMPipeline.from_preset("tiny").model.face_network
+    write_still_shards(network, [FOLDER / "astronaut.jpg"], tmp_path, "train", frames=1, size=192)
+    config = small_config()
+    rows = FrameRows([tmp_path], MCDMPipeline.from_config(config).model.motion_codec, config.image_size)
+    case = teeth_case(rows, rows.clips[0], 4)
+    assert float(lip_opening(case.reference)) < 0.02 < float(lip_opening(case.landmarks[0]))
+    assert not any(torch.equal(a, case.frames[0]) for a in case.archive)
+    assert float((case.archive[0] - case.portrait).abs().max()) > 0.1
 
 
 def test_weights_that_paint_the_whole_crop_are_refused(tmp_path: Path) -> None:

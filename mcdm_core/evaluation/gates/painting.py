@@ -105,6 +105,14 @@ PAINTING_RULES = (
         lambda s: f"warp {s['sharpness_warp']:.2f}",
         "mouth",
     ),
+    Rule(
+        "teeth of photographs: loss without the archive, dB",
+        lambda s: s["teeth"] - s["teeth_without_archive"],
+        0.5,
+        99,
+        lambda s: f"{s['teeth_without_archive']:.2f}, warp {s['teeth_warp']:.2f}, shut {s['teeth_still']:.2f} dB",
+        "teeth",
+    ),
 )
 
 

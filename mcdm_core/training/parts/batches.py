@@ -18,7 +18,7 @@ from ...face.part_guide import PartViews, part_views, true_parts
 from ...face.parts import NUM_PARTS, compose, reference_squares
 from .rows import MOVED, STILL_AS_IS, STILL_MOVED, STILL_SHUT, ClipRows, FrameRows
 
-_OPEN = 0.04
+OPEN_LIPS = 0.04
 """Lip opening of a still from which it has teeth to show."""
 
 
@@ -73,7 +73,7 @@ class BatchDrawer:
     def _still(self, clip: ClipRows) -> tuple[int, list[int], list[int], list[int], list[int]]:
         as_is, shut, frames = clip.first + STILL_AS_IS, clip.first + STILL_SHUT, self.frames
         moved = clip.first + STILL_MOVED + int(self.random.integers(MOVED))
-        teeth, chance = float(self.rows.lips[as_is]) > _OPEN, self.random.random()
+        teeth, chance = float(self.rows.lips[as_is]) > OPEN_LIPS, self.random.random()
         reference = moved if chance < 0.5 else shut if teeth and chance < 0.85 else as_is
         # Lips that shut over teeth are seen in the portrait: some targets are the shut ones.
         target = as_is if self.random.random() < (0.65 if teeth else 0.4) else shut

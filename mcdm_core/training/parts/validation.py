@@ -12,8 +12,9 @@ from ...config import MCDMConfig
 from ...models.vae import Autoencoder
 from ..unet.denoiser import DenoisingNetworks
 from ..vae.train import contact_sheet
+from .batches import OPEN_LIPS
 from .painting import Painter, PaintingCase, score_painting
-from .rows import ClipRows, FrameRows
+from .rows import MOVED, STILL_AS_IS, STILL_MOVED, STILL_SHUT, ClipRows, FrameRows
 
 SHEET_COLUMNS = ("true", "still", "warp", "painted", "without_archive", "without_tokens")
 """Videos of a contact sheet, by the names of :func:`~.painting.score_painting`."""
@@ -48,6 +49,43 @@ def painting_case(rows: FrameRows, clip: ClipRows, length: int, clips: int = 2) 
     )
 
 
+def teeth_case(rows: FrameRows, clip: ClipRows, length: int) -> PaintingCase:
+    """A photograph with open lips, driven from itself with its lips warped shut.
+
+    The archive holds the teeth that the portrait lacks: the photograph with its mouth moved, not the answer itself.
+    """
+    as_is, shut = clip.first + STILL_AS_IS, clip.first + STILL_SHUT
+    moved = torch.arange(length) % MOVED + clip.first + STILL_MOVED
+    shown = torch.full((length,), as_is)
+    return PaintingCase(
+        name=str(clip.first),
+        portrait=rows.picture(torch.tensor([shut]))[0],
+        reference=rows.landmarks[shut],
+        reference_tokens=rows.tokens[shut],
+        frames=rows.picture(shown),
+        landmarks=rows.landmarks[shown],
+        tokens=rows.tokens[shown],
+        archive=rows.picture(moved),
+        archive_landmarks=rows.landmarks[moved],
+        lips=rows.lips[shown],
+        lids=rows.lids[shown],
+        open_lids=float(rows.lids[as_is]),
+        judged=torch.arange(length),
+    )
+
+
+def _teeth_scores(painter: Painter, rows: FrameRows, people: int, steps: int) -> dict[str, float]:
+    """Mean dB of mouths of photographs with teeth, and of the baselines; none if there are no such photographs."""
+    stills = [clip for clip in rows.clips if clip.still and float(rows.lips[clip.first + STILL_AS_IS]) > OPEN_LIPS]
+    totals: dict[str, list[float]] = defaultdict(list)
+    for clip in stills[:people]:
+        scores, _ = score_painting(painter, teeth_case(rows, clip, painter.config.clip_frames), steps)
+        for name, of in (("", "mouth"), ("_warp", "mouth_warp"), ("_still", "mouth_still"),
+                         ("_without_archive", "without_archive"), ("_without_f_ac", "without_f_ac")):  # fmt: skip
+            totals[f"teeth{name}"].append(scores[of])
+    return {name: sum(values) / len(values) for name, values in totals.items()}
+
+
 def validate_parts(
     denoiser: DenoisingNetworks,
     vae: Autoencoder,
@@ -60,6 +98,8 @@ def validate_parts(
     steps: int = 1,
 ) -> dict[str, float]:
     """Mean scores over some clips; the sheet shows, for each, the widest mouth and the most closed lids.
+
+    Photographs with open lips are scored apart, as ``teeth`` (:func:`teeth_case`).
 
     Args:
         picture: of the sheet, with :data:`SHEET_COLUMNS` for the mouth and again for the eyes; people: clips at most.
@@ -77,4 +117,5 @@ def validate_parts(
             sheet += [videos[name][part, frame] for name in SHEET_COLUMNS]
     if picture is not None and sheet:
         contact_sheet(picture, torch.stack(sheet), columns=2 * len(SHEET_COLUMNS))
-    return {name: sum(values) / len(values) for name, values in totals.items()}
+    means = {name: sum(values) / len(values) for name, values in totals.items()}
+    return {**means, **_teeth_scores(painter, rows, people, steps)}
