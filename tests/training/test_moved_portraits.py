@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from mcdm_core.config import TINY
 from mcdm_core.data.real.stills import write_still_shards
-from mcdm_core.face.landmarks import BLINK_VALUES, LIP_CORNERS, lid_opening, lip_opening
+from mcdm_core.face.landmarks import (
+    BLINK_VALUES,
+    EYE_PICTURE_LEFT,
+    EYE_PICTURE_RIGHT,
+    LIP_CORNERS,
+    lid_opening,
+    lip_opening,
+)
 from mcdm_core.media.portrait import load_portrait
 from mcdm_core.pipeline import MCDMPipeline
 from mcdm_core.samples import FOLDER
 from mcdm_core.training.codec.data import MOVED, load_codec_frames
 from mcdm_core.training.moved_portraits import FaceChange, close_lips, move_landmarks, move_portraits, move_values
 from mcdm_core.training.parts.batches import BatchDrawer
-from mcdm_core.training.parts.rows import STILL_MOVED, STILL_SHUT, FrameRows
+from mcdm_core.training.parts.rows import STILL_BLINK, STILL_MOVED, STILL_SHUT, FrameRows
+from mcdm_core.training.shut_lids import shut_lids
 
 ASTRONAUT = FOLDER / "astronaut.jpg"
 
@@ -64,6 +73,25 @@ def test_the_picture_follows_the_landmarks(tiny: MCDMPipeline, astronaut: tuple[
     assert float(lip_opening(closed)) < 0.02 < float((shut - crop).abs().max())
 
 
+def test_eyes_painted_shut_have_lashes_and_leave_the_brows(astronaut: tuple[torch.Tensor, torch.Tensor]) -> None:
+    crop, points = astronaut
+    shut, lids = shut_lids(crop[0], points[0], np.random.default_rng(0))
+    assert float(lid_opening(lids[None])) < 0.01
+    size, light = crop.shape[-1], shut.mean(0)
+    for eye in (EYE_PICTURE_LEFT, EYE_PICTURE_RIGHT):
+        corner, inner = (points[0, eye.start + k] for k in (0, 4))
+        x, y = (lids[eye.start + 2] * size).long().tolist()
+        reach = int(float((inner - corner).norm()) * size * 0.15)
+        # The line is the darkest there is above and below it.
+        column = light[y - reach : y + reach + 1, x]
+        assert abs(int(column.argmin()) - reach) <= 2
+        assert float(column[[0, -1]].min() - column.min()) > 0.1
+    brows = points[0, 36:46] * size
+    top = int(brows[:, 1].max())
+    assert float((shut - crop[0])[:, :top].abs().mean()) < 0.01
+    assert torch.equal(lids[36:], points[0, 36:])
+
+
 def test_values_follow() -> None:
     values = torch.zeros(1, 16)
     values[:, 0] = 0.5
@@ -83,7 +111,8 @@ def test_stills_teach_the_codec_and_the_painter_other_faces(tiny: MCDMPipeline, 
     kinds = set(drawn.reference.tolist())
     assert {STILL_SHUT, STILL_MOVED} <= kinds
     # What is to be painted is the photograph, or its shut twin, never a warped guess.
-    assert set(drawn.target.flatten().tolist()) <= {0, STILL_SHUT}
+    assert set(drawn.target.flatten().tolist()) <= {0, STILL_SHUT, STILL_BLINK}
+    assert STILL_BLINK in drawn.target and not (drawn.reference == STILL_BLINK).any()
 
 
 def test_the_perceptual_distance_tells_blur_from_equal_and_only_in_the_region(tmp_path: Path) -> None:
@@ -102,7 +131,7 @@ def test_the_perceptual_distance_tells_blur_from_equal_and_only_in_the_region(tm
     inside, outside = distance(made, true, top), distance(made, true, top.flip(-2))
     inside.backward()
     assert made.grad is not None and float(made.grad[..., :24, :].abs().sum()) > 0
-    assert float(inside) > 3 * float(outside)
+    assert float(inside.detach()) > 3 * float(outside.detach())
     assert float(distance(true, true, top)) == 0
     assert not distance.train().training
     save_file({"_conv_stem.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "other.safetensors")

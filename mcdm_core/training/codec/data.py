@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,9 +14,11 @@ from torch import Tensor
 from ...data.real.stills import SOURCE
 from ...data.shards import ClipDataset
 from ...errors import MediaError
+from ...face.landmarks import BLINK_VALUES
 from ...media.pixels import to_bytes, to_unit
 from ...models.motion_codec import MotionCodec, mouth_and_face_crops
 from ..moved_portraits import FaceChange, move_portraits, move_values
+from ..shut_lids import shut_lids
 
 MOVED = 6
 """Frames made of a photograph, beside itself: it has no motion of its own (:mod:`..moved_portraits`)."""
@@ -117,6 +120,10 @@ def _moved_still(clip: Mapping[str, Tensor], seed: int, device: torch.device | s
     pictures = to_unit(frame.movedim(-1, 1)).expand(MOVED, -1, -1, -1)
     moved, other = move_portraits(pictures, points.float().expand(MOVED, -1, -1), change)
     said = move_values(values.float().expand(MOVED, -1), change)
+    # The last of them shuts its eyes as eyes do, which a warp cannot show.
+    moved[-1], other[-1] = shut_lids(pictures[0], points[0].float(), np.random.default_rng(seed))
+    said[-1] = values[0]
+    said[-1, BLINK_VALUES] = 1.0
     frames = torch.cat([frame, to_bytes(moved).movedim(1, -1)])
     return frames, torch.cat([points.float(), other]).to(device), torch.cat([values.float(), said]).to(device)
 

@@ -2,7 +2,8 @@
 
 Most portraits have closed lips and open eyes, as users' do. The archive is the clip's own past, other frames of it with
 teeth or lids like the target's, any others, or the portrait repeated, as at a video's start. A still's portrait has its
-lips warped shut, or lips and lids moved, while its target, and often its archive, is the photograph as it is.
+lips warped shut, or lips and lids moved, while its target, and often its archive, is the photograph as it is. Some
+targets are the photograph with its eyes or lips shut.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from torch import Tensor
 
 from ...face.part_guide import PartViews, part_views, true_parts
 from ...face.parts import NUM_PARTS, compose, reference_squares
-from .rows import MOVED, STILL_AS_IS, STILL_MOVED, STILL_SHUT, ClipRows, FrameRows
+from .rows import MOVED, STILL_AS_IS, STILL_BLINK, STILL_MOVED, STILL_SHUT, ClipRows, FrameRows
 
 OPEN_LIPS = 0.04
 """Lip opening of a still from which it has teeth to show."""
+_BLINK_SHARE = 0.25
+"""Share of stills whose eyes are to be painted shut."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,13 @@ class BatchDrawer:
         moved = clip.first + STILL_MOVED + int(self.random.integers(MOVED))
         teeth, chance = float(self.rows.lips[as_is]) > OPEN_LIPS, self.random.random()
         reference = moved if chance < 0.5 else shut if teeth and chance < 0.85 else as_is
+        blink = self.random.random() < _BLINK_SHARE
+        if blink:
+            reference = as_is
         # Lips that shut over teeth are seen in the portrait: some targets are the shut ones.
-        target = as_is if self.random.random() < (0.65 if teeth else 0.4) else shut
+        target = (
+            clip.first + STILL_BLINK if blink else as_is if self.random.random() < (0.65 if teeth else 0.4) else shut
+        )
         archive = as_is if self.random.random() < 0.7 else reference
         return reference, [target] * frames, [archive] * frames, [reference] * frames, [reference] * frames
 

@@ -1,7 +1,8 @@
 """Training frames in memory, one row each, with the motion tokens that the frozen codec reads off them.
 
 A clip is a run of rows. A still is some: the portrait as it is, with its lips warped shut, so that a reference may lack
-the teeth that an archived frame shows, and with other lips and lids (:mod:`..moved_portraits`).
+the teeth that an archived frame shows, with its eyes painted shut (:mod:`..shut_lids`), and with other lips and lids
+(:mod:`..moved_portraits`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
@@ -22,12 +24,13 @@ from ...face.landmarks import lid_opening, lip_opening
 from ...media.pixels import to_bytes, to_unit
 from ...models.motion_codec import MotionCodec
 from ..moved_portraits import FaceChange, close_lips, move_portraits
+from ..shut_lids import shut_lids
 
 logger = logging.getLogger(__name__)
 _CODEC_SIZE = 128
 _BATCH = 64
-STILL_AS_IS, STILL_SHUT, STILL_MOVED = 0, 1, 2
-"""Rows of a still: the photograph, the same with its lips shut, and the first of :data:`MOVED` with other faces."""
+STILL_AS_IS, STILL_SHUT, STILL_BLINK, STILL_MOVED = 0, 1, 2, 3
+"""Rows of a still: the photograph, with its lips shut, with its eyes shut, the first of :data:`MOVED` other faces."""
 MOVED = 3
 
 
@@ -116,8 +119,12 @@ def _still_rows(frame: Tensor, points: Tensor, seed: int) -> tuple[Tensor, Tenso
     shut, closed = close_lips(picture, points)
     change = FaceChange.draw(MOVED, torch.Generator().manual_seed(seed))
     moved, other = move_portraits(picture.expand(MOVED, -1, -1, -1), points.expand(MOVED, -1, -1), change)
-    made = to_bytes(torch.cat([shut, moved])).movedim(1, -1)
-    return torch.cat([frame, made]), torch.cat([points, closed, other])
+    # A blink comes with lips of either kind.
+    random = np.random.default_rng(seed)
+    face, at = (shut, closed) if random.random() < 0.6 else (picture, points)
+    blink, lids = (x[None] for x in shut_lids(face[0], at[0], random))
+    made = to_bytes(torch.cat([shut, blink, moved])).movedim(1, -1)
+    return torch.cat([frame, made]), torch.cat([points, closed, lids, other])
 
 
 def _at_size(frames: Tensor, size: int) -> Tensor:
