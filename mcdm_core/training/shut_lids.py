@@ -97,7 +97,8 @@ def _filled(cut: NDArray[np.uint8], gap: NDArray[np.uint8]) -> NDArray[np.float3
 def _curve(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """A smooth line ``[60, 2]`` along five points."""
     at, along = np.linspace(0, 1, len(points)), np.linspace(0, 1, _LASHES)
-    return np.stack([np.polyval(np.polyfit(at, points[:, axis], 3), along) for axis in (0, 1)], 1)
+    lines = [np.polyval(np.polyfit(at, points[:, axis], 3), along) for axis in (0, 1)]
+    return np.asarray(np.stack(lines, 1), np.float64)
 
 
 def _drawn(shape: tuple[int, int], line: NDArray[np.float64], thick: float, soft: float) -> NDArray[np.float32]:
@@ -106,4 +107,5 @@ def _drawn(shape: tuple[int, int], line: NDArray[np.float64], thick: float, soft
     bits = 4
     ends = [np.rint(line * 2**bits).astype(np.int32)]
     cv2.polylines(drawn, ends, False, 255, max(1, round(thick)), cv2.LINE_AA, bits)
-    return np.clip(cv2.GaussianBlur(drawn.astype(np.float32) / 255, (0, 0), soft), 0, 1)[..., None]
+    soft_line = cv2.GaussianBlur(drawn.astype(np.float32) / 255, (0, 0), soft)
+    return np.asarray(np.clip(soft_line, 0, 1), np.float32)[..., None]
