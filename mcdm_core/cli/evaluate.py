@@ -71,9 +71,9 @@ def _video(options: argparse.Namespace) -> int:
 
     from ..evaluation.face_track import track_face
     from ..evaluation.identity import compare_identity
-    from ..evaluation.lip_sync import lip_sync, loudness
+    from ..evaluation.lip_sync import lip_sync
     from ..face.crops import resample_crop
-    from ..media.audio import load_audio, to_mono_16k
+    from ..media.audio import load_audio, loudness, to_mono_16k
     from ..media.portrait import limit_size, load_portrait
     from ..media.video_reader import VideoReader
     from ..pipeline import MCDMPipeline

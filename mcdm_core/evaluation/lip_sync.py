@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ..correlation import correlation
@@ -22,20 +21,6 @@ class LipSync:
     correlation_at_zero: float
     lag: float
     control: float
-
-
-def loudness(waveform: Tensor, sample_rate: int, fps: float, num_frames: int) -> Tensor:
-    """Loudness of every video frame's sound [num_frames] in nepers of amplitude, floored 50 dB under the loudest.
-
-    Args:
-        waveform: mono [t].
-    """
-    edges = (torch.arange(num_frames + 1, dtype=torch.float64) / fps * sample_rate).round().long()
-    edges = edges.clamp(max=waveform.numel())
-    energy = torch.cat([waveform.new_zeros(1).double(), waveform.double().square().cumsum(0)])
-    mean = (energy[edges[1:]] - energy[edges[:-1]]) / (edges[1:] - edges[:-1]).clamp(min=1)
-    level = mean.clamp(min=1e-12).log() / 2
-    return level.clamp(min=float(level.max()) - 5.75)
 
 
 def lip_sync(opening: Tensor, sound: Tensor, fps: float, max_lag: float = 0.2) -> LipSync:

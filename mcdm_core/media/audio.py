@@ -167,3 +167,17 @@ def frame_count(num_samples: int, sample_rate: int, fps: float) -> int:
     if not 0 < fps <= 120:
         raise FrameRateError(f"The frame rate is {fps}; expected a number above 0 and up to 120. 25 is usual.")
     return max(1, round(num_samples / sample_rate * fps))
+
+
+def loudness(waveform: torch.Tensor, sample_rate: int, fps: float, num_frames: int) -> torch.Tensor:
+    """Loudness of every video frame's sound [num_frames] in nepers of amplitude, floored 50 dB under the loudest.
+
+    Args:
+        waveform: mono [t].
+    """
+    edges = (torch.arange(num_frames + 1, dtype=torch.float64) / fps * sample_rate).round().long()
+    edges = edges.clamp(max=waveform.numel())
+    energy = torch.cat([waveform.new_zeros(1).double(), waveform.double().square().cumsum(0)])
+    mean = (energy[edges[1:]] - energy[edges[:-1]]) / (edges[1:] - edges[:-1]).clamp(min=1)
+    level = mean.clamp(min=1e-12).log() / 2
+    return level.clamp(min=float(level.max()) - 5.75)

@@ -10,7 +10,8 @@ import torch
 from mcdm_core.correlation import correlation, mean_correlation
 from mcdm_core.evaluation.face_track import track_face
 from mcdm_core.evaluation.identity import compare_identity, ssim_map
-from mcdm_core.evaluation.lip_sync import lip_sync, loudness
+from mcdm_core.evaluation.lip_sync import lip_sync
+from mcdm_core.media.audio import loudness
 
 
 def series(count: int = 200) -> torch.Tensor:

@@ -51,8 +51,9 @@ def speaking(shipped):
 
 
 def test_the_lips_follow_the_sound_and_the_prior_is_why(shipped, speaking) -> None:
-    from mcdm_core.evaluation.lip_sync import LipSync, lip_sync, loudness
+    from mcdm_core.evaluation.lip_sync import LipSync, lip_sync
     from mcdm_core.face.landmarks import lip_opening
+    from mcdm_core.media.audio import loudness
 
     reference, embedding, motion, _ = speaking
 

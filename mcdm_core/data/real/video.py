@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -158,23 +158,40 @@ def label_frames(
     """
     pictures = frames_to_unit(frames)
     crops = torch.stack([crop_square(picture, square, size) for picture in pictures])
+    batches = (
+        torch.stack([crop_square(picture, square, network.crop_size) for picture in pictures[start : start + 25]])
+        for start in range(0, len(pictures), 25)
+    )
+    taught = None if teacher is None else (teacher(frames) - (np.array(square[:2]) - square[2] / 2)) / square[2]
+    return {"frames": unit_to_frames(crops), **read_labels(network, batches, taught)}
+
+
+@torch.no_grad()
+def read_labels(
+    network: FaceNetwork, batches: Iterable[torch.Tensor], taught: NDArray | None = None
+) -> dict[str, NDArray]:
+    """Labels of the crops of one clip, read also mirrored, averaged and lightly smoothed.
+
+    Args:
+        batches: crops ``[n, 3, s, s]`` in [-1, 1], a few at a time; s is the network's ``crop_size``.
+        taught: landmarks ``[t, 68, 2]`` that take the place of the network's, nan where there are none.
+
+    Returns:
+        ``landmarks`` ``[t, 68, 2]``, ``pose`` ``[t, 6]`` and ``values`` ``[t, 16]``.
+    """
     landmarks, pose, values = [], [], []
-    for start in range(0, len(pictures), 25):
-        shown = pictures[start : start + 25]
-        part = torch.stack([crop_square(picture, square, network.crop_size) for picture in shown])
+    for part in batches:
         plain, flipped = network(part), network(part.flip(3))
         landmarks.append((plain.landmarks + mirror_landmarks(flipped.landmarks)) / 2)
         pose.append((plain.pose + mirror_pose(flipped.pose)) / 2)
         values.append((plain.values + mirror_values(flipped.values)) / 2)
     points = torch.cat(landmarks).numpy()
-    if teacher is not None:
-        taught = (teacher(frames) - (np.array(square[:2]) - square[2] / 2)) / square[2]
+    if taught is not None:
         points = np.where(np.isnan(taught), points, taught)
     calm = smooth_in_time(points, (0.1, 0.2, 0.4, 0.2, 0.1))
     # Lips close and lids blink within two frames: these keep nearly all of their speed.
     calm[:, :36] = smooth_in_time(points, (0.15, 0.7, 0.15))[:, :36]
     return {
-        "frames": unit_to_frames(crops),
         "landmarks": calm.astype(np.float32),
         "pose": smooth_in_time(torch.cat(pose).numpy(), (0.1, 0.2, 0.4, 0.2, 0.1)),
         "values": smooth_in_time(torch.cat(values).numpy(), (0.15, 0.7, 0.15)),

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from . import arguments
+from .. import arguments
 
 
 def add_parser(commands: Any) -> None:
@@ -46,9 +46,9 @@ def run(options: argparse.Namespace) -> int:
     """Label both splits; returns the exit status."""
     import torch
 
-    from ..data.real.stills import list_stills, write_still_shards
-    from ..data.real.teacher import MeshTeacher
-    from ..data.real.video import list_clips, write_real_shards
+    from ...data.real.stills import list_stills, write_still_shards
+    from ...data.real.teacher import MeshTeacher
+    from ...data.real.video import list_clips, write_real_shards
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -89,10 +89,10 @@ def _face_network(weights: Path | None) -> Any:
     Raises:
         WeightsError: if there is none in it.
     """
-    from ..checkpoint import load_checkpoint, load_directory
-    from ..errors import WeightsError
-    from ..face.reading.face_network import FaceNetwork
-    from ..pipeline import preset_weights
+    from ...checkpoint import load_checkpoint, load_directory
+    from ...errors import WeightsError
+    from ...face.reading.face_network import FaceNetwork
+    from ...pipeline import preset_weights
 
     path = preset_weights("tiny") if weights is None else weights
     found = load_directory(path) if path.is_dir() else load_checkpoint(path)

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from . import arguments
+from .. import arguments
 
 
 def add_parser(commands: Any) -> None:
@@ -36,8 +36,8 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Render the splits; returns the exit status."""
-    from ..data.synthetic.clip import CLIP_FRAMES, FPS
-    from ..data.synthetic.render import render
+    from ...data.synthetic.clip import CLIP_FRAMES, FPS
+    from ...data.synthetic.render import render
 
     logging.getLogger("mcdm_core").setLevel(logging.INFO)
     clips = options.clips

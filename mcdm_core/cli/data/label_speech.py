@@ -7,8 +7,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from ..errors import MediaError
-from . import arguments
+from ...errors import MediaError
+from .. import arguments
 
 
 def add_parser(commands: Any) -> None:
@@ -43,10 +43,10 @@ def run(options: argparse.Namespace) -> int:
     """Label both splits; returns the exit status."""
     if (options.mouth_of is None) != (options.transcripts is None):
         raise MediaError("--mouth-of needs --transcripts, and the other way round: clips and what is said in them")
-    from ..data.real.fitted_mouth import fit_mouth, read_filmed_speech
-    from ..data.real.phone_alignment import PhoneAligner
-    from ..data.real.speech import SpeechLabeller, list_recordings, write_speech_shards
-    from ..data.synthetic.people.head_asset import load_head_asset
+    from ...data.real.fitted_mouth import fit_mouth, read_filmed_speech
+    from ...data.real.phone_alignment import PhoneAligner
+    from ...data.real.speech import SpeechLabeller, list_recordings, write_speech_shards
+    from ...data.synthetic.people.head_asset import load_head_asset
 
     logging.getLogger("mcdm_core").setLevel(logging.INFO)
     train, val = list_recordings(options.folder, options.keep_apart)

@@ -1,0 +1,3 @@
+from . import pyplot as pyplot
+
+def use(backend: str) -> None: ...

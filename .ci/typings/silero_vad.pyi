@@ -1,0 +1,6 @@
+from typing import Any
+
+from torch import Tensor
+
+def load_silero_vad() -> Any: ...
+def get_speech_timestamps(audio: Tensor, model: Any, *, sampling_rate: int = ...) -> list[dict[str, int]]: ...

@@ -1,0 +1,123 @@
+"""A whole curation: every video by itself, over processes or a cluster, then what concerns all clips together."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import PackageError, WeightsError
+from ...face.reading.face_network import FaceNetwork
+from ..parallel import run_all
+from .manifest import Source
+from .report import write_report
+from .selection import mark_duplicates, split_of
+from .settings import CurateSettings
+from .shards import DROPPED, INDEX, remove_others, shard_names, write_index, write_shard
+from .video import Record, curate_video, failed_record, video_key
+
+logger = logging.getLogger(__name__)
+
+WORK = "work"
+_PACKAGES = ("scenedetect", "silero_vad", "pyarrow")
+
+
+@dataclass(frozen=True)
+class CurateVideo:
+    """The piece of work of one video, as processes and clusters take it.
+
+    Attributes:
+        weights: file with the face network; settings: thresholds; folder: of the work under way.
+    """
+
+    weights: Path
+    settings: CurateSettings
+    folder: Path
+
+    def __call__(self, source: Source) -> list[Record]:
+        """Records of the video's clips."""
+        return curate_video(source, _network(self.weights), self.settings, self.folder)
+
+
+@functools.lru_cache(maxsize=1)
+def _network(weights: Path) -> FaceNetwork:
+    from ...checkpoint import load_checkpoint, load_directory
+
+    found = load_directory(weights) if weights.is_dir() else load_checkpoint(weights)
+    if "face_network" not in found.states:
+        raise WeightsError(f"{weights} holds no face network; give a whole model's file.")
+    network = FaceNetwork(found.config)
+    network.load_state_dict(found.states["face_network"])
+    return network.eval()
+
+
+def curate(
+    sources: list[Source], output: Path, weights: Path, settings: CurateSettings | None = None, workers: int = 1,
+    engine: str = "processes",
+) -> list[Record]:  # fmt: skip
+    """Curate videos into ``output``: shards by split, index, dropped clips, report, data card.
+
+    Can be stopped anywhere: a video that is finished is not begun again, and the result is the same. Results of other
+    thresholds are kept apart.
+
+    Args:
+        sources: of ``manifest.list_sources``; weights: file with the face network.
+        workers, engine: see ``parallel.py``.
+
+    Returns:
+        Records of all clips, kept and dropped.
+
+    Raises:
+        PackageError: if a package of the extra ``wild`` is missing.
+        WeightsError: if the file holds no face network.
+    """
+    settings = settings or CurateSettings()
+    if missing := [name for name in _PACKAGES if importlib.util.find_spec(name) is None]:
+        raise PackageError(f"Curation needs {', '.join(missing)}: pip install 'mcdm-talking-face[wild]'.")
+    _network(weights)
+    output = Path(output)
+    work = output / WORK / settings.fingerprint()
+    work.mkdir(parents=True, exist_ok=True)
+    _forget(output, sources)
+    started, records = time.monotonic(), []
+    outcomes = run_all(CurateVideo(weights, settings, work), sources, workers, engine)
+    for done, outcome in enumerate(outcomes, start=1):
+        source = sources[outcome.number]
+        if outcome.error:
+            logger.warning("%s failed: %s", source.name, outcome.error)
+            records.append(failed_record(source, outcome.error))
+        else:
+            records += outcome.value
+        kept = sum(not record["fault"] for record in records)
+        logger.info("%d of %d videos, %d clips kept of %d", done, len(sources), kept, len(records))
+    records.sort(key=lambda record: record["key"])
+    mark_duplicates(records, settings)
+    for record in records:
+        record["split"] = split_of(record["identity"], settings)
+    shards = shard_names(records, settings)
+    for name, clips in shards.items():
+        write_shard(output / name, clips, work)
+    remove_others(output, list(shards))
+    write_index(output / INDEX, [record for record in records if not record["fault"]])
+    write_index(output / DROPPED, [record for record in records if record["fault"]])
+    write_report(output, records, sources, settings, work)
+    logger.info("%.0f s in all", time.monotonic() - started)
+    return records
+
+
+def _forget(output: Path, sources: Sequence[Source]) -> None:
+    """Delete what earlier runs, of whatever thresholds, made of videos whose consent was withdrawn."""
+    for source in sources:
+        if not source.consent:
+            for place in (output / WORK).glob(f"*/{video_key(source.name)}*"):
+                shutil.rmtree(place)
+
+
+def remove_work(output: Path) -> None:
+    """Delete what a finished set needs no more; a later run on the same videos would begin anew."""
+    shutil.rmtree(Path(output) / WORK, ignore_errors=True)

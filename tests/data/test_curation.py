@@ -1,0 +1,195 @@
+"""A whole curation of a video that this project made, with planted faults: each is dropped or mended for its reason."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mcdm_core.__main__ import main
+from mcdm_core.pipeline import preset_weights
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not preset_weights("tiny").is_file(), reason="random weights find no face"),
+]
+for _package in ("scenedetect", "silero_vad", "pyarrow"):
+    pytest.importorskip(_package, reason="curation needs the extra 'wild'")
+
+Frames = NDArray[np.uint8]
+RATE = 16_000
+
+
+def write(path: Path, frames: Frames, audio: NDArray[np.int16] | None, crf: int = 16, times: list[int] | None = None):
+    """A video of frames ``[t, h, w, 3]`` at 25 a second, or shown at ``times`` in ms."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=1000 if times else 25)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        stream.options = {"crf": str(crf), "preset": "veryfast"}
+        stream.codec_context.time_base = Fraction(1, 1000)
+        track = None if audio is None else container.add_stream("aac", rate=RATE, layout="mono")
+        for number, pixels in enumerate(frames):
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            picture.pts, picture.time_base = times[number] if times else 40 * number, Fraction(1, 1000)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+        for start in range(0, 0 if audio is None else len(audio) - 1023, 1024):
+            block = av.AudioFrame.from_ndarray(audio[None, start : start + 1024], format="s16", layout="mono")
+            block.sample_rate, block.pts, block.time_base = RATE, start, Fraction(1, RATE)
+            container.mux(track.encode(block))
+        if track is not None:
+            container.mux(track.encode(None))
+
+
+def turn_by_header(path: Path) -> None:
+    """Write a quarter turn into the track's header, as phones do."""
+    content = bytearray(path.read_bytes())
+    place = content.find(b"tkhd") + 4 + 4 + 20 + 16
+    one, zero, minus = (struct.pack(">i", value * 65536) for value in (1, 0, -1))
+    assert content[place : place + 4] == one
+    content[place : place + 36] = zero + one + zero + minus + zero * 4 + struct.pack(">i", 1 << 30)
+    path.write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine seconds of the pack's own portrait speaking, whole and with a fault in each file."""
+    import cv2
+
+    from mcdm_core.data.real.video import read_clip
+
+    folder = tmp_path_factory.mktemp("videos")
+    source = folder / "talk.mp4"
+    assert main(["generate", "--output", str(source)]) == 0
+    talk = read_clip(source)
+    frames, audio = talk.frames, talk.audio
+    source.unlink()
+    random = np.random.default_rng(0)
+    texture = cv2.GaussianBlur(random.random((384, 800)).astype(np.float32), (0, 0), 6)
+    texture = (255 * (texture - texture.min()) / np.ptp(texture)).astype(np.uint8)
+    nobody = np.stack([np.repeat(texture[:, k : k + 384, None], 3, 2) for k in range(100)])
+    short, heard = frames[:100], audio[: 4 * RATE]
+    write(folder / "a_good.mp4", frames, audio)
+    write(folder / "copy.mp4", frames, audio, crf=26)
+    write(folder / "cut.mp4", np.concatenate([frames[:100], nobody, frames[100:200]]),
+          np.concatenate([heard, heard, audio[4 * RATE : 8 * RATE]]))  # fmt: skip
+    write(folder / "two.mp4", np.concatenate([short, short[:, :, ::-1]], axis=2), heard)
+    write(folder / "nobody.mp4", nobody, heard)
+    write(folder / "muted.mp4", short, np.zeros_like(heard))
+    write(folder / "no_sound.mp4", short, None)
+    write(folder / "shifted.mp4", frames, np.concatenate([np.zeros(RATE // 5, np.int16), audio[: -RATE // 5]]))
+    write(folder / "blurred.mp4", np.stack([cv2.GaussianBlur(frame, (0, 0), 5) for frame in short]), heard)
+    write(folder / "dark.mp4", (short * 0.1).astype(np.uint8), heard)
+    write(folder / "cut_off.mp4", short[:, :, 192:], heard)
+    write(folder / "rotated.mp4", np.rot90(short, 1, (1, 2)), heard)
+    turn_by_header(folder / "rotated.mp4")
+    shown = [k for k in range(len(short)) if k % 7 not in (2, 5)]
+    write(folder / "variable.mp4", frames[shown], heard, times=[40 * k for k in shown])
+    (folder / "broken.mp4").write_bytes((folder / "a_good.mp4").read_bytes()[:200] + random.bytes(20_000))
+    return folder
+
+
+def shards(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.tar")}
+
+
+@pytest.fixture(scope="module")
+def curated(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("curated")
+    assert main(["curate", str(videos), str(output), "--all-consented", "--set", "size=128"]) == 0
+    return output
+
+
+def faults(folder: Path) -> dict[str, list[str]]:
+    """The fault of each clip by its video, in the order of time; "" is kept."""
+    import pyarrow.parquet
+
+    rows = [
+        row
+        for name in ("index", "dropped")
+        for row in pyarrow.parquet.read_table(folder / f"{name}.parquet").to_pylist()
+    ]
+    found: dict[str, list[str]] = {}
+    for row in sorted(rows, key=lambda row: (row["source"], row["begin"])):
+        found.setdefault(row["source"].removesuffix(".mp4"), []).append(row["fault"])
+    return found
+
+
+def test_every_fault_is_dropped_or_mended_for_its_reason(curated: Path) -> None:
+    found = faults(curated)
+    # What is mended is the same four seconds that another video begins with, and so a copy of them.
+    assert found.pop("a_good") == [""]
+    assert found.pop("copy") == ["duplicate"]
+    assert found.pop("rotated") == ["duplicate"] and found.pop("variable") == ["duplicate"]
+    assert found.pop("cut") == ["", "no face", ""]
+    assert found == {
+        "two": ["several faces"], "nobody": ["no face"], "muted": ["silent"], "no_sound": ["no sound"],
+        "shifted": ["out of step"], "blurred": ["blurred"], "dark": ["badly exposed"], "cut_off": ["no face"],
+        "broken": ["unreadable"],
+    }  # fmt: skip
+
+
+def test_the_set_can_be_read_and_is_described(curated: Path) -> None:
+    import av
+
+    report = json.loads((curated / "report.json").read_text())
+    assert report["clips"] == 3 and report["seconds"] == pytest.approx(17, abs=0.2)
+    card = (curated / "README.md").read_text()
+    assert "out of step" in card and "Consent" in card
+    assert {path.stem for path in (curated / "sheets").iterdir()} >= {"kept", "blurred", "several_faces"}
+    webdataset = pytest.importorskip("webdataset", reason="reads the shards as a user would")
+    paths = [str(path) for path in curated.rglob("*.tar")]
+    samples = list(webdataset.WebDataset(paths, shardshuffle=False, empty_check=False))
+    assert sorted(sample["__key__"] for sample in samples) == sorted({sample["__key__"] for sample in samples})
+    assert len(samples) == 3
+    for sample in samples:
+        count = json.loads(sample["json"])["frames"]
+        with np.load(io.BytesIO(sample["npz"])) as labels:
+            landmarks = labels["landmarks"]
+        assert landmarks.shape == (count, 68, 2) and 0 < landmarks.min() < landmarks.max() < 1
+        with av.open(io.BytesIO(sample["mp4"])) as container:
+            pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(container.streams.video[0])]
+        assert len(pictures) == count and pictures[0].shape == (128, 128, 3)
+        with av.open(io.BytesIO(sample["flac"])) as container:
+            heard = sum(frame.samples for frame in container.decode(container.streams.audio[0]))
+        assert abs(heard - count * RATE // 25) <= 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills a process by a signal")
+def test_a_killed_curation_goes_on_to_the_same_set(videos: Path, tmp_path: Path) -> None:
+    few, whole, killed = tmp_path / "few", tmp_path / "whole", tmp_path / "killed"
+    few.mkdir()
+    for name in ("muted", "rotated", "variable"):
+        shutil.copy(videos / f"{name}.mp4", few)
+    settings = ["--all-consented", "--set", "size=128", "--set", "duplicate_distance=0"]
+    assert main(["curate", str(few), str(whole), *settings]) == 0
+    command = ["curate", str(few), str(killed), *settings]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mcdm_core", *command], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    while not list(killed.glob("work/*/*/result.json")):
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = {path: path.stat().st_mtime_ns for path in killed.glob("work/*/*/result.json")}
+    assert not shards(killed)
+    assert main(command) == 0
+    assert {path: path.stat().st_mtime_ns for path in done} == done, "what was finished was begun again"
+    assert shards(killed) == shards(whole) and shards(whole)
+    for name in ("report.json", "README.md"):
+        assert (killed / name).read_text() == (whole / name).read_text()
