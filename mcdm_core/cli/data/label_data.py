@@ -22,6 +22,8 @@ def add_parser(commands: Any) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--videos", type=Path, help="folder of talking clips")
     source.add_argument("--stills", type=Path, help="folder of portraits")
+    source.add_argument("--curated", type=Path, help="output of curate: its labels, splits and notes are taken as they "
+                        "are, so only --size and --again count")  # fmt: skip
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--weights", type=Path, help="weight file or training folder with the face network "
                         "(default: the shipped one)")  # fmt: skip
@@ -54,6 +56,8 @@ def run(options: argparse.Namespace) -> int:
         torch.set_num_threads(options.threads)
     messages = logging.getLogger("mcdm_core")
     messages.setLevel(logging.INFO)
+    if options.curated is not None:
+        return _take_curated(options)
     teacher = MeshTeacher() if options.teacher else None
     network = _face_network(options.weights)
     common = {
@@ -79,6 +83,25 @@ def run(options: argparse.Namespace) -> int:
             )  # fmt: skip
         else:
             counts[split] = write_still_shards(network, paths, folder, split, frames=options.frames, **common)
+    print(f"{counts['train']} training clips and {counts['val']} for validation in {options.output}")
+    return 0
+
+
+def _take_curated(options: argparse.Namespace) -> int:
+    """Shards of a curated set, by its own splits; returns the exit status.
+
+    Raises:
+        MediaError: if the folder holds no training shards.
+    """
+    from ...data.wild.labels import write_curated_shards
+    from ...errors import MediaError
+
+    counts = {
+        split: write_curated_shards(options.curated, options.output / split, split, options.size, not options.again)
+        for split in ("train", "val")
+    }
+    if not counts["train"]:
+        raise MediaError(f"{options.curated} holds no tars in train/; make them with `python -m mcdm_core curate`.")
     print(f"{counts['train']} training clips and {counts['val']} for validation in {options.output}")
     return 0
 
