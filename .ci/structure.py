@@ -22,7 +22,6 @@ MOST_LINES, MOST_FILES = 400, 20
 LAYERS = (
     "errors",
     "file_lock",
-    "librosa_loading",
     "files",
     "config",
     "correlation",

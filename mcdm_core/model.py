@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypedDict
+from collections.abc import Callable, Mapping
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from .config import MCDMConfig
 from .errors import PackageError, WeightsError
 from .face.reading.face_network import FaceNetwork
-from .librosa_loading import load_librosa
 from .models.archived_clip_prior import ArchivedClipPrior
 from .models.audio_encoder import AudioEncoder, build_audio_encoder
 from .models.image_encoder import build_image_encoder
@@ -27,6 +27,18 @@ class GivenComponents(TypedDict, total=False):
     vae: Autoencoder
     audio_encoder: AudioEncoder
     image_encoder: nn.Module
+
+
+class _WithoutDraws(TorchFunctionMode):
+    """Leaves out normal numbers: an outline on the meta device has none, and asking imports torch's compiler."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (torch.Tensor.normal_, nn.init.normal_):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 class MCDMModel(nn.Module):
@@ -45,7 +57,6 @@ class MCDMModel(nn.Module):
 
     def __init__(self, config: MCDMConfig, given: GivenComponents | None = None) -> None:
         super().__init__()
-        load_librosa()
         self.config = config
         given = given or GivenComponents()
         self.vae: Autoencoder = given["vae"] if "vae" in given else build_autoencoder(config)
@@ -105,7 +116,7 @@ class MCDMModel(nn.Module):
             WeightsError: if a component's do not agree, or the configuration describes no model.
         """
         try:
-            with torch.device("meta"):
+            with torch.device("meta"), _WithoutDraws():
                 outline = cls(config, given)
         except PackageError:
             raise

@@ -10,7 +10,6 @@ from comfy_api.latest import InputImpl, io
 from ..mcdm_core.samples import FOLDER as SAMPLES
 from ..mcdm_core.samples import list_samples
 from .comfy import media_bridge, model_patcher
-from .comfy.packages import import_packages
 from .schema import Model, advanced, schema
 
 if TYPE_CHECKING:
@@ -72,7 +71,6 @@ class MCDMLoadModel(io.ComfyNode):
         clip_vision: ClipVisionModel | None = None,
         audio_encoder: AudioEncoderModel | None = None,
     ) -> io.NodeOutput:
-        import_packages()
         from .comfy.pipeline_loading import load_pipeline
 
         path = model_patcher.weight_path(model_name)

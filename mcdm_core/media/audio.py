@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import AudioError, FrameRateError
-from ..librosa_loading import load_librosa
 from .audio_reader import RATES, AudioReader
 
 logger = logging.getLogger(__name__)
@@ -97,7 +96,7 @@ def to_mono_16k(
 
 
 def resample(waveform: torch.Tensor, sample_rate: int, target_rate: int) -> torch.Tensor:
-    """Band-limited resampling of [..., t] (libsoxr's high quality, through librosa), exact to the sample in length."""
+    """Band-limited resampling of [..., t] (libsoxr's high quality, or FFmpeg's), exact to the sample in length."""
     length = max(1, round(waveform.shape[-1] * target_rate / sample_rate))
     if sample_rate == target_rate:
         return waveform
@@ -108,22 +107,13 @@ def resample(waveform: torch.Tensor, sample_rate: int, target_rate: int) -> torc
 
 @functools.cache
 def _resampler() -> Callable[[NDArray[np.float32], int, int], NDArray[np.float32]]:
-    """librosa's resampling; where librosa cannot start, what it would call; without that, FFmpeg's."""
-    try:
-        load_librosa()
-        import librosa
-
-        return lambda wave, have, want: librosa.resample(
-            wave, orig_sr=have, target_sr=want, res_type="soxr_hq", axis=-1, fix=False
-        )
-    except Exception as error:  # whatever an incomplete installation raises
-        logger.info("librosa cannot be used here (%s); sound is resampled without it.", error)
+    """libsoxr's, or FFmpeg's where soxr cannot be imported."""
     try:
         import soxr
-
-        return lambda wave, have, want: soxr.resample(wave.T, have, want, quality="HQ").T
-    except ImportError:
+    except ImportError as error:
+        logger.info("soxr cannot be used here (%s); sound is resampled by FFmpeg.", error)
         return _resample_by_ffmpeg
+    return lambda wave, have, want: soxr.resample(wave.T, have, want, quality="HQ").T
 
 
 def _resample_by_ffmpeg(wave: NDArray[np.float32], have: int, want: int) -> NDArray[np.float32]:

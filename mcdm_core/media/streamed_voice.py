@@ -62,7 +62,7 @@ def _mix_of(reader: AudioReader) -> Callable[[Tensor], Tensor]:
 
 
 def _resampled(blocks: Iterable[Tensor], have: int, want: int) -> Iterator[Tensor]:
-    """Blocks [t] at another rate: by libsoxr, as librosa does, or by FFmpeg where it is not installed."""
+    """Blocks [t] at another rate: by libsoxr, or by FFmpeg where soxr is not installed."""
     if have == want:
         yield from blocks
         return

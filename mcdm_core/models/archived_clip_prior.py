@@ -44,8 +44,8 @@ class ArchivedClipPrior(nn.Module):
         stride = prior.patch_size
         self.reference_patches = nn.Conv2d(channels, prior.width, stride, stride)
         self.archive_patches = nn.Conv2d(channels, prior.width, stride, stride)
-        self.positions = nn.Parameter(torch.randn(patches, prior.width) * 0.02)
-        self.queries = nn.Parameter(torch.randn(prior.num_queries, prior.width))
+        self.positions = nn.Parameter(torch.empty(patches, prior.width).normal_(std=0.02))
+        self.queries = nn.Parameter(torch.empty(prior.num_queries, prior.width).normal_())
         self.to_k = nn.Linear(prior.width, prior.width, bias=False)
         self.to_v = nn.Linear(prior.width, prior.width, bias=False)
         self.norm_out = nn.LayerNorm(prior.width)
@@ -130,7 +130,7 @@ class ArchivePlaces(nn.Module):
     def __init__(self, channels: int, cells: int, tokens: int) -> None:
         super().__init__()
         width = 128
-        projection = torch.randn(channels, width) * (_ATTRACTION / math.sqrt(width))
+        projection = torch.empty(channels, width).normal_(std=_ATTRACTION / math.sqrt(width))
         self.queries = nn.Parameter(_place_code(math.isqrt(cells), width) @ projection.T)
         self.keys = nn.Parameter(_place_code(math.isqrt(tokens), width) @ projection.T)
 

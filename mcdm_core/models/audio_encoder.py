@@ -30,6 +30,8 @@ WINDOW_SAMPLES = 400
 """Length of the spectra's window: 25 ms at 16 kHz."""
 LOG_FLOOR = 7.0
 """Range kept below the utterance's loud level, in nepers of power (about 30 dB); quieter is silence."""
+QUIETEST_LEVEL = -14.0
+"""A recording silent throughout (log power near the clamp of 1e-10) stays silent instead of being lifted."""
 LOUD_RANGE = 3.0
 """Frames within so many nepers of the loud level count as speech for the mean spectrum."""
 MEAN_SPECTRUM = -1.5
@@ -51,20 +53,38 @@ def check_waveform(waveform: Tensor, fps: float, num_frames: int) -> None:
         raise FrameRateError(f"frame rate and frame count must be positive, got {fps} and {num_frames}")
 
 
+def _mels(hertz: Tensor) -> Tensor:
+    """Slaney's mel scale: linear to 1 kHz, then 27 steps for every factor of 6.4."""
+    above = 15 + 27 * (hertz.clamp_min(1.0) / 1000).log() / math.log(6.4)
+    return torch.where(hertz < 1000, hertz * 3 / 200, above)
+
+
+def _hertz(mels: Tensor) -> Tensor:
+    """The inverse of :func:`_mels`."""
+    above = 1000 * ((mels - 15) * math.log(6.4) / 27).exp()
+    return torch.where(mels < 15, mels * 200 / 3, above)
+
+
 @functools.lru_cache(maxsize=4)
 def mel_filters(sample_rate: int, num_mels: int) -> Tensor:
-    """librosa's filter bank ``[num_mels, 201]``: triangles on Slaney's mel scale, of unit area."""
-    import numpy as np
-    from librosa.filters import mel
+    """Filter bank ``[num_mels, 201]``: triangles on Slaney's mel scale, of unit area.
 
-    return torch.from_numpy(mel(sr=sample_rate, n_fft=WINDOW_SAMPLES, n_mels=num_mels, dtype=np.float64)).float()
+    The same as librosa's, to which the tests hold it. Importing librosa takes as long as importing torch, and 170 MB.
+    """
+    half = torch.tensor(sample_rate / 2, dtype=torch.float64)
+    edges = _hertz(torch.linspace(0, 1, num_mels + 2, dtype=torch.float64) * _mels(half))
+    bins = torch.linspace(0, 1, WINDOW_SAMPLES // 2 + 1, dtype=torch.float64) * half
+    left, middle, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    rising, falling = (bins - left) / (middle - left), (right - bins) / (right - middle)
+    return (torch.minimum(rising, falling).clamp_min(0) * 2 / (right - left)).float()
 
 
-def log_mel(waveform: Tensor, sample_rate: int, num_mels: int, hop_length: int) -> Tensor:
+def log_mel(waveform: Tensor, sample_rate: int, num_mels: int, hop_length: int, *, padded: bool = True) -> Tensor:
     """Natural logarithm of the mel power spectrum.
 
     Args:
         waveform: ``[..., t]``; sample_rate: in Hz; hop_length: in samples.
+        padded: silence is added before and after; else the first column is that of the first ``WINDOW_SAMPLES``.
 
     Returns:
         ``[..., num_mels, t // hop_length + 1]``; column j is centred on sample ``j * hop_length``. float32 on the CPU.
@@ -72,7 +92,7 @@ def log_mel(waveform: Tensor, sample_rate: int, num_mels: int, hop_length: int) 
     samples = waveform.detach().float().cpu()
     window = torch.hann_window(WINDOW_SAMPLES)
     spectrum = torch.stft(
-        samples, WINDOW_SAMPLES, hop_length, window=window, center=True, pad_mode="constant", return_complex=True
+        samples, WINDOW_SAMPLES, hop_length, window=window, center=padded, pad_mode="constant", return_complex=True
     )
     power = torch.view_as_real(spectrum).square().sum(-1)
     return (mel_filters(sample_rate, num_mels) @ power).clamp_min(1e-10).log()
@@ -93,8 +113,7 @@ def normalize_level(mels: Tensor, balance: float = 0.0) -> Tensor:
     """
     power = torch.logsumexp(mels, dim=-2)
     loud = torch.quantile(power, 0.95, dim=-1, keepdim=True)
-    # A recording silent throughout (log power near the clamp of 1e-10) stays silent instead of being lifted.
-    level = (loud - math.log(mels.shape[-2])).clamp_min(-14.0)
+    level = (loud - math.log(mels.shape[-2])).clamp_min(QUIETEST_LEVEL)
     relative = mels - level[..., None]
     if balance:
         counted = (power > loud - LOUD_RANGE).to(mels)[..., None, :]

@@ -120,8 +120,8 @@ class PatchTransformer(nn.Module):
             nn.SiLU(),
             nn.Conv2d(width // 2, width, 3, stride=2, padding=1),
         )
-        self.positions = nn.Parameter(torch.randn((size // 8) ** 2, width) * 0.02)
-        self.queries = nn.Parameter(torch.randn(num_tokens, width) * 0.1)
+        self.positions = nn.Parameter(torch.empty((size // 8) ** 2, width).normal_(std=0.02))
+        self.queries = nn.Parameter(torch.empty(num_tokens, width).normal_(std=0.1))
         # What a query starts from: a plain linear reading of all patches. Queries that start blind to the image stay
         # blind for hundreds of steps, because the decoder then learns to do without them.
         self.reduce = nn.Linear(width, 8)
@@ -157,8 +157,8 @@ class MotionDecoder(nn.Module):
         self.width, self.num_landmarks = width, codec.num_landmarks
         self.embed = nn.Linear(codec.motion_dim, width)
         self.landmark_embed = nn.Linear(2 * codec.num_landmarks, self.REFERENCE_PARTS * width)
-        self.types = nn.Parameter(torch.randn(2 * tokens + self.REFERENCE_PARTS, width) * 0.1)
-        self.queries = nn.Parameter(torch.randn(len(self.REGIONS) + 1, width) * 0.5)
+        self.types = nn.Parameter(torch.empty(2 * tokens + self.REFERENCE_PARTS, width).normal_(std=0.1))
+        self.queries = nn.Parameter(torch.empty(len(self.REGIONS) + 1, width).normal_(std=0.5))
         self.layers = nn.ModuleList(TransformerLayer(width, codec.num_heads) for _ in range(codec.num_layers))
         self.norm = nn.LayerNorm(width)
         self.regions = nn.ModuleList(nn.Linear(width, 2 * (r.stop - r.start)) for r in self.REGIONS)

@@ -115,7 +115,7 @@ class PresentClipPrior(nn.Module):
         self.time_inner = nn.Linear(width, width)
         self.time_outer = nn.Linear(width, width)
         self.embed = nn.Linear(codec.motion_dim, width)
-        self.token_types = nn.Parameter(torch.randn(audio_tokens + 1 + self.motion_tokens, width) * 0.1)
+        self.token_types = nn.Parameter(torch.empty(audio_tokens + 1 + self.motion_tokens, width).normal_(std=0.1))
         self.known = nn.Parameter(torch.zeros(width))
         self.multimodal_blocks = nn.ModuleList(
             MultimodalBlock(width, prior.num_heads, prior.mlp_ratio) for _ in range(prior.num_layers)

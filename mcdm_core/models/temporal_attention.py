@@ -12,12 +12,12 @@ from __future__ import annotations
 import math
 
 import torch
-from diffusers.models.attention import FeedForward
 from einops import rearrange
 from torch import Tensor, nn
 
 from ..errors import MCDMError
 from .attention import CrossAttention, random_features
+from .layers.feed_forward import FeedForward
 
 
 def recursion_weights(frames: int, alpha: float, carried: bool) -> tuple[Tensor, Tensor]:
@@ -91,7 +91,7 @@ class TemporalBlock(nn.Module):
         self.ff: nn.Module | None = None
         if feed_forward:
             self.norm3 = nn.LayerNorm(dim)
-            self.ff = FeedForward(dim, activation_fn="geglu")
+            self.ff = FeedForward(dim)
 
     def forward(self, x: Tensor, memory: Tensor | None, features: Tensor | None) -> Tensor:
         """``x [B, f, c]``, ``memory [B, f', c]`` -> ``[B, f, c]``. The memory is read, never changed.

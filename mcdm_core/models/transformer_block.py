@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffusers.models.attention import FeedForward
 from einops import rearrange
 from torch import Tensor, nn
 
 from .archived_clip_prior import ArchivePlaces
 from .attention import CrossAttention
+from .layers.feed_forward import FeedForward
 from .temporal_attention import MemoryEfficientTemporalAttention
 
 
@@ -52,7 +52,7 @@ class MCDMTransformerBlock(nn.Module):
         self.present_attn = CrossAttention(dim, heads, present_dim, zero=True)
         self.temporal = MemoryEfficientTemporalAttention(dim, heads, **(temporal or {}))
         self.norm3 = nn.LayerNorm(dim)
-        self.ff = FeedForward(dim, mult=ff_mult, activation_fn=activation)  # pyright: ignore[reportArgumentType] a fraction too
+        self.ff = FeedForward(dim, ff_mult, activation)
 
     def forward(
         self,

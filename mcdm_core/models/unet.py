@@ -13,16 +13,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers.models.downsampling import Downsample2D
-from diffusers.models.embeddings import TimestepEmbedding, Timesteps
-from diffusers.models.resnet import ResnetBlock2D
-from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
 from ..config import MCDMConfig
 from ..errors import MCDMError
 from ..face.part_shapes import SHAPE_TOKENS
 from .archived_clip_prior import ArchivePlaces
+from .layers.residual_block import Downsample, ResidualBlock, Upsample
+from .layers.time_embedding import TimestepEmbedding, timestep_waves
 from .shape_maps import MAP_CHANNELS, draw_shapes
 from .transformer_block import MCDMTransformerBlock
 from .zero_module import zero_module
@@ -57,7 +55,7 @@ class UNetLevel(nn.Module):
     upsamplers: nn.ModuleList
 
     def __init__(
-        self, resnets: Sequence[ResnetBlock2D], attentions: Sequence[SpatialTransformer], down: bool, up: bool
+        self, resnets: Sequence[ResidualBlock], attentions: Sequence[SpatialTransformer], down: bool, up: bool
     ) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(resnets)
@@ -66,9 +64,9 @@ class UNetLevel(nn.Module):
         self.has_attention = bool(attentions)
         channels = resnets[-1].out_channels
         if down:
-            self.downsamplers = nn.ModuleList([Downsample2D(channels, use_conv=True, padding=1, name="op")])
+            self.downsamplers = nn.ModuleList([Downsample(channels)])
         if up:
-            self.upsamplers = nn.ModuleList([Upsample2D(channels, use_conv=True)])
+            self.upsamplers = nn.ModuleList([Upsample(channels)])
 
 
 def _levels_in(blocks: nn.ModuleList) -> list[UNetLevel]:
@@ -99,9 +97,8 @@ class DenoisingUNet(nn.Module):
                 "block_channels; give one for each."
             )
         embedding = widths[0] * 4
-        self.time_proj = Timesteps(widths[0], flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(widths[0], embedding)
-        self._embedding = embedding
+        self._waves, self._embedding = widths[0], embedding
         # Parts are told how their motion differs from the portrait's as well (face/part_guide.py).
         motion_dim = config.motion_codec.motion_dim * (2 if config.parts.size else 1)
         self.present_dim = motion_dim if self.stock else config.archived_clip_prior.width
@@ -156,15 +153,9 @@ class DenoisingUNet(nn.Module):
     def _attended(level: UNetLevel) -> range:
         return range(len(level.attentions)) if level.has_attention else range(0)
 
-    def _resnet(self, channels: int, out: int) -> ResnetBlock2D:
-        resnet = ResnetBlock2D(
-            in_channels=channels,
-            out_channels=out,
-            temb_channels=self._embedding,
-            groups=self.config.unet.norm_groups,
-            eps=1e-5,
-            time_embedding_norm="default" if self.stock else "scale_shift",
-        )
+    def _resnet(self, channels: int, out: int) -> ResidualBlock:
+        groups = self.config.unet.norm_groups
+        resnet = ResidualBlock(channels, out, self._embedding, groups, scale_shift=not self.stock)
         if not self.stock:
             # Half of an even gain. From zero, beside attention that begins as noise, 40 steps hardly learn a batch.
             nn.init.normal_(resnet.conv2.weight, std=0.5 / math.sqrt(9 * resnet.conv2.in_channels))
@@ -241,7 +232,7 @@ class DenoisingUNet(nn.Module):
         """
         b, f = latents.shape[:2]
         x = self._input(latents, guide, f_pc)
-        embedding = self.time_embedding(self.time_proj(timestep.reshape(-1).expand(b)).to(x.dtype))
+        embedding = self.time_embedding(timestep_waves(timestep.reshape(-1).expand(b), self._waves).to(x.dtype))
         embedding = embedding.repeat_interleave(f, 0)
         if f_pc is not None:
             f_pc = f_pc.flatten(0, 1)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import MCDMConfig
-from ..errors import MCDMError
+from ..errors import MCDMError, PackageError
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -130,11 +130,20 @@ class StableDiffusionAutoencoder(Autoencoder):
     """Stable Diffusion 1.5's autoencoder behind the same two methods (section 3.1; the ``base`` preset)."""
 
     def __init__(self, config: MCDMConfig, autoencoder: AutoencoderKL | None = None) -> None:
-        """Wrap ``autoencoder`` (a diffusers ``AutoencoderKL``), or build one of SD 1.5's shape with random weights."""
+        """Wrap ``autoencoder`` (a diffusers ``AutoencoderKL``), or build one of SD 1.5's shape with random weights.
+
+        Raises:
+            PackageError: if it is to be built and diffusers is not installed.
+        """
         super().__init__()
         if autoencoder is None:
-            from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-
+            try:
+                from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+            except ImportError as error:
+                raise PackageError(
+                    "Stable Diffusion's autoencoder of the base preset needs the package diffusers; install it, or use "
+                    "the tiny preset."
+                ) from error
             # diffusers annotates these tuples as if they had one element.
             autoencoder = AutoencoderKL(
                 down_block_types=("DownEncoderBlock2D",) * len(config.vae.stock_channels),  # pyright: ignore[reportArgumentType]

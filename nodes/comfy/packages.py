@@ -1,4 +1,4 @@
-"""Packages the models need beside ComfyUI's own: imported in time, or a message with the exact command."""
+"""Packages beside ComfyUI's own that parts of the models use, and the exact command where they are missing."""
 
 from __future__ import annotations
 
@@ -8,48 +8,48 @@ import logging
 import sys
 from pathlib import Path
 
-from ...mcdm_core.errors import MCDMError
-from ...mcdm_core.librosa_loading import load_librosa
+from ...mcdm_core.errors import PackageError
 from .interruption import check_interrupt
 
 logger = logging.getLogger(__name__)
 
-NEEDED = {"diffusers": "diffusers.models.resnet", "librosa": "librosa"}
-"""Package, and what is imported of it, of what a supported ComfyUI does not bring itself."""
+USED = {
+    "diffusers": "the autoencoder of base, where none is connected",
+    "soxr": "resampling of sound, which FFmpeg does less well",
+}
+"""What a supported ComfyUI does not bring itself, and what for."""
 LIST = Path(__file__).resolve().parents[2] / "requirements.txt"
 
 
 def missing_packages() -> list[str]:
     """Names of packages that this Python lacks."""
-    return [package for package in NEEDED if importlib.util.find_spec(package) is None]
+    return [package for package in USED if importlib.util.find_spec(package) is None]
 
 
 def advice(missing: list[str]) -> str:
-    """What is missing and the command that installs it into the Python that runs ComfyUI."""
+    """What is missing, what for, and the command that installs it into the Python that runs ComfyUI."""
+    uses = " and ".join(f"{package} ({USED[package]})" for package in missing)
     return (
-        f"MCDM needs {' and '.join(missing)}, which ComfyUI's Python does not have. Run this command, then restart "
+        f"MCDM uses {uses}, which ComfyUI's Python does not have. Run this command, then restart "
         f'ComfyUI:\n"{sys.executable}" -m pip install -r "{LIST}"'
     )
 
 
-def import_packages() -> None:
-    """Import them where a model is loaded: later, a node that should stop at once would be kept for seconds by it.
+def import_package(package: str) -> None:
+    """Import a package where a model that needs it is loaded; Cancel is heeded before and after.
 
     Raises:
-        MCDMError: with the command, if a package is missing.
+        PackageError: with the command, if it is missing.
     """
-    missing = missing_packages()
-    if missing:
-        raise MCDMError(advice(missing))
-    for module in NEEDED.values():
-        check_interrupt()
-        importlib.import_module(module)
+    if package in missing_packages():
+        raise PackageError(advice([package]))
     check_interrupt()
-    load_librosa()
+    importlib.import_module(package)
+    check_interrupt()
 
 
 def warn_at_start() -> None:
-    """Say the same in ComfyUI's log when the pack is loaded; the nodes are there all the same."""
+    """Say what is missing in ComfyUI's log when the pack is loaded; the nodes are there all the same."""
     missing = missing_packages()
     if missing:
         logger.warning("%s", advice(missing))

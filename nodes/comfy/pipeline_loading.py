@@ -14,6 +14,7 @@ from ...mcdm_core.pipeline import MCDMPipeline
 from .base_components import borrowed_components, borrowing_sockets
 from .interruption import make_interruptible
 from .model_patcher import choose_dtype
+from .packages import import_package
 
 if TYPE_CHECKING:
     from comfy.audio_encoders.audio_encoders import AudioEncoderModel
@@ -51,6 +52,7 @@ def load_pipeline(
 
     Raises:
         WeightsError: if the file is damaged, or lacks components that no socket supplies.
+        PackageError: if Stable Diffusion's autoencoder is to be built and diffusers is not installed.
     """
     config, states, stage = load_checkpoint(path)
     parts = borrowed_components(config, vae, clip_vision, audio_encoder)
@@ -62,6 +64,8 @@ def load_pipeline(
             f"{path.name} lacks {', '.join(missing)}. "
             + (f"Connect {hint} of Load MCDM Model to ComfyUI's own loaders." if hint else "Get the whole file.")
         )
+    if config.vae.layout == "stable_diffusion" and "vae" not in parts:
+        import_package("diffusers")
     MCDMModel.check_fit(config, states, parts)
     model = MCDMModel(config, given=parts)
     model.load_states({name: state for name, state in states.items() if name not in parts}, allow_missing=True)
@@ -77,10 +81,11 @@ def load_pipeline(
 
 
 def adopt_layers(model: torch.nn.Module) -> None:
-    """Make every plain torch layer, those inside diffusers' blocks too, one that ComfyUI can cast and offload alone.
+    """Make every plain torch layer, those of other libraries too, one that ComfyUI can cast and offload alone.
 
     ComfyUI's layers are subclasses with another ``forward``, so the class is exchanged after loading. Building with
-    them would not do: diffusers' blocks cannot be told to, and with dynamic VRAM they have no weights to initialise.
+    them would not do: other libraries' blocks cannot be told to, and with dynamic VRAM they have no weights to
+    initialise.
     """
     import comfy.ops
 

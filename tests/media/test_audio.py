@@ -235,7 +235,7 @@ def test_what_is_whole_of_a_damaged_sound_is_used(tmp_path: Path, caplog: pytest
     assert 2.5 < load_audio(path).duration < 3.2
 
 
-def test_ffmpeg_resamples_where_librosa_cannot_start() -> None:
+def test_ffmpeg_resamples_where_soxr_is_missing() -> None:
     wave = sine(44_100, channels=2).astype(np.float32)
     out = _resample_by_ffmpeg(wave, 44_100, 16_000)
     assert out.shape[0] == 2 and abs(out.shape[1] - 11_200) < 30

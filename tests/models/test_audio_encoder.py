@@ -13,9 +13,13 @@ from mcdm_core.models.audio_encoder import (
     ContextAudioEncoder,
     Wav2Vec2AudioEncoder,
     build_audio_encoder,
+    frame_centres,
+    gather_windows,
     log_mel,
+    mel_filters,
     normalize_level,
 )
+from mcdm_core.models.voice_spectrum import VoiceSpectrum
 
 CONFIG = dataclasses.replace(
     TINY,
@@ -135,6 +139,13 @@ def test_unknown_kind_is_refused() -> None:
     assert isinstance(build_audio_encoder(CONFIG), ContextAudioEncoder)
 
 
+@pytest.mark.parametrize(("rate", "count"), [(16_000, 80), (16_000, 40), (22_050, 128)])
+def test_mel_filters_are_librosa_s(rate: int, count: int) -> None:
+    filters = pytest.importorskip("librosa.filters")
+    wanted = torch.from_numpy(filters.mel(sr=rate, n_fft=400, n_mels=count, dtype="float64"))
+    assert (mel_filters(rate, count) - wanted).abs().max() < 1e-6 * wanted.max()
+
+
 def test_log_mels_are_librosa_s() -> None:
     """In power, against a frame's loudest band: a Fourier transform in float32 spreads its rounding over all bands.
 
@@ -152,3 +163,21 @@ def test_log_mels_are_librosa_s() -> None:
     assert ((ours.exp() - power).abs() < 1e-5 * power.amax(1, keepdim=True)).all()
     exact = normalize_level(power.clamp_min(1e-10).log().float())
     assert (normalize_level(ours) - exact).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.5])
+@pytest.mark.parametrize("samples", [7_000, 40_123])
+def test_a_spectrum_in_blocks_is_that_of_the_whole(balance: float, samples: int) -> None:
+    settings = dataclasses.replace(CONFIG.audio_encoder, spectral_balance=balance)
+    generator = torch.Generator().manual_seed(1)
+    voice = torch.randn(samples, generator=generator) * torch.rand(samples // 500 + 1, generator=generator).pow(
+        4
+    ).repeat_interleave(500)[:samples]
+    whole = normalize_level(log_mel(voice, 16_000, settings.num_mels, settings.hop_length), balance)
+    spectrum = VoiceSpectrum(voice, settings, block=37)
+    centres = frame_centres(samples // 640, 25, 16_000, settings.hop_length)
+    for part in centres.split(7):
+        wanted = gather_windows(whole, part, settings.window_frames)
+        assert torch.allclose(spectrum.windows(part), wanted, atol=1e-4)
+    beyond = torch.tensor([float(whole.shape[1] + 500)])
+    assert (spectrum.windows(beyond) == -1).all()

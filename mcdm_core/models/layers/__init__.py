@@ -1,0 +1,1 @@
+"""Layers that several networks share; names of weights as in Stable Diffusion."""
