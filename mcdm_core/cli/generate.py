@@ -270,7 +270,7 @@ def _make_clips(
             ):
                 # A stop waits for the clip that is being written, so that its work is not lost.
                 with hold_interrupts():
-                    frames = pipe.finish_frames(reference, clip, detail=options.detail, paste=paste)
+                    frames = pipe.finish_frames(reference, clip, detail=options.detail, paste=paste, in_bytes=True)
                     run.add(frames, embedding.fps, None, {}, clip.memory, clip.motion)
                 bar.set_description(f"clip {len(run.clips)}/{clips}")
                 bar.update(len(clip.frames))

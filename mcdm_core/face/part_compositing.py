@@ -11,29 +11,35 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .compositing import feather_mask
-from .outer_warp import outer_flow
 from .parts import apply, inverse
 from .reference_warp import warp
 
-_FLOW_CELLS = 48
 _FADE = 0.15
 """Part of the surroundings' side over which their movement comes to rest towards the edge."""
 
 
-def move_head(large: Tensor, reference: Tensor, landmarks: Tensor, extent: float) -> Tensor:
+def resting_edge(flow: Tensor) -> Tensor:
+    """A flow ``[..., 2, c, c]`` that comes to rest towards the edge, and is at rest on it.
+
+    The spline rests at a few points of its frame only; between them it is faded out.
+    """
+    fade = feather_mask(flow.shape[-1], _FADE)[0]
+    fade[[0, -1]] = 0
+    fade[:, [0, -1]] = 0
+    return flow * fade.to(flow)
+
+
+def move_head(large: Tensor, flow: Tensor, extent: float) -> Tensor:
     """Move a picture of the head and its surroundings with one frame's face.
 
     Args:
         large: ``[3, S, S]``, concentric with the face crop and ``extent`` times its side.
-        reference: landmarks of the portrait ``[68, 2]`` in crop units; landmarks: of the frame, likewise.
+        flow: of the frame over it (``part_places.py``), ``[2, c, c]`` in crop widths.
 
     Returns:
         ``[3, S, S]``.
     """
-    flow = outer_flow(reference[None], landmarks[None], _FLOW_CELLS, extent) / extent
-    # The spline rests at a few points of its frame only; between them it is faded out.
-    flow = flow * feather_mask(_FLOW_CELLS, _FADE).to(flow)
-    return warp(large[None], flow)[0]
+    return warp(large[None], resting_edge(flow)[None] / extent)[0]
 
 
 def lay_parts(picture: Tensor, squares: Tensor, painted: Tensor, region: Tensor, extent: float = 1.0) -> Tensor:

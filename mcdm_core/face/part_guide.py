@@ -17,6 +17,7 @@ from einops import rearrange, repeat
 from torch import Tensor
 
 from .outer_warp import outer_parts
+from .part_places import PartPlaces
 from .part_shapes import contour_change, part_shapes, shape_tokens
 from .parts import NUM_PARTS, cut, moved_squares, reference_squares, unknown_regions
 
@@ -57,7 +58,12 @@ def still_parts(portraits: Tensor, squares: Tensor, size: int) -> Tensor:
 
 
 def part_views(
-    portraits: Tensor, reference: Tensor, landmarks: Tensor, size: int, squares: Tensor | None = None
+    portraits: Tensor,
+    reference: Tensor,
+    landmarks: Tensor,
+    size: int,
+    squares: Tensor | None = None,
+    places: PartPlaces | None = None,
 ) -> PartViews:
     """See frames of people through their parts.
 
@@ -66,17 +72,21 @@ def part_views(
         landmarks: of the frames ``[b, f, 68, 2]``.
         size: side of a part in pixels.
         squares: of the portraits, if not :func:`~.parts.reference_squares` of their landmarks.
+        places: of the frames of a single portrait, where they are known already.
     """
     frames = landmarks.shape[1]
     squares = reference_squares(reference) if squares is None else squares
-    moved = moved_squares(squares, reference, landmarks)
+    moved = moved_squares(squares, reference, landmarks) if places is None else places.squares[None]
     flat = landmarks.flatten(0, 1)
 
     def each(x: Tensor) -> Tensor:
         return x.repeat_interleave(frames, 0)
 
     outer = outer_parts(each(portraits), each(reference), flat, moved.flatten(0, 1), size)
-    region = unknown_regions(each(reference), each(squares), flat, moved.flatten(0, 1), size)
+    if places is None:
+        region = unknown_regions(each(reference), each(squares), flat, moved.flatten(0, 1), size)
+    else:
+        region = places.regions
     by_part = "(b f) p c h w -> (b p) f c h w"
     return PartViews(
         rearrange(outer, by_part, f=frames),

@@ -114,7 +114,7 @@ class VideoWriter:
         return stream
 
     def write(self, frames: torch.Tensor) -> None:
-        """Append frames [f, 3, h, w] in [0, 1] (or one, [3, h, w]) and the sound that belongs to them.
+        """Append frames [f, 3, h, w] in [0, 1] or uint8 (or one, [3, h, w]) and the sound that belongs to them.
 
         Raises:
             MediaError: after :meth:`close`, for another size than the writer's, or if the disk is full.
@@ -131,7 +131,10 @@ class VideoWriter:
                 f"Frames of shape {list(frames.shape)} were given to a video of {self.width}x{self.height}; "
                 f"expected [f, 3, {self.height}, {self.width}]."
             )
-        frames = torch.nn.functional.pad(frames, (0, self.width % 2, 0, self.height % 2), mode="replicate")
+        if self.width % 2:
+            frames = torch.cat([frames, frames[..., -1:]], -1)
+        if self.height % 2:
+            frames = torch.cat([frames, frames[..., -1:, :]], -2)
         try:
             self._encode(frames)
         except (OSError, av.error.FFmpegError) as error:
@@ -141,7 +144,9 @@ class VideoWriter:
         import av
 
         for frame in frames:
-            pixels = frame.mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
+            if frame.dtype != torch.uint8:
+                frame = frame.mul(255).round_().clamp_(0, 255).to(torch.uint8)
+            pixels = frame.permute(1, 2, 0).contiguous().cpu().numpy()
             picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             picture.pts = self.frames_written
             picture.time_base = 1 / self.fps

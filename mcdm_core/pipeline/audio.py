@@ -11,6 +11,7 @@ from torch import Tensor
 from ..media.audio import frame_count, to_mono_16k
 from ..model import MCDMModel
 from ..models.audio_encoder import ContextAudioEncoder, frame_centres, gather_windows
+from ..models.voice_spectrum import BLOCK, VoiceSpectrum
 
 AUDIO_CHUNK = 1024
 """Video frames whose sound is encoded at a time."""
@@ -53,14 +54,18 @@ class AudioEmbedder:
         count = frame_count(mono.numel(), rate, fps)
         encoder = self.model.audio_encoder
         if isinstance(encoder, ContextAudioEncoder):
-            # Windows overlap tenfold: cutting them chunk by chunk keeps an hour of speech small.
-            settings = self.model.config.audio_encoder
-            mels = encoder.spectrum(mono)
-            centres = frame_centres(count, fps, rate, settings.hop_length)
-            chunks: Iterator[Tensor] = (
-                gather_windows(mels, part, settings.window_frames) for part in centres.split(AUDIO_CHUNK)
-            )
+            chunks: Iterator[Tensor] = self._windows(encoder, mono, count, fps)
         else:
             chunks = iter(encoder.frame_windows(mono.to(self.model.device), rate, fps, count).split(AUDIO_CHUNK))
         tokens = torch.cat([encoder(chunk.to(self.model.device)) for chunk in chunks])
         return AudioEmbedding(tokens, count, fps, mono, rate)
+
+    def _windows(self, encoder: ContextAudioEncoder, mono: Tensor, count: int, fps: float) -> Iterator[Tensor]:
+        """Windows chunk by chunk: they overlap tenfold. The spectrum of a long sound is never held whole."""
+        settings = self.model.config.audio_encoder
+        chunks = frame_centres(count, fps, settings.sample_rate, settings.hop_length).split(AUDIO_CHUNK)
+        if len(mono) <= BLOCK * settings.hop_length:
+            mels = encoder.spectrum(mono)
+            return (gather_windows(mels, part, settings.window_frames) for part in chunks)
+        spectrum = VoiceSpectrum(mono, settings)
+        return (spectrum.windows(part) for part in chunks)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from ..face.part_places import PartPlaces
 from ..model import MCDMModel
 from .face_parts import FaceParts
 from .painting import Painting
@@ -29,26 +30,33 @@ class Canvas(Protocol):
         """Latents ``[v, f, c, h, w]`` of given frames ``[f, 3, s, s]`` in [-1, 1] with landmarks ``[f, 68, 2]``."""
         ...
 
+    def places(self, reference: Reference, landmarks: Tensor | None) -> PartPlaces | None:
+        """Where in frames with landmarks ``[f, 68, 2]`` the painted parts lie; None where the whole crop is painted."""
+        ...
+
     def conditions(
-        self, reference: Reference, tokens: Tensor, landmarks: Tensor | None
+        self, reference: Reference, tokens: Tensor, landmarks: Tensor | None, places: PartPlaces | None
     ) -> tuple[Tensor | None, Tensor]:
         """The UNet's guide ``[v, f, g, h, w]``, where the model has one, and what layer 3 reads ``[v, f, m, d]``.
 
         Args:
-            tokens: motion tokens ``[1, f, m, dm]``; landmarks: of the same frames ``[f, 68, 2]``.
+            tokens: motion tokens ``[1, f, m, dm]``; landmarks: of the same frames ``[f, 68, 2]``, with their
+                places.
         """
         ...
 
-    def paint(self, reference: Reference, latents: Tensor, landmarks: Tensor | None) -> Painting:
-        """Pictures of denoised latents ``[v, f, c, h, w]``."""
+    def paint(self, reference: Reference, latents: Tensor, places: PartPlaces | None) -> Painting:
+        """Pictures of denoised latents ``[v, f, c, h, w]`` of frames with these places."""
         ...
 
     def seen_in(self, reference: Reference, frames: Tensor, landmarks: Tensor) -> Painting:
         """The painting that finished crops ``[f, 3, s, s]`` in [0, 1] show, with landmarks ``[f, 68, 2]``."""
         ...
 
-    def finish(self, reference: Reference, painting: Painting, landmarks: Tensor, *, paste: bool) -> Iterator[Tensor]:
-        """Frames at the portrait's resolution, one by one ``[1, 3, h, w]`` in [0, 1]."""
+    def finish(
+        self, reference: Reference, painting: Painting, landmarks: Tensor, *, paste: bool, in_bytes: bool
+    ) -> Iterator[Tensor]:
+        """Frames at the portrait's resolution, one by one ``[1, 3, h, w]``: in [0, 1], or ``in_bytes`` as uint8."""
         ...
 
 

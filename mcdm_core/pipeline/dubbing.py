@@ -208,6 +208,7 @@ def _pasted(pipe: MCDMPipeline, sampled: Reference, portrait: Reference, clip: C
         latents=clip.latents[now],
         motion=clip.motion[now],
         painted=None if clip.painted is None else clip.painted[now],
+        places=None,
     )
     place = portrait
     if clip.painted is not None:

@@ -263,30 +263,31 @@ class MCDMPipeline:
         return clip, clip.memory
 
     def finish_crops(
-        self, reference: Reference, frames: Tensor, landmarks: Tensor, *, paste: bool = True
+        self, reference: Reference, frames: Tensor, landmarks: Tensor, *, paste: bool = True, in_bytes: bool = False
     ) -> Iterator[Tensor]:
         """As :meth:`finish_frames`, of crops [f, 3, s, s] in [0, 1] that a video holds, with landmarks [f, 68, 2]."""
         painting = self.finisher.canvas.seen_in(reference, frames, landmarks)
-        return self.finisher.finish(reference, painting, landmarks, paste=paste)
+        return self.finisher.finish(reference, painting, landmarks, paste=paste, in_bytes=in_bytes)
 
     def output_size(self, reference: Reference, *, paste: bool = True) -> tuple[int, int]:
         """Height and width of the frames :meth:`finish_frames` gives."""
         return self.finisher.output_size(reference, paste=paste)
 
     def finish_frames(
-        self, reference: Reference, clip: Clip, *, detail: str = "warp", paste: bool = True
+        self, reference: Reference, clip: Clip, *, detail: str = "warp", paste: bool = True, in_bytes: bool = False
     ) -> Iterator[Tensor]:
         """A clip's frames at the portrait's resolution, one by one: [1, 3, h, w] in [0, 1].
 
         Args:
             detail: ``"warp"`` takes fine detail from the portrait (face/compositing.py), ``"none"`` only enlarges.
             paste: lay the crops over the portrait; else the crops alone.
+            in_bytes: uint8 frames instead, as :class:`~mcdm_core.media.video_writer.VideoWriter` takes them too: faster.
 
         Raises:
             MCDMError: for another ``detail``.
         """
         landmarks = self.motion.landmarks(reference, clip.motion) if detail == "warp" else None
-        return self.finisher.finish(reference, clip.painting, landmarks, detail=detail, paste=paste)
+        return self.finisher.finish(reference, clip.painting, landmarks, detail=detail, paste=paste, in_bytes=in_bytes)
 
     # The whole -----------------------------------------------------------------------------------------------------
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import FaceNotFoundError, FaceTooSmallError, MCDMError
+from ..face.byte_compositing import picture_bytes
 from ..face.crops import FACE_FRACTION, MIN_FACE_PIXELS, CropTransform, check_box, crop_face, resample_crop
 from ..face.reading.face_network import FaceReading
 from ..face.reading.part_reader import DETAIL_SIZE
@@ -41,6 +45,11 @@ class Reference:
     values: Tensor
     image_tokens: Tensor
     motion_tokens: MotionTokens
+
+    @cached_property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The portrait as bytes [h, w, 3]."""
+        return picture_bytes(self.image)
 
 
 class ReferenceEncoder:

@@ -278,7 +278,7 @@ class RunFolder:
         """Write the next clip, then its motion and the memory after it, then its line in the journal.
 
         Args:
-            frames: [f, 3, h, w] in [0, 1], or parts of it one after the other.
+            frames: [f, 3, h, w] in [0, 1] or uint8, or parts of it one after the other.
             audio: this clip's own stretch of the sound.
             memory: after this clip; motion: of this clip. Both have ``save(path)``.
 

@@ -11,6 +11,7 @@ from ..checkpoint import LAST_STAGE
 from ..diffusion.frame_diffusion import FrameDiffusion
 from ..diffusion.sampling import Callback, classifier_free_guidance
 from ..errors import MCDMError
+from ..face.part_places import PartPlaces
 from ..model import MCDMModel
 from ..models.motion_tokens import MotionTokens
 from ..motion.motion import Motion
@@ -29,7 +30,7 @@ class Clip:
     """A finished clip: frames [f, 3, s, s] in [0, 1] on the CPU (face crops), latents, and what follows.
 
     ``latents`` are [f, c, h, w], or [f, p, c, h, w] where p parts are painted, whose pictures are ``painted``, uint8
-    [f, p, 3, k, k] (``painting.py``). ``index`` counts clips and ``start`` frames from the video's beginning;
+    [f, p, 3, k, k], with their ``places`` (``painting.py``). ``index`` counts clips and ``start`` frames from the video's beginning;
     ``memory`` continues after this clip.
     """
 
@@ -40,11 +41,12 @@ class Clip:
     motion: Motion
     memory: MotionMemory
     painted: Tensor | None = None
+    places: PartPlaces | None = None
 
     @property
     def painting(self) -> Painting:
         """Its pictures."""
-        return Painting(self.frames, self.painted)
+        return Painting(self.frames, self.painted, self.places)
 
 
 class ClipSampler:
@@ -93,7 +95,8 @@ class ClipSampler:
         landmarks = motion.landmarks if landmarks is None else landmarks
         if landmarks is not None:
             landmarks = landmarks[fill.to(landmarks.device)].to(device)
-        guide, f_pc = self.canvas.conditions(reference, tokens.cat(), landmarks)
+        places = self.canvas.places(reference, landmarks)
+        guide, f_pc = self.canvas.conditions(reference, tokens.cat(), landmarks, places)
         after: Memories = {}
         predict = _Denoiser(
             model, memory.archive_rows.to(device), f_pc, guide, memory.unet_memory, after, guidance,
@@ -102,12 +105,15 @@ class ClipSampler:
         videos, *latent = reference.latents.shape
         noise = torch.randn((videos, size, *latent), generator=memory.generator("frames")).to(device)
         latents = self.diffusion.sample(predict, noise, steps or defaults.steps, guide, callback)[:, :count]
-        painting = self.canvas.paint(reference, latents, None if landmarks is None else landmarks[:count])
+        painting = self.canvas.paint(reference, latents, None if places is None else places[:count])
         rows = model.archived_clip_prior(memory.reference_map.to(device), latents)
         context = self._context(memory, motion.tokens.map(lambda stream: stream.to(device)))
         following = memory.advanced(latents, rows, after, context, memory.audio_context)
         kept = latents.transpose(0, 1).cpu() if videos > 1 else latents[0].cpu()
-        return Clip(memory.clip_index, memory.frame_index, painting.frames, kept, motion, following, painting.parts)
+        return Clip(
+            memory.clip_index, memory.frame_index, painting.frames, kept, motion, following, painting.parts,
+            painting.places,
+        )  # fmt: skip
 
     def _context(self, memory: MotionMemory, tokens: MotionTokens) -> MotionTokens:
         """The last frames' motion: this clip's own, also when it was edited or came from a driver."""

@@ -17,11 +17,12 @@ from ..face.compositing import (
     transfer_detail,
 )
 from ..face.crops import grown
+from ..face.part_places import PartPlaces
 from ..face.reference_warp import warp_guide, warp_reference
 from ..model import MCDMModel
 from ..models.vae import Autoencoder
 from .memory_fallback import in_smaller_parts
-from .painting import Painting, to_signed
+from .painting import Painting, to_signed, unit_to_bytes
 from .reference import Reference
 
 
@@ -39,8 +40,11 @@ class WholeCrop:
         """See :class:`~.canvas.Canvas`."""
         return self.vae.encode(crops)[None]
 
+    def places(self, reference: Reference, landmarks: Tensor | None) -> None:
+        """See :class:`~.canvas.Canvas`."""
+
     def conditions(
-        self, reference: Reference, tokens: Tensor, landmarks: Tensor | None
+        self, reference: Reference, tokens: Tensor, landmarks: Tensor | None, places: PartPlaces | None
     ) -> tuple[Tensor | None, Tensor]:
         """See :class:`~.canvas.Canvas`."""
         if not self.config.unet.warped_reference or landmarks is None:
@@ -49,7 +53,7 @@ class WholeCrop:
         still = reference.landmarks[None].to(landmarks)
         return warp_guide(self.vae.encode, signed, still, landmarks[None])[0], tokens
 
-    def paint(self, reference: Reference, latents: Tensor, landmarks: Tensor | None) -> Painting:
+    def paint(self, reference: Reference, latents: Tensor, places: PartPlaces | None) -> Painting:
         """See :class:`~.canvas.Canvas`."""
         return Painting(in_smaller_parts(self.vae.decode, latents[0]).clamp(-1, 1).float().cpu() / 2 + 0.5)
 
@@ -57,9 +61,12 @@ class WholeCrop:
         """See :class:`~.canvas.Canvas`."""
         return Painting(frames)
 
-    def finish(self, reference: Reference, painting: Painting, landmarks: Tensor, *, paste: bool) -> Iterator[Tensor]:
+    def finish(
+        self, reference: Reference, painting: Painting, landmarks: Tensor, *, paste: bool, in_bytes: bool
+    ) -> Iterator[Tensor]:
         """See :class:`~.canvas.Canvas`; the portrait's own fine detail comes back (``face/compositing.py``)."""
-        return detailed_frames(self.vae, reference, painting.frames, landmarks, paste=paste)
+        frames = detailed_frames(self.vae, reference, painting.frames, landmarks, paste=paste)
+        return map(unit_to_bytes, frames) if in_bytes else frames
 
 
 @torch.no_grad()

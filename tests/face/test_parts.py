@@ -10,6 +10,7 @@ from mcdm_core.face.landmarks import LIDS, LIPS
 from mcdm_core.face.outer_warp import outer_flow, outer_parts, spline_lookup
 from mcdm_core.face.part_compositing import lay_parts, move_head
 from mcdm_core.face.part_guide import PartViews, part_guide, part_tokens, part_views, region_variance
+from mcdm_core.face.part_places import CROP_CELLS, part_places
 from mcdm_core.face.part_shapes import contour_change, part_shapes
 from mcdm_core.face.parts import (
     EYES,
@@ -154,7 +155,8 @@ def test_at_rest_nothing_moves_and_a_shift_shifts() -> None:
     assert torch.allclose(spline_lookup(points, points, queries), queries, atol=1e-5)
     assert outer_flow(points, points, 12).abs().max() < 1e-5
     picture = torch.rand(3, 64, 64)
-    assert torch.allclose(move_head(picture, points[0], points[0], 1.5), picture, atol=1e-4)
+    still = part_places(points[0], points, SIZE)
+    assert torch.allclose(move_head(picture, still.flow[0], 1.5), picture, atol=1e-4)
     flow = outer_flow(points, points + torch.tensor([0.05, 0.0]), 24)
     assert -0.055 < float(flow[0, 0, 10:14, 10:14].mean()) < -0.03
 

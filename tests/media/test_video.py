@@ -100,10 +100,11 @@ def test_an_odd_size_is_padded_and_colours_survive(tmp_path: Path) -> None:
     colour = torch.tensor([0.8, 0.3, 0.2])[:, None, None].expand(3, 33, 47)
     with VideoWriter(path, 47, 33, 25) as writer:
         writer.write(colour)
-        writer.write(colour[None].expand(3, -1, -1, -1))
+        writer.write(colour[None].expand(2, -1, -1, -1))
+        writer.write((colour[None] * 255).round().byte())
     frames, fps = read_video(path)
     assert frames.shape == (4, 3, 34, 48) and fps == 25
-    assert (frames[2, :, 16, 20] - colour[:, 0, 0]).abs().max() < 0.04
+    assert (frames[2:, :, 16, 20] - colour[:, 0, 0]).abs().max() < 0.04
 
 
 def test_an_interrupted_video_plays(tmp_path: Path) -> None:
