@@ -1,6 +1,6 @@
 """The CUDA path: the same frames as on the CPU, frames a second, and GPU memory over the clips of a video.
 
-    python benchmarks/cuda_path.py [--clips 4] [--steps 25] [--weights FILE] [--skip-base]
+    python -m benchmarks.cuda_path [--clips 4] [--steps 25] [--weights FILE] [--skip-base]
 
 ``tiny`` runs with its weights, from a made-up voice, on both devices. ``base`` has no trained weights: its UNet,
 archived-clip prior and autoencoder run in half precision with random ones, guided, which costs what trained ones cost.

@@ -1,8 +1,8 @@
 """Does memory grow with the video? Generates a long one and prints the resident memory after every minute of it.
 
-    python benchmarks/memory_over_length.py --minutes 10 [--weights FILE] [--threads 1] [--crop]
+    python -m benchmarks.memory_over_length --minutes 10 [--weights FILE] [--threads 1] [--crop]
 
-The voice (default: the sample) is repeated to the length asked for. The yardstick: at the end of ten minutes
+The voice (default: the sample) is repeated to the length asked for. The aim: at the end of ten minutes
 within 5 % of that after one.
 """
 

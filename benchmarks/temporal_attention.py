@@ -1,6 +1,6 @@
 """Exact softmax against FAVOR+ in the temporal attention, at the lengths and widths of both presets and beyond.
 
-    python benchmarks/temporal_attention.py [--threads 2] [--repeats 5]
+    python -m benchmarks.temporal_attention [--threads 2] [--repeats 5]
 
 Prints milliseconds a call and FAVOR+'s relative error with 256 random features. Series are as layer 4 sees them: one
 for every spatial position, the queries those of the clip, the keys memory and clip.
