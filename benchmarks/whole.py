@@ -65,6 +65,9 @@ def first_frame(options: argparse.Namespace, size: int, threads: int, frames: in
 def whole_video(options: argparse.Namespace, size: int, threads: int, frames: int) -> dict[str, Any]:
     """Frames a second of a whole video, and the most memory the command held."""
     _, whole, line = _run(options, size, threads, frames)
-    speed, memory = re.search(r"([\d.]+) frames a second, peak memory (\d+) MiB", line).groups()  # pyright: ignore[reportOptionalMemberAccess]
+    told = re.search(r"([\d.]+) frames a second, peak memory (\d+) MiB", line)
+    if told is None:
+        raise RuntimeError(f"the command ended with an unknown line: {line}")
+    speed, memory = told.groups()
     print(f"video: {frames} frames in {whole:.1f} s ({speed} a second once started), peak {memory} MiB", flush=True)
     return {"stage": "video", "frames": frames, "whole_s": whole, "fps": float(speed), "peak_mib": float(memory)}

@@ -25,7 +25,8 @@ def cosine_alphas_cumprod(num_train_timesteps: int) -> Tensor:
     level = [
         math.cos((k / num_train_timesteps + 0.008) / 1.008 * math.pi / 2) ** 2 for k in range(num_train_timesteps + 1)
     ]
-    betas = torch.tensor([min(1 - level[k + 1] / level[k], 0.999) for k in range(num_train_timesteps)])
+    # On the CPU also where a model is but outlined on the meta device, which has no plain way to subtract.
+    betas = torch.tensor([min(1 - level[k + 1] / level[k], 0.999) for k in range(num_train_timesteps)], device="cpu")
     return torch.cumprod(1 - betas, dim=0)
 
 

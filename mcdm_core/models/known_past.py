@@ -1,4 +1,4 @@
-"""Where motion goes that nothing is heard of: the linear guess that the present-clip prior begins from.
+"""Where motion goes of which the sound says nothing: the linear guess that the present-clip prior begins from.
 
 A choice of ours beside the paper, like the prior's other linear paths.
 """
@@ -13,7 +13,7 @@ TREND = 4
 
 
 class KnownPast(nn.Module):
-    """Where motion goes that nothing is heard of: linear in the last known frame, its trend and the reference.
+    """Where motion goes of which the sound says nothing: linear in the last known frame, its trend and the reference.
 
     A face keeps its place and its expression, goes on a little as it was moving, and comes back to where the portrait
     shows it. The three weights differ by frame of the clip and by feature; they are fitted (``fit_linear_paths``).

@@ -281,7 +281,7 @@ class MCDMPipeline:
         Args:
             detail: ``"warp"`` takes fine detail from the portrait (face/compositing.py), ``"none"`` only enlarges.
             paste: lay the crops over the portrait; else the crops alone.
-            in_bytes: uint8 frames instead, as :class:`~mcdm_core.media.video_writer.VideoWriter` takes them too: faster.
+            in_bytes: uint8 frames instead, as a ``VideoWriter`` takes them too: faster.
 
         Raises:
             MCDMError: for another ``detail``.

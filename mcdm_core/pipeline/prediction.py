@@ -104,11 +104,11 @@ class MotionPredictor:
         tokens, keep = split.cat(), self.config.present_clip_prior.context_frames
         joined = tokens if context is None else torch.cat([context.cat().to(tokens), tokens])
         before = memory.audio_context
-        heard = audio if before is None else torch.cat([before.to(audio), audio])
+        audio_so_far = audio if before is None else torch.cat([before.to(audio), audio])
         return split, dataclasses.replace(
             memory,
             motion_context=MotionTokens.split(joined[-keep:].clone(), self.config),
-            audio_context=heard[-keep:].clone(),
+            audio_context=audio_so_far[-keep:].clone(),
             clip_index=memory.clip_index + 1,
         )
 
