@@ -113,9 +113,9 @@ _PEAK = 9.6
 
 def _place_code(side: int, width: int) -> Tensor:
     """Sines and cosines of the cells' middles of a ``side x side`` grid, ``[side^2, width]``, row by row."""
-    middles = (torch.arange(side) + 0.5) / side
+    middles = (torch.arange(side, device="cpu") + 0.5) / side
     down, across = torch.meshgrid(middles, middles, indexing="ij")
-    rates = 3 * math.pi * torch.arange(1, width // 4 + 1) / (width // 4)
+    rates = 3 * math.pi * torch.arange(1, width // 4 + 1, device="cpu") / (width // 4)
     waves = [wave(place.reshape(-1, 1) * rates) for place in (across, down) for wave in (torch.sin, torch.cos)]
     return torch.cat(waves, -1)
 
@@ -131,8 +131,8 @@ class ArchivePlaces(nn.Module):
         super().__init__()
         width = 128
         projection = torch.empty(channels, width).normal_(std=_ATTRACTION / math.sqrt(width))
-        self.queries = nn.Parameter(_place_code(math.isqrt(cells), width) @ projection.T)
-        self.keys = nn.Parameter(_place_code(math.isqrt(tokens), width) @ projection.T)
+        self.queries = nn.Parameter(_place_code(math.isqrt(cells), width).to(projection) @ projection.T)
+        self.keys = nn.Parameter(_place_code(math.isqrt(tokens), width).to(projection) @ projection.T)
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Codes of the cells ``[cells, channels]`` and of the tokens ``[tokens, channels]``."""

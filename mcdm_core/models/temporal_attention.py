@@ -68,8 +68,9 @@ class SinusoidalPositions(nn.Module):
 
     def __init__(self, dim: int, length: int) -> None:
         super().__init__()
-        position = torch.arange(length).unsqueeze(1)
-        rates = torch.exp(torch.arange(0, dim, 2) * (-math.log(10_000.0) / dim))
+        # On the CPU also where a model is but outlined on the meta device (model.py).
+        position = torch.arange(length, device="cpu").unsqueeze(1)
+        rates = torch.exp(torch.arange(0, dim, 2, device="cpu") * (-math.log(10_000.0) / dim))
         pe = torch.zeros(1, length, dim)
         pe[0, :, 0::2] = torch.sin(position * rates)
         pe[0, :, 1::2] = torch.cos(position * rates)

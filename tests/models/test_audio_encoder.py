@@ -139,7 +139,7 @@ def test_unknown_kind_is_refused() -> None:
     assert isinstance(build_audio_encoder(CONFIG), ContextAudioEncoder)
 
 
-@pytest.mark.parametrize(("rate", "count"), [(16_000, 80), (16_000, 40), (22_050, 128)])
+@pytest.mark.parametrize(("rate", "count"), [(16_000, 80), (16_000, 40), (22_050, 40)])
 def test_mel_filters_are_librosa_s(rate: int, count: int) -> None:
     filters = pytest.importorskip("librosa.filters")
     wanted = torch.from_numpy(filters.mel(sr=rate, n_fft=400, n_mels=count, dtype="float64"))
@@ -170,9 +170,10 @@ def test_log_mels_are_librosa_s() -> None:
 def test_a_spectrum_in_blocks_is_that_of_the_whole(balance: float, samples: int) -> None:
     settings = dataclasses.replace(CONFIG.audio_encoder, spectral_balance=balance)
     generator = torch.Generator().manual_seed(1)
-    voice = torch.randn(samples, generator=generator) * torch.rand(samples // 500 + 1, generator=generator).pow(
-        4
-    ).repeat_interleave(500)[:samples]
+    voice = (
+        torch.randn(samples, generator=generator)
+        * torch.rand(samples // 500 + 1, generator=generator).pow(4).repeat_interleave(500)[:samples]
+    )
     whole = normalize_level(log_mel(voice, 16_000, settings.num_mels, settings.hop_length), balance)
     spectrum = VoiceSpectrum(voice, settings, block=37)
     centres = frame_centres(samples // 640, 25, 16_000, settings.hop_length)
