@@ -75,7 +75,7 @@ class MovingPicture:
         import cv2
 
         left, top, side = self.crop
-        linear, size = square[:, :2] * (side / len(part)), len(part)
+        linear = square[:, :2] * (side / len(part))
         # Of the part's pixel (i, j) the middle is at (i + 0.5, j + 0.5).
         shift = square[:, 2] * side + np.array([left, top]) + linear @ np.array([0.5, 0.5]) - 0.5
         shown = np.argwhere(region > 0)
