@@ -58,7 +58,7 @@ def measure(chosen: list[Stage], repeats: int, device: torch.device, dtype: torc
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             stage.call()
         milliseconds = sorted(1000 * value / stage.frames for value in times[stage.name])
-        low, _, high = statistics.quantiles(milliseconds, n=4) if repeats > 1 else milliseconds * 3
+        low, _, high = statistics.quantiles(milliseconds, n=4, method="inclusive") if repeats > 1 else milliseconds * 3
         rows.append(
             {
                 "stage": stage.name,
