@@ -165,9 +165,9 @@ def _tile(record: Record, paths: dict[str, Path], work: Path) -> NDArray[np.uint
     """A frame of the middle of a clip, from its own file or the source; black where there is none."""
     tile = np.zeros((_TILE, _TILE, 3), np.uint8)
     own = work / record["key"].rsplit("-", 1)[0] / f"{record['key']}.mp4"
-    path, middle = (own, record["seconds"] / 2) if own.is_file() else (
-        paths.get(record["source"], own), (record["begin"] + record["end"]) / 2,
-    )  # fmt: skip
+    path, middle = own, record["seconds"] / 2
+    if not own.is_file():
+        path, middle = paths[record["source"]], (record["begin"] + record["end"]) / 2
     try:
         frame = next(read_frames(path, probe(path), 25, middle, middle + 0.5, _TILE), None)
     except MediaError:

@@ -188,7 +188,7 @@ def split_shots(edges: list[int], fps: int, longest: float) -> list[tuple[float,
 
 def _upright(frame: VideoFrame) -> Frame:
     """A decoded frame as it is to be seen: phones store a quarter turn beside the pictures."""
-    pixels = frame.to_ndarray(format="rgb24")
+    pixels = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
     quarter_turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(pixels, quarter_turns)) if quarter_turns else pixels
 
@@ -200,4 +200,4 @@ def _shrunk(pixels: Frame, longest: int | None) -> Frame:
     if longest is None or side <= longest:
         return pixels
     size = (max(1, round(pixels.shape[1] * longest / side)), max(1, round(pixels.shape[0] * longest / side)))
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)

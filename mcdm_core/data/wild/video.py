@@ -189,7 +189,10 @@ def _check(
         return None
     labels = read_labels(network, crops.split(25))
     audio = fit_audio((heard * 32767).clamp(-32768, 32767).short().numpy(), len(crops), fps)
-    np.savez_compressed(part / f"{record['key']}.npz", squares=squares, **labels)
+    np.savez_compressed(
+        part / f"{record['key']}.npz", squares=squares, landmarks=labels["landmarks"], pose=labels["pose"],
+        values=labels["values"],
+    )  # fmt: skip
     _write_flac(part / f"{record['key']}.flac", audio)
     faces = to_bytes(crops).movedim(1, -1).numpy()
     record.update(frames=len(crops), fps=fps)
