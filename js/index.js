@@ -3,6 +3,7 @@
 import { app } from "/scripts/app.js";
 import { api } from "/scripts/api.js";
 import { acceptOnNode, kindsFor, listenForDrops, makePickers, takeFiles } from "./drop.js";
+import { EDITOR_HEIGHT, FaceEditor, LOOK } from "./face_editor.js";
 import { nodeOfExecutionId } from "./graph.js";
 import { LARGE_HEIGHT, Player, PLAYER_HEIGHT } from "./player.js";
 import { PLAYER_EVENTS, Runs } from "./runs.js";
@@ -35,6 +36,7 @@ const players = new WeakMap();
 const livePlayers = new Set();
 const weightPanels = new WeakMap();
 const noteLines = new WeakMap();
+const faceEditors = new WeakMap();
 
 const rootGraph = () => app.rootGraph ?? app.graph?.rootGraph ?? app.graph;
 const setting = (name) => app.extensionManager?.setting?.get(`MCDM.Player.${name}`);
@@ -107,6 +109,36 @@ function addPicker(node, kinds) {
   acceptOnNode(node, take);
 }
 
+function addFaceEditor(node) {
+  let executionId = null;
+  const sliders = () => (node.widgets ?? []).filter(({ name }) => LOOK.includes(name));
+  const values = () => Object.fromEntries(sliders().map(({ name, value }) => [name, value]));
+  const place = () => ({ workflow: rootGraph()?.id ?? "", node: executionId ?? String(node.id) });
+  const editor = new FaceEditor({ api, t, values, place });
+  addPanel(node, "mcdm_face", editor.element, () => EDITOR_HEIGHT);
+  for (const widget of sliders()) {
+    const { callback } = widget;
+    widget.callback = function (...args) {
+      const result = callback?.apply(this, args);
+      editor.refresh();
+      return result;
+    };
+  }
+  const take = ({ node: id, image }) => {
+    executionId = String(id);
+    if (image?.startsWith("data:image/")) editor.show(image);
+  };
+  faceEditors.set(node, take);
+  onRemoved(node, () => editor.destroy());
+  // A loaded workflow sets its values after the node was made; the server may still know the face of an earlier page.
+  setTimeout(() => editor.refresh(), 200);
+}
+
+function showFace(detail) {
+  const node = runs.isShown(detail.workflow) ? nodeOfExecutionId(rootGraph(), detail.node) : null;
+  if (node) faceEditors.get(node)?.(detail);
+}
+
 function showMissingWeights(node, files) {
   let panel = weightPanels.get(node);
   if (!panel) {
@@ -160,6 +192,7 @@ function listen() {
   for (const name of [...PLAYER_EVENTS, "frame"]) {
     api.addEventListener(`mcdm.${name}`, ({ detail }) => runs.take(name, detail));
   }
+  api.addEventListener("mcdm.face", ({ detail }) => showFace(detail));
   api.addEventListener("mcdm.note", ({ detail }) => showNote(detail));
   api.addEventListener("executed", ({ detail }) => runs.executed(detail ?? {}));
   // A node with a panel that ran without raising again has its weights: the next node begins, or the run succeeds.
@@ -242,6 +275,7 @@ app.registerExtension({
   setup: colourSockets,
   nodeCreated(node) {
     if (PLAYER_CLASSES.includes(node.comfyClass)) return addPlayer(node);
+    if (node.comfyClass === "MCDMFaceEditor") return addFaceEditor(node);
     if (node.comfyClass === "MCDMLoadModel") return watchModelChoice(node);
     const kinds = kindsFor(node.comfyClass, []);
     if (kinds.length) addPicker(node, kinds);

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import ComfyExtension, io
 
+from ..mcdm_core.errors import MCDMError
 from ..mcdm_core.samples import list_samples
 from .clean_up import MCDMCleanUpRuns
 from .comfy import model_patcher, packages
+from .comfy.live_faces import LIVE_FACES
+from .comfy.looks import look_of
 from .comfy.node_run import JOURNAL
 from .comfy.stop_requests import STOP_REQUESTS
 from .dub import MCDMDubVideo
+from .face_editor import MCDMFaceEditor
 from .loaders import MCDMLoadModel, MCDMSamples
 from .memory import MCDMLoadMemory, MCDMMemoryFromVideo, MCDMSaveMemory, MCDMStartMemory
 from .motion import MCDMEditMotion, MCDMPlotMotion, MCDMPredictMotion
@@ -24,6 +29,8 @@ from .video import MCDMAssembleVideo
 
 if TYPE_CHECKING:
     from execution import PromptQueue
+
+    from ..mcdm_core.motion.expression_schedule import ExpressionKey
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +45,7 @@ NODES: list[type[io.ComfyNode]] = [
     MCDMLoadMemory,
     MCDMPredictMotion,
     MCDMEditMotion,
+    MCDMFaceEditor,
     MCDMPlotMotion,
     MCDMSampleClip,
     MCDMSampleVideo,
@@ -77,6 +85,23 @@ def register_routes() -> None:
             return web.json_response({"error": 'Send the execution id of the node: {"node": "7"}.'}, status=400)
         return web.json_response({"ok": True, "running": STOP_REQUESTS.ask(node, prompt)})
 
+    @server.routes.post("/mcdm/face")
+    async def face(request: web.Request) -> web.Response:
+        try:
+            asked = await request.json()
+            workflow, node, look = str(asked.get("workflow") or ""), str(asked["node"]), look_of(asked["look"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return web.json_response({"error": str(error)}, status=400)
+        if not LIVE_FACES.knows(workflow, node):
+            return web.json_response({"error": "Run the workflow once."}, status=404)
+        if server.prompt_queue.get_current_queue()[0]:
+            return web.json_response({"error": "A workflow runs; its models are in use."}, status=409)
+        try:
+            picture = await asyncio.to_thread(_face_picture, workflow, node, look)
+        except MCDMError as error:
+            return web.json_response({"error": str(error)}, status=404)
+        return web.Response(body=picture, content_type="image/jpeg")
+
     @server.routes.get("/mcdm/runs")
     async def runs(request: web.Request) -> web.Response:
         asked = request.query
@@ -92,6 +117,12 @@ def register_routes() -> None:
     @server.routes.get("/mcdm/info")
     async def info(request: web.Request) -> web.Response:
         return web.json_response(_info())
+
+
+def _face_picture(workflow: str, node: str, look: ExpressionKey) -> bytes:
+    from .comfy.progress import jpeg
+
+    return jpeg(LIVE_FACES.picture(workflow, node, look), quality=90)
 
 
 def _workflow_of(queue: PromptQueue, prompt_id: str) -> str:

@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from .schema import Model, Reference, advanced
 
 LAST_FRAME, ALL_FRAMES = "last frame", "all frames"
+EXPRESSION = "Looks with seconds and strength: '0 neutral, 3.5 happy 0.8 gaze_x 0.4'. Empty: as the voice makes it."
 
 
 def model() -> io.Input:
@@ -90,7 +91,7 @@ def expression() -> io.String.Input:
         default="",
         multiline=False,
         optional=True,
-        tooltip="Expressions with seconds and strength: '0 neutral, 3.5 happy 0.8'. Empty: as the voice makes it.",
+        tooltip=EXPRESSION,
     )
 
 
@@ -110,6 +111,20 @@ def head_movement() -> io.Float.Input:
 def blinks() -> io.Boolean.Input:
     """Whether the face blinks."""
     return io.Boolean.Input("blinks", default=True, optional=True, tooltip="Whether the face blinks by itself.")
+
+
+def blink_rate() -> io.Float.Input:
+    """How often the face blinks."""
+    return io.Float.Input(
+        "blink_rate",
+        default=17.0,
+        min=0.0,
+        max=60.0,
+        step=1.0,
+        optional=True,
+        tooltip="Blinks a minute; people blink 12 to 25 times. 0: never. Needs 'blinks'.",
+        **advanced(),
+    )
 
 
 def frames_out(tooltip: str) -> io.Combo.Input:

@@ -65,6 +65,7 @@ class MCDMPredictMotion(io.ComfyNode):
                 inputs.expression(),
                 inputs.head_movement(),
                 inputs.blinks(),
+                inputs.blink_rate(),
             ],
             outputs=[Motion.Output("motion", display_name="motion", tooltip="Motion of the whole voice.")],
         )
@@ -85,9 +86,10 @@ class MCDMPredictMotion(io.ComfyNode):
         expression: str = "",
         head_movement: float = 1.0,
         blinks: bool = True,
+        blink_rate: float = 17.0,
     ) -> io.NodeOutput:
         pipeline = model.ready(working_bytes(model.pipeline))
-        moves = MotionSettings(steps, guidance, temperature, expression, head_movement, blinks)
+        moves = MotionSettings(steps, guidance, temperature, expression, head_movement, blinks, blink_rate)
         moves.check()
         with StoppableTorch():
             landmarks = _driver_landmarks(pipeline, reference, audio, driver, driver_images)

@@ -155,6 +155,7 @@ class MCDMSampleVideo(io.ComfyNode):
                 inputs.expression(),
                 inputs.head_movement(),
                 inputs.blinks(),
+                inputs.blink_rate(),
             ],
             outputs=[
                 io.Video.Output("video", display_name="video", tooltip="The face crops with sound, on disk."),
@@ -190,8 +191,11 @@ class MCDMSampleVideo(io.ComfyNode):
         expression: str = "",
         head_movement: float = 1.0,
         blinks: bool = True,
+        blink_rate: float = 17.0,
     ) -> io.NodeOutput:
-        moves = MotionSettings(motion_steps, motion_guidance, temperature, expression, head_movement, blinks)
+        moves = MotionSettings(
+            motion_steps, motion_guidance, temperature, expression, head_movement, blinks, blink_rate
+        )
         moves.check()
         pipeline = model.ready(working_bytes(model.pipeline))
         pictures = PictureSettings.of(pipeline, steps, guidance)

@@ -38,6 +38,7 @@ class MotionSettings:
     Attributes:
         steps, guidance: 0 for the model's own; temperature: below 0 for the model's own.
         expression: a schedule (``motion/expression_schedule.py``); head_movement: 1 as predicted, 0 at rest.
+        blink_rate: blinks a minute, where the face blinks by itself.
     """
 
     steps: int = 0
@@ -46,6 +47,7 @@ class MotionSettings:
     expression: str = ""
     head_movement: float = 1.0
     blinks: bool = True
+    blink_rate: float = 17.0
 
     def arguments(self, prefix: str = "") -> dict[str, Any]:
         """For ``predict_motion``, or with the prefix ``motion_`` for ``generate``; None is the model's own."""
@@ -54,6 +56,7 @@ class MotionSettings:
             f"{prefix}guidance": self.guidance or None,
             "temperature": None if self.temperature < 0 else self.temperature,
             "blinks": self.blinks,
+            "blink_rate": self.blink_rate,
         }
 
     @property
@@ -92,4 +95,4 @@ class MotionSettings:
         if changed is motion:
             return motion
         tokens = changed.tokens.map(lambda stream: stream.to(pipeline.device))
-        return pipeline.motion.decode(reference, tokens, changed.fps, memory if self.blinks else None)
+        return pipeline.motion.decode(reference, tokens, changed.fps, memory if self.blinks else None, self.blink_rate)

@@ -41,12 +41,7 @@ class MCDMTalkingPortrait(io.ComfyNode):
                     step=0.05,
                     tooltip="0 calm, 1 as people move. Below 0: the model's own.",
                 ),
-                io.String.Input(
-                    "expression",
-                    default="",
-                    tooltip="Expressions with seconds and strength: '0 neutral, 3.5 happy 0.8'. Empty: as the voice "
-                    "makes it.",
-                ),
+                io.String.Input("expression", default="", tooltip=inputs.EXPRESSION),
                 io.Float.Input(
                     "head_movement",
                     default=1.0,
@@ -63,6 +58,7 @@ class MCDMTalkingPortrait(io.ComfyNode):
                     tooltip="full picture: the face goes back into the portrait; face crop: the square alone.",
                 ),
                 Model.Input("model", optional=True, tooltip="From Load MCDM Model; else the shipped tiny model."),
+                inputs.blink_rate(),
             ],
             outputs=[io.Video.Output("video", display_name="video", tooltip="The finished video, on disk.")],
             hidden=[io.Hidden.unique_id],
@@ -80,6 +76,7 @@ class MCDMTalkingPortrait(io.ComfyNode):
         blinks: bool,
         compose: str,
         model: LoadedModel | None = None,
+        blink_rate: float = 17.0,
     ) -> io.NodeOutput:
         from comfy_execution.graph_utils import GraphBuilder
 
@@ -109,6 +106,7 @@ class MCDMTalkingPortrait(io.ComfyNode):
             expression=expression,
             head_movement=head_movement,
             blinks=blinks,
+            blink_rate=blink_rate,
         )
         whole = graph.node(
             "MCDMAssembleVideo",

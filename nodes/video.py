@@ -11,6 +11,7 @@ from comfy_api.latest import io
 from ..mcdm_core.errors import MediaError
 from ..mcdm_core.media.audio import Audio
 from . import inputs
+from .background import Background, mixed_sound
 from .comfy import media_bridge
 from .comfy.curves import player_curves
 from .comfy.interruption import StoppableTorch, check_interrupt, stoppable
@@ -74,6 +75,12 @@ class MCDMAssembleVideo(io.ComfyNode):
                     tooltip="full picture: the face goes back into the portrait; face crop: the square alone.",
                 ),
                 inputs.frames_out("What 'images' holds; choose all frames for upscalers or Video Helper Suite."),
+                io.Video.Input(
+                    "background",
+                    optional=True,
+                    tooltip="A full picture assembled from the same image: this face joins it, for two speakers.",
+                    **advanced(),
+                ),
             ],
             outputs=[
                 io.Video.Output("out_video", display_name="video", tooltip="The finished video, on disk."),
@@ -103,6 +110,7 @@ class MCDMAssembleVideo(io.ComfyNode):
         images_4: torch.Tensor | None = None,
         motion: FaceMotion | None = None,
         audio: AudioInput | None = None,
+        background: VideoInput | None = None,
     ) -> io.NodeOutput:
         from .comfy.temporary_video import TemporaryVideoWriter
 
@@ -114,8 +122,14 @@ class MCDMAssembleVideo(io.ComfyNode):
         sound = media_bridge.audio_to_core(audio) if audio is not None else None
         if sound is None and video is not None:
             sound = media_bridge.video_audio(video)
-        pipeline = model.ready()
         paste = compose == FULL
+        beneath = None
+        if background is not None:
+            if not paste:
+                raise MediaError(f"A face crop has no background: choose compose '{FULL}', or disconnect 'background'.")
+            beneath = Background(background, reference.image, fps)
+            sound = sound if audio is not None else mixed_sound(sound, background)
+        pipeline = model.ready()
         height, width = pipeline.output_size(reference, paste=paste)
         path = temporary_video("mcdm_assembled")
         kept: list[torch.Tensor] = []
@@ -131,7 +145,8 @@ class MCDMAssembleVideo(io.ComfyNode):
                 if count == 0:
                     _warn_of_foreign_frames(run, pipeline, given)
                 piece = motion[count : count + crops.shape[0]] if motion is not None else None
-                for frames in _finished(pipeline, reference, crops, piece, paste):
+                made = _finished(pipeline, reference, crops, piece, paste)
+                for frames in beneath.beneath(made) if beneath is not None else made:
                     with StoppableTorch():
                         writer.write(frames)
                     if frames_out == inputs.LAST_FRAME:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 _SETTINGS = (
-    "seed", "steps", "guidance", "motion_steps", "motion_guidance", "temperature", "no_blinks", "box", "detail", "crop",
-    "max_size", "fps", "allow_silent",
+    "seed", "steps", "guidance", "motion_steps", "motion_guidance", "temperature", "no_blinks", "blink_rate", "box",
+    "detail", "crop", "max_size", "fps", "allow_silent",
 )  # fmt: skip
 """Options that change what the video shows."""
 
@@ -62,6 +62,7 @@ def add_parser(commands: Any) -> None:
                         help="liveliness of the motion: 0 most typical, 1 people's (default: 1)")  # fmt: skip
     parser.add_argument("--driver", type=Path, help="video whose head movement is taken over")
     parser.add_argument("--no-blinks", action="store_true", help="leave the model's own blinks as they come")
+    parser.add_argument("--blink-rate", type=arguments.number, help="blinks a minute (default: 17)")
     parser.add_argument("--box", type=float, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
                         help="the face in pixels of the portrait, roughly; found by itself otherwise")  # fmt: skip
     parser.add_argument("--detail", choices=("warp", "none"), default="warp", help="take fine detail from the portrait")
@@ -246,6 +247,8 @@ def _make_clips(
     """Make the clips that are not there yet; returns the exit status, which is not 0 after an interruption."""
     from tqdm import tqdm
 
+    from ..motion.blinks import BLINK_RATE
+
     total, size = embedding.num_frames, pipe.config.clip_frames
     if run.frames >= total:
         return 0
@@ -266,6 +269,7 @@ def _make_clips(
                 temperature=options.temperature,
                 landmarks=landmarks,
                 blinks=not options.no_blinks,
+                blink_rate=BLINK_RATE if options.blink_rate is None else options.blink_rate,
                 start_frame=run.frames,
             ):
                 # A stop waits for the clip that is being written, so that its work is not lost.

@@ -155,6 +155,17 @@ def paste_back(frames: Tensor, portrait: Tensor, transform: CropTransform, mask:
     return out
 
 
+def add_change(background: Tensor, finished: Tensor, portrait: Tensor) -> Tensor:
+    """What finished frames changed of their portrait, added to other frames of it: two faces move in one picture.
+
+    Where either leaves the portrait as it is, the other's pixels stay as they are.
+
+    Args:
+        background, finished: ``[f, 3, h, w]`` in [0, 1]; portrait: ``[3, h, w]``.
+    """
+    return (background + (finished - portrait)).clamp(0, 1)
+
+
 def full_resolution_crop(portrait: Tensor, transform: CropTransform) -> Tensor:
     """The crop [3, S, S] at the portrait's own resolution."""
     return resample_crop(portrait, transform, round(transform.side))

@@ -95,6 +95,14 @@ def to_mono_16k(
     return resample(mono, sample_rate, target_rate)
 
 
+def mix(first: Audio, second: Audio) -> Audio:
+    """Both sounds at once from their beginnings, at the first's rate and as long as the longer."""
+    other = resample(second.waveform.float().cpu(), second.sample_rate, first.sample_rate)
+    length = max(first.waveform.shape[-1], other.shape[-1])
+    parts = [torch.nn.functional.pad(wave, (0, length - wave.shape[-1])) for wave in (first.waveform, other)]
+    return Audio((parts[0] + parts[1]).clamp(-1, 1), first.sample_rate)
+
+
 def resample(waveform: torch.Tensor, sample_rate: int, target_rate: int) -> torch.Tensor:
     """Band-limited resampling of [..., t] (libsoxr's high quality, or FFmpeg's), exact to the sample in length."""
     length = max(1, round(waveform.shape[-1] * target_rate / sample_rate))

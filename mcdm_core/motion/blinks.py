@@ -20,8 +20,8 @@ from torch import Tensor
 from ..face.landmarks import BLINK_VALUES, LIP_VALUES
 from ..models.motion_codec import MotionCodec
 
-WINDOW = 3.6
-"""There is one blink in every window of so many seconds, at a random moment of it: 17 a minute (people 12 to 25)."""
+BLINK_RATE = 17.0
+"""Blinks a minute (people 12 to 25): one in every window of so long, at a random moment of it."""
 CLOSING, CLOSED, OPENING = 0.08, 0.05, 0.17
 """Seconds of a blink's parts."""
 NARROWED = 0.2
@@ -63,12 +63,14 @@ class LidAxis:
         return expression + amount[:, None, None] * self.closing.to(expression)
 
 
-def blink_starts(seed: int, begin: float, end: float) -> list[float]:
-    """Seconds at which a drawn blink begins, those between ``begin`` and ``end``."""
-    found = []
-    for window in range(max(0, int(begin // WINDOW) - 1), int(end // WINDOW) + 1):
+def blink_starts(seed: int, begin: float, end: float, rate: float = BLINK_RATE) -> list[float]:
+    """Seconds at which a drawn blink begins, those between ``begin`` and ``end``; ``rate`` a minute, 0 for none."""
+    if rate <= 0:
+        return []
+    found, length = [], 60 / rate
+    for window in range(max(0, int(begin // length) - 1), int(end // length) + 1):
         generator = torch.Generator().manual_seed((seed * 9_176_213 + window * 104_729 + 17) % (2**63 - 1))
-        start = (window + 0.2 + 0.7 * float(torch.rand((), generator=generator))) * WINDOW
+        start = (window + 0.2 + 0.7 * float(torch.rand((), generator=generator))) * length
         if begin <= start < end:
             found.append(start)
     return found
@@ -81,12 +83,20 @@ def blink_curve(since: Tensor) -> Tensor:
     return 0.5 - 0.5 * torch.cos(torch.minimum(falling, rising) * math.pi)
 
 
-def keep_blinks(expression: Tensor, axis: LidAxis, still: Tensor, seed: int, first_frame: int, fps: float) -> Tensor:
+def keep_blinks(
+    expression: Tensor,
+    axis: LidAxis,
+    still: Tensor,
+    seed: int,
+    first_frame: int,
+    fps: float,
+    rate: float = BLINK_RATE,
+) -> Tensor:
     """Expression tokens that blink as often as people do.
 
     Args:
         expression: ``[f, ne, dm]``, normalised, as predicted; still: ``[ne, dm]``, the portrait's.
-        seed, first_frame: of the video, and this clip's first frame in it.
+        seed, first_frame: of the video, and this clip's first frame in it; rate: blinks a minute.
 
     Returns:
         ``[f, ne, dm]``. Where the lids are left as they are the tokens are the same numbers.
@@ -95,7 +105,7 @@ def keep_blinks(expression: Tensor, axis: LidAxis, still: Tensor, seed: int, fir
     closed = (axis.read(expression) - rest) / (1 - rest)
     time = (torch.arange(first_frame, first_frame + len(expression)) + 0.5) / fps
     wanted = torch.zeros(len(expression))
-    for start in blink_starts(seed, float(time[0]) - CLOSING - CLOSED - OPENING, float(time[-1])):
+    for start in blink_starts(seed, float(time[0]) - CLOSING - CLOSED - OPENING, float(time[-1]), rate):
         wanted = torch.maximum(wanted, blink_curve(time - start))
     kept = closed.clamp_max(NARROWED).maximum(wanted.to(closed))
     return axis.move(expression, (kept - closed) * (1 - rest))

@@ -22,6 +22,7 @@ from ..diffusion.sampling import Callback
 from ..errors import FrameRateError, WeightsError
 from ..face.reading.portrait_check import Finding
 from ..model import MCDMModel
+from ..motion.blinks import BLINK_RATE
 from ..motion.motion import Motion
 from .audio import AudioEmbedder, AudioEmbedding
 from .canvas import build_canvas
@@ -206,6 +207,7 @@ class MCDMPipeline:
         temperature: float | None = None,
         landmarks: Tensor | None = None,
         blinks: bool = True,
+        blink_rate: float = BLINK_RATE,
         callback: Callback | None = None,
     ) -> Motion:
         """Facial motion for the whole of ``audio`` (section 3.3).
@@ -215,7 +217,7 @@ class MCDMPipeline:
             steps: denoising steps a clip; guidance: by the sound, 1 is off; temperature: liveliness, 0 the most
                 typical motion and the same for every seed, 1 people's.
             landmarks: [N, 68, 2] of a driver in crop units; its head movement is used, the rest predicted.
-            blinks: blink as often as people do (motion/blinks.py); else the lids are the model's alone.
+            blinks: blink ``blink_rate`` times a minute (motion/blinks.py); else the lids are the model's alone.
             callback: (done, total, tokens) after every step; may raise to stop.
         """
         return self.motion.predict(
@@ -227,6 +229,7 @@ class MCDMPipeline:
             temperature=temperature,
             landmarks=landmarks,
             blinks=blinks,
+            blink_rate=blink_rate,
             callback=callback,
         )
 
@@ -305,6 +308,7 @@ class MCDMPipeline:
         temperature: float | None = None,
         landmarks: Tensor | None = None,
         blinks: bool = True,
+        blink_rate: float = BLINK_RATE,
         start_frame: int = 0,
         callback: Callback | None = None,
     ) -> Iterator[Clip]:
@@ -336,7 +340,7 @@ class MCDMPipeline:
                     temperature=temperature,
                     landmarks=None if landmarks is None else landmarks[first : first + size],
                 )
-                motion = self.motion.decode(reference, tokens, audio.fps, memory if blinks else None)
+                motion = self.motion.decode(reference, tokens, audio.fps, memory if blinks else None, blink_rate)
                 clip, after = self.sample_clip(
                     reference, motion, memory, steps=steps, guidance=guidance, callback=callback
                 )

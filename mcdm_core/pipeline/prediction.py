@@ -11,7 +11,7 @@ from ..diffusion.sampling import Callback
 from ..face.landmarks import FULL_OPENING, VALUE_NAMES
 from ..model import MCDMModel
 from ..models.motion_tokens import MotionTokens
-from ..motion.blinks import LidAxis, keep_blinks
+from ..motion.blinks import BLINK_RATE, LidAxis, keep_blinks
 from ..motion.motion import Motion
 from ..motion.reference_pose import return_tokens, undo_resting_opening
 from .audio import AudioEmbedding
@@ -38,6 +38,7 @@ class MotionPredictor:
         temperature: float | None = None,
         landmarks: Tensor | None = None,
         blinks: bool = True,
+        blink_rate: float = BLINK_RATE,
         callback: Callback | None = None,
     ) -> Motion:
         """Motion of the whole of ``audio`` after ``memory``; see :meth:`MCDMPipeline.predict_motion`."""
@@ -55,7 +56,7 @@ class MotionPredictor:
                 callback=callback,
             )
             parts.append(tokens)
-        return self.decode(reference, MotionTokens.join(parts), audio.fps, begin if blinks else None)
+        return self.decode(reference, MotionTokens.join(parts), audio.fps, begin if blinks else None, blink_rate)
 
     @torch.no_grad()
     def predict_clip(
@@ -114,17 +115,23 @@ class MotionPredictor:
 
     @torch.no_grad()
     def decode(
-        self, reference: Reference, tokens: MotionTokens, fps: float, blinks: MotionMemory | None = None
+        self,
+        reference: Reference,
+        tokens: MotionTokens,
+        fps: float,
+        blinks: MotionMemory | None = None,
+        blink_rate: float = BLINK_RATE,
     ) -> Motion:
         """Decode tokens, streams [N, n, dm], for this person.
 
-        With ``blinks`` the lids of the frames after this memory close as often as people's; the tokens say so too.
+        With ``blinks`` the lids of the frames after this memory close ``blink_rate`` times a minute and never else; the
+        tokens say so too.
         """
         codec, still = self.model.motion_codec, reference.motion_tokens
         if blinks is not None:
             axis = LidAxis.of(codec, self.model.present_clip_prior.closed_lids)
             rest = still.expression[0].to(tokens.expression)
-            face = keep_blinks(tokens.expression, axis, rest, blinks.seed, blinks.frame_index, fps)
+            face = keep_blinks(tokens.expression, axis, rest, blinks.seed, blinks.frame_index, fps, blink_rate)
             tokens = dataclasses.replace(tokens, expression=face)
         resting = reference.landmarks[None]
         decoded = codec.decode(tokens.map(lambda stream: stream[None]), still, resting)

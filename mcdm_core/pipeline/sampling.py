@@ -72,12 +72,14 @@ class ClipSampler:
         landmarks: Tensor | None = None,
         steps: int | None = None,
         guidance: float | None = None,
+        whole: bool = True,
         callback: Callback | None = None,
     ) -> Clip:
         """Denoise and decode one clip; its ``memory`` is the one after it. See :meth:`MCDMPipeline.sample_clip`.
 
         Args:
             landmarks: of the motion [f, 68, 2]; needed where it carries none and the model warps the reference.
+            whole: fill a shorter clip up, as in training; else it costs as much less as it is shorter, for a preview.
             others: see :meth:`MCDMPipeline.sample_clip`.
 
         Raises:
@@ -90,16 +92,18 @@ class ClipSampler:
         if not 1 <= count <= size:
             raise MCDMError(f"A clip has 1 to {size} frames, the motion has {count}; pass one of motion.clips({size}).")
         # The UNet sees whole clips: a shorter one repeats its last motion and is cut after sampling.
+        size = size if whole else count
         fill = torch.arange(size, device=motion.tokens.head.device).clamp_max(count - 1)
         tokens = motion.tokens.map(lambda stream: stream[fill][None].to(device))
         landmarks = motion.landmarks if landmarks is None else landmarks
         if landmarks is not None:
             landmarks = landmarks[fill.to(landmarks.device)].to(device)
         places = self.canvas.places(reference, landmarks)
+        rows = memory.archive_rows if whole else memory.archive_rows[:, -size:]  # one a frame
         guide, f_pc = self.canvas.conditions(reference, tokens.cat(), landmarks, places)
         after: Memories = {}
         predict = _Denoiser(
-            model, memory.archive_rows.to(device), f_pc, guide, memory.unet_memory, after, guidance,
+            model, rows.to(device), f_pc, guide, memory.unet_memory, after, guidance,
             bypass=self.stage < LAST_STAGE,
         )  # fmt: skip
         videos, *latent = reference.latents.shape

@@ -58,15 +58,11 @@ class StepProgress:
         """Show frame [3, h, w] in [0, 1], at most twice a second: JPEGs cost more than small models' steps do."""
         if time.perf_counter() - self._shown < SECONDS_BETWEEN_PREVIEWS:
             return
-        from PIL import Image
-
-        pixels = frame.detach().mul(255).round().clamp(0, 255).to(torch.uint8).movedim(0, -1).cpu().numpy()
-        picture = Image.fromarray(pixels)
         self._shown = time.perf_counter()
         if self._player is not None:
-            self._player.send("frame", {"image": _data_url(picture)})
+            self._player.send("frame", {"image": data_url(frame)})
         else:
-            self._bar.update_absolute(self.done, self.total, ("JPEG", picture, PREVIEW_SIZE))
+            self._bar.update_absolute(self.done, self.total, ("JPEG", _picture(frame), PREVIEW_SIZE))
 
     def update(self, done: int) -> None:
         """Move the bar to ``done`` steps; a cancel point."""
@@ -87,9 +83,20 @@ class StepProgress:
         return report
 
 
-def _data_url(picture: PILImage) -> str:
-    """A picture as a JPEG that a page can show without asking for a file."""
+def _picture(frame: torch.Tensor) -> PILImage:
+    from PIL import Image
+
+    return Image.fromarray(frame.detach().mul(255).round().clamp(0, 255).to(torch.uint8).movedim(0, -1).cpu().numpy())
+
+
+def jpeg(frame: torch.Tensor, quality: int = 80) -> bytes:
+    """A frame [3, h, w] in [0, 1] as a JPEG of at most ``PREVIEW_SIZE`` pixels."""
+    picture, file = _picture(frame), io.BytesIO()
     picture.thumbnail((PREVIEW_SIZE, PREVIEW_SIZE))
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+    picture.save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def data_url(frame: torch.Tensor) -> str:
+    """A frame as a JPEG that a page can show without asking for a file."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg(frame)).decode("ascii")

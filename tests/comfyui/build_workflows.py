@@ -25,10 +25,14 @@ IN_GROUP = {
     "MCDMEncodeReference": 0,
     "MCDMEmbedAudio": 0,
     "AudioConcat": 0,
+    "EmptyAudio": 0,
+    "ImageStitch": 0,
+    "TrimAudioDuration": 0,
     "MCDMStartMemory": 1,
     "MCDMMemoryFromVideo": 1,
     "MCDMPredictMotion": 1,
     "MCDMEditMotion": 1,
+    "MCDMFaceEditor": 1,
     "MCDMPlotMotion": 1,
 }
 """Number of a node's group; all others are of the last one."""
@@ -37,7 +41,7 @@ TALLEST = 1150
 """Height of a column of nodes."""
 PANELS = {"MCDMEncodeReference": 400, "MCDMEmbedAudio": 110, "MCDMPlotMotion": 210, "SaveVideo": 260}
 PANELS |= {"MarkdownNote": 180, "MCDMSampleVideo": 350, "MCDMSampleClip": 350, "MCDMAssembleVideo": 350}
-PANELS |= {"MCDMUpscaleVideo": 350, "MCDMTalkingPortrait": 350, "MCDMDubVideo": 350}
+PANELS |= {"MCDMFaceEditor": 270, "MCDMUpscaleVideo": 350, "MCDMTalkingPortrait": 350, "MCDMDubVideo": 350}
 """Height of what a node shows beside its sockets and widgets."""
 
 
@@ -222,14 +226,41 @@ def dubbed(g: Graph) -> None:
 def expressions(g: Graph) -> None:
     """Expressions that change over time."""
     note = (
-        "**Expressions over time.** `expression` of *Sample Video* holds seconds, an expression and its strength. "
-        "neutral is the face as the voice makes it."
+        "**Expressions over time.** Each *Face Editor* is a look and the second it begins at: after a first run the "
+        "face follows its sliders. Together they make the line `expression`, which can be typed as well."
     )
     _, audio = _begin(g, note, seconds=5.12)
-    schedule = "0 neutral, 1 happy 0.9, 3 surprised 0.8, 4.2 neutral"
-    sampled = _sample(g, audio, expression=schedule, filename_prefix="mcdm/expressions")
+    looks = [("Happy", 1.0, {"expression": "happy", "strength": 0.9})]
+    looks += [("Surprised, looking aside", 3.0, {"expression": "surprised", "strength": 0.8, "gaze_x": 0.6})]
+    looks += [("At rest", 4.2, {"expression": "neutral"})]
+    line: dict[str, tuple[int, int]] = {}
+    for title, seconds, sliders in looks:
+        line = {"earlier": (g.add("MCDMFaceEditor", title=title, seconds=seconds, **sliders, **line), 0)}
+    sampled = _sample(g, audio, expression=line["earlier"], filename_prefix="mcdm/expressions")
     g.add("MCDMPlotMotion", motion=sampled["motion"], audio=(audio, 0))
     _assemble_and_save(g, "expressions", **sampled)
+
+
+def two_speakers(g: Graph) -> None:
+    """Two people in one picture who take turns: the second face is laid into the video of the first."""
+    g.note(
+        "**Two speakers.** Each face (`face_number`) has a voice of its own, silent while the other speaks. The second "
+        "*Assemble Video* takes the first one's video as `background`: both faces and both voices end up in one video."
+    )
+    g.always["model"] = (g.add("MCDMLoadModel"), 0)
+    left = g.add("MCDMSamples", portrait="portrait.png", voice="voice.flac")
+    right = g.add("MCDMSamples", portrait="astronaut.jpg", voice="voice.flac")
+    image = g.add("ImageStitch", image1=(left, 0), image2=(right, 0)), 0
+    silence = g.add("EmptyAudio", duration=1.28, sample_rate=16000, channels=1), 0
+    background: dict[str, tuple[int, int]] = {}
+    for number, (who, turn) in enumerate((("First", "after"), ("Second", "before"))):
+        voice = g.add("TrimAudioDuration", audio=(left, 1), start_index=1.28 * number, duration=1.28), 0
+        voice = g.add("AudioConcat", audio1=voice, audio2=silence, direction=turn), 0
+        audio = g.add("MCDMEmbedAudio", title=f"{who} voice", audio=voice)
+        face = g.add("MCDMEncodeReference", title=f"{who} face", image=image, face_number=number + 1), 0
+        sampled = _sample(g, audio, reference=face, seed=number, filename_prefix=f"mcdm/{who.lower()}_speaker")
+        background = {"background": (g.add("MCDMAssembleVideo", reference=face, **sampled, **background), 0)}
+    _save(g, background["background"], "two_speakers")
 
 
 def long_video(g: Graph) -> None:
@@ -329,6 +360,7 @@ WORKFLOWS = {
     "MCDM 08 Clip by clip with memory": clip_by_clip,
     "MCDM 09 Continue a video": continued,
     "MCDM 10 Upscaled": upscaled,
+    "MCDM 11 Two speakers": two_speakers,
 }
 
 

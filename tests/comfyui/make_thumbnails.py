@@ -11,7 +11,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 ROOT = Path(__file__).resolve().parents[2]
 VIDEOS = {
@@ -25,6 +25,7 @@ VIDEOS = {
     "MCDM 08 Clip by clip with memory": "clip_by_clip",
     "MCDM 09 Continue a video": "continued_video",
     "MCDM 10 Upscaled": "upscaled_streaming",
+    "MCDM 11 Two speakers": "two_speakers",
 }
 SIZE, STRIP, WAVE = 448, 4, 64
 BACKGROUND, COLOUR = (24, 24, 28), (255, 150, 90)
@@ -39,14 +40,19 @@ def read(path: Path) -> tuple[list[Image.Image], np.ndarray]:
     return frames, np.concatenate(sound)
 
 
+def fitted(frame: Image.Image, side: int) -> Image.Image:
+    """A frame within a square."""
+    return ImageOps.pad(frame, (side, side), Image.Resampling.LANCZOS, color=BACKGROUND)
+
+
 def thumbnail(frames: list[Image.Image], sound: np.ndarray) -> Image.Image:
     """A large frame, a strip of smaller ones through the video, and the waveform."""
     small = SIZE // STRIP
     canvas = Image.new("RGB", (SIZE, SIZE + small + WAVE), BACKGROUND)
-    canvas.paste(frames[len(frames) // 3].resize((SIZE, SIZE), Image.Resampling.LANCZOS), (0, 0))
+    canvas.paste(fitted(frames[len(frames) // 3], SIZE), (0, 0))
     for index in range(STRIP):
         frame = frames[round((index + 0.5) / STRIP * (len(frames) - 1))]
-        canvas.paste(frame.resize((small, small), Image.Resampling.LANCZOS), (index * small, SIZE))
+        canvas.paste(fitted(frame, small), (index * small, SIZE))
     draw = ImageDraw.Draw(canvas)
     middle = SIZE + small + WAVE // 2
     columns = np.array_split(np.abs(sound), SIZE // 4)

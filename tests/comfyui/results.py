@@ -15,14 +15,15 @@ def by_type(prompt: dict[str, Any], kind: str) -> list[str]:
     return [number for number, node in prompt.items() if node["class_type"] == kind]
 
 
+def needs(prompt: dict[str, Any], number: str) -> set[str]:
+    """A node and all that it needs."""
+    links = [value[0] for value in prompt[number]["inputs"].values() if isinstance(value, list)]
+    return {number}.union(*(needs(prompt, link) for link in links))
+
+
 def keep_only(prompt: dict[str, Any], number: str) -> None:
     """Take out of a prompt what neither the node ``number`` needs nor shows its result."""
-
-    def needs(of: str) -> set[str]:
-        links = [value[0] for value in prompt[of]["inputs"].values() if isinstance(value, list)]
-        return {of}.union(*(needs(link) for link in links))
-
-    wanted = set().union(*(nodes for nodes in map(needs, prompt) if number in nodes))
+    wanted = set().union(*(nodes for nodes in (needs(prompt, other) for other in prompt) if number in nodes))
     for other in set(prompt) - wanted:
         del prompt[other]
 

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 HERE = Path(__file__).resolve().parent
 TARGET = HERE.parent / "nodes" / "object_info.json"
 CORE = ("SaveVideo", "CreateVideo", "ImageScaleBy", "AudioConcat", "LoadVideo", "GetVideoComponents")
+CORE += ("EmptyAudio", "ImageStitch", "TrimAudioDuration")
 KEEP = (
     "input",
     "input_order",

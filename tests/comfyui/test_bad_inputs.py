@@ -58,6 +58,7 @@ REFUSED = {
     "memory from elsewhere": Bad(CLIPS, "MCDMLoadMemory", {"file": "../../x.safetensors"}, "lies outside"),
     "a sample that is not there": Bad(PLAIN, "MCDMSamples", {"portrait": "nobody.png"}, "nobody.png"),
     "an expression nobody knows": Bad(PLAIN, "MCDMSampleVideo", {"expression": "1 joyful"}, "'1 joyful'"),
+    "a smile too wide": Bad("MCDM 04 Expressions over time", "MCDMFaceEditor", {"smile": 9.0}, "bigger than max"),
     "nothing to dub": Bad("MCDM 03 Dub a video", "MCDMDubVideo", {"video": None}, "Nothing to dub"),
     "no liveliness like that": Bad("MCDM 01 Talking portrait", "MCDMTalkingPortrait", {"liveliness": 9.0}, "bigger"),
     "days below zero": Bad("clean up", "MCDMCleanUpRuns", {"older_than_days": -1.0}, "smaller than min"),

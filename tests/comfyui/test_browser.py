@@ -64,10 +64,48 @@ def test_template_runs_in_the_browser(server: Any, browser: Any, workflow_prompt
     )
     assert not [error for error in errors if "/extensions/ComfyUI-MCDM/" in error[1]]
     _assert_one_preview_each(page, rendering)
+    assert page.evaluate(CUT_OFF) == [], "buttons beyond the edge of their player"
     if server.version != "0.3.64":  # where a page is told nothing of cached nodes
         page.wait_for_function("app.graph._nodes.find(n => n.type === 'MCDMEncodeReference').imgs?.length === 1")
     assert page.evaluate(OVERLAPS) == [], "nodes grow over each other when they show their results"
     _screenshot(page, f"{server.version}_{rendering}")
+
+
+@pytest.mark.parametrize("rendering", ["classic", "vue"])
+def test_the_face_follows_a_slider(server: Any, browser: Any, workflow_prompt: Any, rendering: str) -> None:
+    if rendering == "vue" and server.version == "0.3.64":
+        pytest.skip("the new node rendering is unfinished in this front end")
+    server.post("/settings", {"Comfy.TutorialCompleted": True, "Comfy.VueNodes.Enabled": rendering == "vue"})
+    name = "MCDM 04 Expressions over time"
+    page, errors = _open(server, browser)
+    workflow = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    page.evaluate("async workflow => { await app.loadGraphData(workflow); }", workflow)
+    page.wait_for_selector(".mcdm-face", state="attached")
+    _set_widgets(page, workflow_prompt(name, seconds=0.7), seed=3 if rendering == "vue" else 4)
+    page.evaluate(
+        """() => { window.mcdmSeen = [];
+        for (const kind of ['execution_success', 'execution_error', 'execution_interrupted'])
+            app.api.addEventListener(kind, event => window.mcdmSeen.push([kind, event.detail])); }"""
+    )
+    page.evaluate("app.queuePrompt(0)")
+    page.wait_for_function("window.mcdmSeen.length")
+    seen = page.evaluate("window.mcdmSeen")
+    assert seen[-1][0] == "execution_success", seen[-1]
+    shown = "[...document.querySelectorAll('.mcdm-face img')].filter(image => image.naturalWidth > 0)"
+    page.wait_for_function(f"{shown}.length === 3")
+    before = page.evaluate(f"{shown}.map(image => image.src)")
+    page.wait_for_timeout(500)
+    page.evaluate(
+        """() => { const node = app.graph._nodes.find(({ type }) => type === 'MCDMFaceEditor');
+        const slider = node.widgets.find(({ name }) => name === 'gaze_x');
+        for (const value of [0.2, 0.4, 0.6, 0.8, 1]) { slider.value = value; slider.callback(value); } }"""
+    )
+    page.wait_for_function(
+        f"before => {shown}.filter((image, at) => image.src !== before[at]).length === 1", arg=before
+    )
+    assert not [error for error in errors if "/extensions/ComfyUI-MCDM/" in error[1]]
+    assert page.evaluate(OVERLAPS) == [], "nodes grow over each other"
+    _screenshot(page, f"{server.version}_{rendering}_faces")
 
 
 def _open(server: Any, browser: Any) -> tuple[Any, list[tuple[str, str]]]:
@@ -135,6 +173,13 @@ OVERLAPS = """() => {
     const overlap = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
     return boxes.flatMap((a, i) => boxes.slice(i + 1).filter(b => overlap(a, b)).map(b => `${a.type} and ${b.type}`));
 }"""
+
+
+CUT_OFF = """() => [...document.querySelectorAll('.mcdm-player')].flatMap(panel => {
+    const edge = panel.getBoundingClientRect().right + 1;
+    const buttons = [...panel.querySelectorAll('.mcdm-button')].filter(button => button.checkVisibility());
+    return buttons.filter(button => button.getBoundingClientRect().right > edge).map(button => button.className);
+})"""
 
 
 def _assert_one_preview_each(page: Any, rendering: str) -> None:

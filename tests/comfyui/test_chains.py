@@ -176,3 +176,15 @@ def test_latest_frames_go_to_the_players_of_the_page(server: Any, workflow_promp
         picture = Image.open(io.BytesIO(base64.b64decode(data)))
         assert 0 < max(picture.size) <= 512
     assert result.previews == 0, "ComfyUI's own would stay on the node after its end"
+
+
+def test_two_speakers_move_in_one_picture_in_turn(server: Any, workflow_prompt: Any) -> None:
+    prompt = workflow_prompt("MCDM 11 Two speakers", seconds=2.56)
+    result = server.run(prompt, timeout=900)
+    assert result.status == "execution_success", result.data.get("exception_message", result.data)
+    frames, sound, peak = read(saved(server, result.outputs[by_type(prompt, "SaveVideo")[0]]["images"][0]))
+    assert len(frames) == 64 and sound is not None and -0.1 < sound - 2.56 <= 1 / 25 and peak > 0.01
+    video = np.stack(frames).astype(float)
+    middle = video.shape[2] // 2
+    for half in (video[:, :, :middle], video[:, :, middle:]):
+        assert np.abs(half - half[0]).max(axis=(1, 2, 3)).max() > 30, "both faces move"

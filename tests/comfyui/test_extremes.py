@@ -20,6 +20,7 @@ TEMPLATES = {
     "MCDMAssembleVideo": "MCDM 02 Step by step",
     "MCDMPredictMotion": "MCDM 05 Motion edited by hand",
     "MCDMEditMotion": "MCDM 05 Motion edited by hand",
+    "MCDMFaceEditor": "MCDM 04 Expressions over time",
     "MCDMPlotMotion": "MCDM 05 Motion edited by hand",
     "MCDMSampleClip": "MCDM 08 Clip by clip with memory",
     "MCDMStartMemory": "MCDM 08 Clip by clip with memory",

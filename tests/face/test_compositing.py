@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mcdm_core.face.compositing import (
+    add_change,
     feather_mask,
     full_resolution_crop,
     head_mask,
@@ -88,3 +89,13 @@ def test_a_small_change_is_added_and_a_large_one_is_shown_as_the_frame_has_it() 
     closed = transfer_detail(detail, flat, eye, mask)
     assert torch.allclose(closed[..., 42:54, 30:66], torch.full((1, 3, 12, 36), 0.5), atol=1e-4)
     assert torch.allclose(closed[..., :24, :], detail[..., :24, :], atol=1e-4)
+
+
+def test_two_changes_of_one_picture_stand_side_by_side() -> None:
+    portrait = torch.rand(3, 40, 60)
+    background, finished = portrait[None].clone(), portrait[None].clone()
+    background[..., :20] = 0.2
+    finished[..., 40:] = 0.9
+    both = add_change(background, finished, portrait)
+    assert torch.equal(both[..., :40], background[..., :40])
+    assert torch.allclose(both[..., 40:], torch.full((), 0.9), atol=1e-6)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mcdm_core.errors import AudioError, FrameRateError
-from mcdm_core.media.audio import _resample_by_ffmpeg, frame_count, load_audio, to_mono_16k
+from mcdm_core.media.audio import Audio, _resample_by_ffmpeg, frame_count, load_audio, mix, to_mono_16k
 from mcdm_core.media.audio_reader import AudioReader, ogg_links
 from mcdm_core.media.streamed_voice import stream_mono
 
@@ -241,3 +241,15 @@ def test_ffmpeg_resamples_where_soxr_is_missing() -> None:
     assert out.shape[0] == 2 and abs(out.shape[1] - 11_200) < 30
     spectrum = np.abs(np.fft.rfft(out[0, :11_200]))
     assert abs(spectrum.argmax() / 0.7 - 440) < 3
+
+
+def test_two_sounds_at_once_begin_together_and_last_as_long_as_the_longer() -> None:
+    seconds = torch.arange(16_000) / 16_000
+    low = Audio(0.3 * torch.sin(2 * torch.pi * 200 * seconds)[None], 16_000)
+    high = Audio(0.3 * torch.sin(2 * torch.pi * 440 * torch.arange(96_000) / 48_000).repeat(2, 1), 48_000)
+    both = mix(low, high)
+    assert both.sample_rate == 16_000 and both.waveform.shape == (2, 32_000)
+    assert torch.allclose(both.waveform[:, 20_000:31_000], both.waveform[:1, 20_000:31_000], atol=1e-6)
+    first = both.waveform[0, 1000:15_000] - low.waveform[0, 1000:15_000]
+    assert (first - 0.3 * torch.sin(2 * torch.pi * 440 * torch.arange(1000, 15_000) / 16_000)).abs().max() < 0.01
+    assert mix(Audio(torch.ones(1, 4), 16_000), Audio(torch.ones(1, 4), 16_000)).waveform.max() == 1

@@ -103,3 +103,9 @@ def test_the_axis_reads_as_the_codec_does_and_moves_nothing_else() -> None:
         assert torch.allclose(axis.read(tokens[:, first:]), read, atol=1e-4)
         moved = axis.move(tokens[:, first:], torch.full((7,), 0.25))
         assert torch.allclose(axis.read(moved), read + 0.25, atol=1e-4)
+
+
+@pytest.mark.parametrize(("rate", "least", "most"), [(0.0, 0, 0), (6.0, 4, 8), (30.0, 27, 33)])
+def test_the_rate_is_the_number_a_minute(axis: LidAxis, rate: float, least: int, most: int) -> None:
+    expression, still = face(axis, torch.zeros(1500))
+    assert least <= closings(axis, keep_blinks(expression, axis, still, 2, 0, FPS, rate))[0] <= most

@@ -8,9 +8,18 @@ import pytest
 import torch
 
 from mcdm_core.errors import MCDMError
-from mcdm_core.models.motion_codec import EXPRESSIONS, MotionTokens
-from mcdm_core.motion.expression_schedule import FADE, parse_schedule, schedule_expressions, schedule_weights
+from mcdm_core.models.motion_codec import EXPRESSIONS, MotionCodec, MotionTokens
+from mcdm_core.motion.expression_schedule import (
+    FADE,
+    format_key,
+    parse_schedule,
+    schedule_expressions,
+    schedule_weights,
+)
+from mcdm_core.motion.face_values import TraitAxes
 from mcdm_core.motion.motion import Motion
+
+from ..motion_fixtures import CONFIG
 
 
 class Bank:
@@ -35,7 +44,23 @@ def test_a_schedule_is_read_in_any_order_and_by_lines() -> None:
     assert parse_schedule("happy 0.5")[0].seconds == 0 and parse_schedule(" , \n") == []
 
 
-@pytest.mark.parametrize("text", ["3.5", "3.5 joyful", "x happy", "1 happy 9", "-1 sad", "1 sad 0.5 0.5", "nan sad"])
+def test_single_traits_stand_beside_an_expression_or_alone() -> None:
+    both, alone = parse_schedule("2 happy 0.5 Gaze_X -0.3 brows, 4 gaze_y 0.2")
+    assert (both.name, both.strength, both.traits) == ("happy", 0.5, (("gaze_x", -0.3), ("brows", 1.0)))
+    assert (alone.name, alone.strength, alone.traits) == ("neutral", 0.0, (("gaze_y", 0.2),))
+
+
+@pytest.mark.parametrize("text", ["0 neutral", "3.5 happy 0.8", "1 smile -0.25", "2 sad 1 gaze_x 0.4 eyes -1"])
+def test_a_key_is_written_as_it_is_read(text: str) -> None:
+    (key,) = parse_schedule(text)
+    assert format_key(key) == text and parse_schedule(format_key(key)) == [key]
+
+
+WRONG = ["3.5", "3.5 joyful", "x happy", "1 happy 9", "-1 sad", "1 sad 0.5 0.5", "nan sad", "1 happy sad", "1 smile 2"]
+WRONG += ["1 gaze_x nan", "1 gaze_x 0.1 gaze_x 0.2", "0.5 0.5 happy"]
+
+
+@pytest.mark.parametrize("text", WRONG)
 def test_what_cannot_be_read_is_named(text: str) -> None:
     with pytest.raises(MCDMError, match="expression schedule") as caught:
         parse_schedule(f"0 neutral, {text}")
@@ -66,3 +91,16 @@ def test_the_motion_goes_to_the_expression_and_keeps_part_of_its_own_changes() -
 def test_neutral_alone_changes_nothing() -> None:
     motion = calm()
     assert schedule_expressions(motion, Bank(), parse_schedule("0 neutral, 3 neutral")) is motion
+
+
+def test_traits_come_and_go_with_their_key() -> None:
+    torch.manual_seed(0)
+    codec = MotionCodec(CONFIG).requires_grad_(False)
+    number = CONFIG.motion_codec.expression_tokens, CONFIG.motion_codec.motion_dim
+    own = torch.randn(150, *number) * 0.1
+    motion = Motion(MotionTokens(torch.zeros(150, 1, 4), torch.zeros(150, 3, 4), own), None, None, 25.0)
+    changed = schedule_expressions(motion, codec, parse_schedule("2 gaze_x 0.5, 4 neutral")).tokens.expression - own
+    wanted = TraitAxes.of(codec).shift({"gaze_x": 0.5})
+    assert torch.allclose(changed[:50], torch.zeros(()), atol=1e-5)
+    assert torch.allclose(changed[70:100], wanted.expand(30, -1, -1), atol=1e-4)
+    assert torch.allclose(changed[115:], torch.zeros(()), atol=1e-4)

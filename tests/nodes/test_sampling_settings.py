@@ -30,10 +30,11 @@ def test_base_does_not_sample_one_step_without_guidance() -> None:
 
 def test_motion_settings_leave_to_the_model_what_is_not_set() -> None:
     assert settings.MotionSettings().arguments() == {
-        "steps": None, "guidance": None, "temperature": None, "blinks": True,
+        "steps": None, "guidance": None, "temperature": None, "blinks": True, "blink_rate": 17.0,
     }  # fmt: skip
-    given = settings.MotionSettings(4, 1.15, 0.0, blinks=False).arguments("motion_")
-    assert given == {"motion_steps": 4, "motion_guidance": 1.15, "temperature": 0.0, "blinks": False}, "0 is calm"
+    given = settings.MotionSettings(4, 1.15, 0.0, blinks=False, blink_rate=9.0).arguments("motion_")
+    wanted = {"motion_steps": 4, "motion_guidance": 1.15, "temperature": 0.0, "blinks": False, "blink_rate": 9.0}
+    assert given == wanted, "0 is calm"
 
 
 def test_only_changes_of_the_motion_need_the_whole_of_it() -> None:
