@@ -35,10 +35,8 @@ def shut_lids(picture: Tensor, landmarks: Tensor, random: np.random.Generator) -
         Picture and landmarks of the same shapes; the lids' points lie on the line where they meet.
     """
     size = picture.shape[-1]
-    large = cv2.resize(
-        np.ascontiguousarray(to_bytes(picture).movedim(0, -1).cpu().numpy()),
-        None, fx=_FINE, fy=_FINE, interpolation=cv2.INTER_CUBIC,
-    )  # fmt: skip
+    pixels = np.ascontiguousarray(to_bytes(picture).movedim(0, -1).cpu().numpy())
+    large = np.array(cv2.resize(pixels, None, fx=_FINE, fy=_FINE, interpolation=cv2.INTER_CUBIC), np.uint8)
     closed = landmarks.clone()
     for points in (EYE_PICTURE_LEFT, EYE_PICTURE_RIGHT):
         eye = landmarks[points].double().cpu().numpy() * size * _FINE
