@@ -12,7 +12,18 @@ from typing import Any
 
 from .. import __version__
 
-PACKAGES = ("torch", "diffusers", "safetensors", "soxr", "opencv-python", "av", "numpy", "Pillow", "transformers")
+PACKAGES = (
+    "torch",
+    "diffusers",
+    "safetensors",
+    "librosa",
+    "soxr",
+    "opencv-python",
+    "av",
+    "numpy",
+    "Pillow",
+    "transformers",
+)
 
 
 def add_parser(commands: Any) -> None:

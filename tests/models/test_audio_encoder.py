@@ -20,6 +20,7 @@ from mcdm_core.models.audio_encoder import (
     normalize_level,
 )
 from mcdm_core.models.voice_spectrum import VoiceSpectrum
+from mcdm_core.training.audio import train
 
 CONFIG = dataclasses.replace(
     TINY,
@@ -144,6 +145,13 @@ def test_mel_filters_are_librosa_s(rate: int, count: int) -> None:
     filters = pytest.importorskip("librosa.filters")
     wanted = torch.from_numpy(filters.mel(sr=rate, n_fft=400, n_mels=count, dtype="float64"))
     assert (mel_filters(rate, count) - wanted).abs().max() < 1e-6 * wanted.max()
+
+
+def test_training_refuses_features_that_are_not_librosa_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    train.check_features(16_000, 80)
+    monkeypatch.setattr(train, "mel_filters", lambda rate, count: mel_filters(rate, count) * 1.001)
+    with pytest.raises(MCDMError, match="librosa"):
+        train.check_features(16_000, 80)
 
 
 def test_log_mels_are_librosa_s() -> None:

@@ -18,13 +18,16 @@ from torch import Tensor
 from ...config import TINY, MCDMConfig
 from ...correlation import mean_correlation
 from ...data.shards import ClipDataset
+from ...errors import MCDMError
 from ...face.landmarks import BLINK_VALUES
 from ...models.audio_encoder import (
+    WINDOW_SAMPLES,
     ContextAudioEncoder,
     build_audio_encoder,
     frame_centres,
     gather_windows,
     log_mel,
+    mel_filters,
     with_value_head,
 )
 from ..clip_sampler import ClipSampler, MotionClip
@@ -40,6 +43,23 @@ def speech_clip(audio: Tensor, values: Tensor, config: MCDMConfig, fps: float = 
     mels = log_mel(audio.float() / 32768, settings.sample_rate, settings.num_mels, settings.hop_length)
     none = torch.zeros(len(values), 0)
     return MotionClip(none, values.float(), mels, none, none, {}, fps)
+
+
+def check_features(sample_rate: int, num_mels: int) -> None:
+    """Refuse to train on features that are not librosa's, by which a weight file's are defined.
+
+    Raises:
+        MCDMError: if this project's filter bank, which spares a start librosa's import, is another.
+    """
+    import librosa  # as long to import as torch: whoever only measures need not wait for it
+
+    wanted = torch.from_numpy(librosa.filters.mel(sr=sample_rate, n_fft=WINDOW_SAMPLES, n_mels=num_mels))
+    apart = float((mel_filters(sample_rate, num_mels) - wanted).abs().max() / wanted.max())
+    if apart > 1e-5:
+        raise MCDMError(
+            f"The mel filters differ from those of librosa {librosa.__version__} by {apart:.1e} of their height: "
+            "weights trained on them would not fit other programs' features. Install the librosa of docs/dependencies.md."
+        )
 
 
 def spoken_clips(folder: Path, config: MCDMConfig) -> list[MotionClip]:
@@ -118,6 +138,7 @@ def pretrain_audio(
     Returns the last validation, keys ``<name>_r`` etc.
     """
     torch.manual_seed(seed)
+    check_features(config.audio_encoder.sample_rate, config.audio_encoder.num_mels)
     encoder = with_value_head(build_audio_encoder(config))
     if start_from is not None:
         encoder.load_state_dict(load_file(str(start_from)))
