@@ -58,7 +58,7 @@ def check_features(sample_rate: int, num_mels: int) -> None:
     if apart > 1e-5:
         raise MCDMError(
             f"The mel filters differ from those of librosa {librosa.__version__} by {apart:.1e} of their height: "
-            "weights trained on them would not fit other programs' features. Install the librosa of docs/dependencies.md."
+            "weights trained on them would fit no other features. Install the librosa of docs/dependencies.md."
         )
 
 
