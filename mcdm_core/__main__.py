@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from . import __version__
 from .cli import convert, dub, evaluate, generate, info, train
-from .cli.data import curate, label_data, label_speech, render_data
+from .cli.dataset import curate, label_data, label_speech, render_data
 from .cli.interruption import exit_status, stop_on_signals
 from .errors import MCDMError
 

@@ -15,7 +15,18 @@ import soundfile
 
 from .files import ROOT, build_wheel, registry_files, tracked, unpack
 
-COMMANDS = ("generate", "dub", "info", "evaluate", "convert", "render-data", "label-data", "label-speech", "train")
+COMMANDS = (
+    "generate",
+    "dub",
+    "info",
+    "evaluate",
+    "convert",
+    "render-data",
+    "label-data",
+    "label-speech",
+    "curate",
+    "train",
+)
 
 
 NOT_EDITABLE = "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"

@@ -58,7 +58,7 @@ def test_stills_are_kept_from_the_stages_that_need_speech(tmp_path: Path) -> Non
 
 def _speaking_clips(count: int, seed: int) -> list[dict]:
     """Clips of the sample portrait under a slow camera, with noise for sound and loose labels of a moving mouth."""
-    from mcdm_core.cli.data.label_data import _face_network
+    from mcdm_core.cli.dataset.label_data import _face_network
     from mcdm_core.data.real.stills import read_still, still_clip
     from mcdm_core.data.real.video import face_square, label_frames
     from mcdm_core.samples import default_portrait
