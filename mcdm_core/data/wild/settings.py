@@ -65,7 +65,7 @@ class CurateSettings:
     min_sync: float = 0.15
     lag_margin: float = 0.25
     sync_seconds: float = 6.0
-    duplicate_distance: int = 24
+    duplicate_distance: int = 40
     val_share: float = 0.05
     test_share: float = 0.05
     clips_per_shard: int = 100
