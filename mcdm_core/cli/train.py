@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import arguments
+from . import arguments, train_stock
 
 _ON_GPU: dict[str, dict[str, Any]] = {
     "vae": {"batch_size": 512, "learning_rate": 2.5e-3, "every": 4, "critic_weight": 0.02},
@@ -29,7 +29,7 @@ def add_parser(commands: Any) -> None:
     """Add this command to the main parser."""
     parser = commands.add_parser(
         "train",
-        help="train a stage of the tiny preset, or all",
+        help="train a stage of a preset, or all of tiny",
         description="Train in the paper's order: autoencoder, face network and its second reading, motion codec, audio "
         "encoder, present-clip prior (stage 2), UNet stages 1 and 3; then bundle all into one file. A stopped stage "
         "goes on where it was.",
@@ -57,6 +57,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one, with larger "
                         "batches (default: auto)")  # fmt: skip
     parser.add_argument("--threads", type=arguments.count, help="CPU threads")
+    parser.add_argument("--preset", choices=("tiny", "small", "base"), default="tiny", help="(default: tiny)")
+    train_stock.add_arguments(parser)
     parser.set_defaults(run=run)
 
 
@@ -72,6 +74,8 @@ def run(options: argparse.Namespace) -> int:
 
     if options.threads:
         torch.set_num_threads(options.threads)
+    if options.preset != "tiny":
+        return train_stock.run(options)
     if options.device == "auto":
         options.device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True  # training batches keep their sizes

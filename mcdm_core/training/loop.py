@@ -30,12 +30,15 @@ from torch import Tensor, nn
 
 from ..errors import MCDMError, WeightsError
 from ..files import write_tensors
+from .workers import Workers
 
 logger = logging.getLogger(__name__)
 
 LossFunction = Callable[[int], Mapping[str, Tensor]]
 Network = TypeVar("Network", bound=nn.Module)
 ValidateFunction = Callable[[Network, int], Mapping[str, float]]
+Tracker = Callable[[int, Mapping[str, float]], None]
+"""Takes a step's number and named numbers beside the log."""
 
 
 @dataclass
@@ -50,6 +53,9 @@ class LoopSettings:
         ema_decay: decay of the averaged weights; 0 keeps the raw ones. Early steps use a smaller decay.
         validate_every / save_every / log_every: in steps.
         resume: go on from the resume file if there is one.
+        accumulate: call the loss so many times a step, with numbers that go on counting, and average.
+        workers: the processes that train together; each calls the loss for its share of the batch.
+        tracker: gets the numbers beside the log.
         metadata: strings stored in both files (``mcdm_config`` for instance).
         progress: fraction of the training that is over, kept up to date by :func:`train` for losses that change.
     """
@@ -68,6 +74,9 @@ class LoopSettings:
     validate_every: int = 500
     save_every: int = 500
     resume: bool = True
+    accumulate: int = 1
+    workers: Workers = field(default_factory=Workers)
+    tracker: Tracker | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     progress: float = field(default=0.0, init=False)
 
@@ -177,7 +186,8 @@ def train(
     """
     settings.output.parent.mkdir(parents=True, exist_ok=True)
     named = {k: p for k, p in module.named_parameters() if p.requires_grad}
-    on_gpu = next(iter(named.values())).is_cuda
+    device = next(iter(named.values())).device
+    on_gpu = device.type == "cuda"
     optimizer = torch.optim.AdamW(
         list(named.values()), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay,
         fused=on_gpu or None,
@@ -198,29 +208,32 @@ def train(
     module.train()
 
     def checkpoint() -> None:
+        if not settings.workers.first:
+            return
         save_state(settings.output, average.state, {**settings.metadata, "step": str(step)})
         _save_resume(resume_path(settings.output), module, named, optimizer, average, step, elapsed, settings.metadata)
 
     def check() -> dict[str, float]:
-        if validate is None:
+        if validate is None or not settings.workers.first:
             return {}
         with average.swapped_in(module), torch.no_grad():
             numbers = dict(validate(module, step))
         logger.info("%s step %d validation %s", settings.output.stem, step, _format(numbers))
+        _track(settings, step, {f"validation/{key}": value for key, value in numbers.items()})
         return numbers
 
     try:
         while True:
-            settings.progress = _progress(settings, step, elapsed)
+            # Clocks differ: all processes go by their mean, or their learning rates would.
+            settings.progress = settings.workers.agree(_progress(settings, step, elapsed), device)
             if settings.progress >= 1.0:
                 break
             factor = learning_rate_factor(step, settings.progress, settings.warmup_steps, settings.final_fraction)
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * factor
-            parts = loss_function(step)
-            loss = parts["loss"]
             optimizer.zero_grad(set_to_none=True)
-            scaler.scale(loss).backward()
+            parts = _backward(loss_function, settings, step, scaler)
+            settings.workers.average_gradients(named.values())
             scaler.unscale_(optimizer)
             norm = torch.nn.utils.clip_grad_norm_(named.values(), settings.clip_norm)
             if on_gpu or torch.isfinite(norm):
@@ -232,7 +245,7 @@ def train(
             step += 1
             elapsed = seconds_before + time.monotonic() - started
             for key, value in parts.items():
-                number = value.detach().float()
+                number = settings.workers.mean(value)
                 losses[key] = number if key not in losses else torch.lerp(losses[key], number, 0.05)
             if step % settings.log_every == 0:
                 _log_line(settings, step, elapsed, losses)
@@ -248,6 +261,25 @@ def train(
     module.load_state_dict(average.state)
     module.eval()
     return TrainResult(step, elapsed, {key: float(value) for key, value in losses.items()}, validation)
+
+
+def _backward(
+    loss_function: LossFunction, settings: LoopSettings, step: int, scaler: torch.amp.GradScaler
+) -> dict[str, Tensor]:
+    """Gradients of a step, accumulated; the mean of what the loss told each time."""
+    total: dict[str, Tensor] = {}
+    for turn in range(settings.accumulate):
+        parts = loss_function(step * settings.accumulate + turn)
+        scaler.scale(parts["loss"] / settings.accumulate).backward()
+        for key, value in parts.items():
+            share = value.detach().float() / settings.accumulate
+            total[key] = total[key] + share if key in total else share
+    return total
+
+
+def _track(settings: LoopSettings, step: int, numbers: Mapping[str, float | Tensor]) -> None:
+    if settings.tracker is not None and settings.workers.first:
+        settings.tracker(step, {key: float(value) for key, value in numbers.items()})
 
 
 def log_to_file(path: Path) -> None:
@@ -274,7 +306,9 @@ def _log_line(settings: LoopSettings, step: int, elapsed: float, losses: Mapping
     steps = "" if settings.steps is None else f" of {settings.steps}"
     minutes = "" if settings.minutes is None else f" of {settings.minutes:g}"
     stem, numbers = settings.output.stem, _format(losses)
-    logger.info("%s step %d%s, %.1f%s min, %s", stem, step, steps, elapsed / 60, minutes, numbers)
+    if settings.workers.first:
+        logger.info("%s step %d%s, %.1f%s min, %s", stem, step, steps, elapsed / 60, minutes, numbers)
+    _track(settings, step, losses)
 
 
 def _save_resume(

@@ -1,0 +1,96 @@
+"""``train --preset base`` and ``small``: the stages of presets of Stable Diffusion's layout, on one process or many."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from . import arguments
+
+STAGES = ("unet1", "unet3", "bundle")
+
+
+def add_arguments(parser: Any) -> None:
+    """Add the options that only these presets have to ``train``'s."""
+    group = parser.add_argument_group(
+        "base and small", "data is then a folder of curate; start several processes by "
+        "`accelerate launch -m mcdm_core train ...` or torchrun",
+    )  # fmt: skip
+    group.add_argument("--start", type=Path, metavar="FILE", help="the assembled model (convert)")
+    group.add_argument("--steps", type=arguments.count, help="optimiser steps (base: the paper's 30000)")
+    group.add_argument("--batch", type=arguments.count, help="samples a step over all processes (base: 4)")
+    group.add_argument("--accumulate", type=arguments.count, help="turns a step is computed in (base: 1)")
+    group.add_argument("--learning-rate", type=arguments.number, help="peak (base: the paper's 1e-5)")
+    group.add_argument("--whole-unet", action="store_true", help="in stage 3 train the UNet's own weights too, which "
+                       "the paper keeps")  # fmt: skip
+    group.add_argument("--no-checkpointing", action="store_true", help="keep activations: faster, more memory")
+    group.add_argument("--float32", action="store_true", help="compute in float32 instead of bfloat16")
+    group.add_argument("--readers", type=arguments.size, help="processes that decode video (default: 4)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run one stage; returns the exit status (130 after Ctrl-C; the weights so far are kept).
+
+    Raises:
+        WeightsError: if something to start from is missing, or the stage is none of these presets'.
+        MediaError: if there are no data.
+    """
+    from ..errors import MediaError, WeightsError
+    from ..training.loop import log_to_file
+    from ..training.workers import join_workers
+
+    if options.stage not in STAGES:
+        raise WeightsError(
+            f"Stage {options.stage} is not trained for {options.preset} here. Choose one of {', '.join(STAGES)}."
+        )
+    if options.start is None:
+        raise WeightsError("Nothing to start from: give --start and the file that `python -m mcdm_core convert` made.")
+    if options.stage != "bundle" and not options.data:
+        raise MediaError("No data: give --data and the folder that `python -m mcdm_core curate` made.")
+    options.output.mkdir(parents=True, exist_ok=True)
+    workers, device = join_workers(options.device)
+    if workers.first:
+        log_to_file(options.output / "train.log")
+    try:
+        if options.stage == "bundle":
+            _bundle(options)
+        else:
+            _unet(options, workers, device)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _unet(options: argparse.Namespace, workers: Any, device: Any) -> None:
+    from ..training.stock.train import RECIPES, StockRecipe, train_stock, with_changes
+
+    stage = int(options.stage[-1])
+    changes = {
+        "steps": options.steps, "batch": options.batch, "accumulate": options.accumulate,
+        "learning_rate": options.learning_rate, "readers": options.readers,
+        "checkpointing": False if options.no_checkpointing else None,
+        "bfloat16": False if options.float32 else None,
+        # In stage 3 only the paper's layers train, unless the UNet is asked for.
+        "backbone": options.whole_unet if stage == 3 else None,
+    }  # fmt: skip
+    recipe = with_changes(RECIPES.get(options.preset, StockRecipe()), changes)
+    start = [options.start] if stage == 1 else [options.start, options.output]
+    name = "unet_stage1" if stage == 1 else "unet"
+    train_stock(
+        stage, options.data[0], start, options.output / f"{name}.safetensors", recipe, workers=workers, device=device,
+        minutes=options.minutes,
+    )  # fmt: skip
+
+
+def _bundle(options: argparse.Namespace) -> None:
+    import torch
+
+    from ..checkpoint import load_directory, save_checkpoint
+    from ..training.stock.train import load_parts
+
+    config, states = load_parts([options.start, options.output])
+    target = options.output / f"mcdm_{config.preset}.safetensors"
+    stage = load_directory(options.output, config).stage
+    save_checkpoint(target, states, config, dtype=torch.float16, stage=stage)
+    print(target)

@@ -1,0 +1,182 @@
+"""Training of stages 1 and 3 at full size: what starts from which weights, and what trains (section 3.5)."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ...checkpoint import StateDict, load_checkpoint, load_directory
+from ...config import MCDMConfig, to_json
+from ...data.tar_clips import TarClips
+from ...errors import WeightsError
+from ...models.motion_codec import MotionCodec
+from ...models.vae import build_autoencoder
+from ..loop import LoopSettings, Tracker, TrainResult, train
+from ..unet.denoiser import Denoiser, freeze_for_stage
+from ..workers import Workers
+from .objective import NoiseObjective, Parts, noise_loss
+from .recompute import recompute_activations
+from .samples import ClipSamples
+
+logger = logging.getLogger(__name__)
+
+VALIDATION_BATCHES = 8
+_VALIDATION_SEED = 4242
+
+
+@dataclass(frozen=True)
+class StockRecipe:
+    """How a stage trains; the defaults are the paper's (P).
+
+    Attributes:
+        steps: P: 30,000 a stage; learning_rate: P: 1e-5; batch: P: 4 samples, over all processes and turns.
+        accumulate: turns that a batch is computed in. warmup_steps, ema_decay, weight_decay: C.
+        backbone: also train the UNet's own weights; what starts from nothing needs it in stage 1 (C).
+        checkpointing: compute activations twice instead of keeping them; bfloat16: compute in it.
+        readers: processes that decode video.
+    """
+
+    steps: int = 30_000
+    learning_rate: float = 1e-5
+    batch: int = 4
+    accumulate: int = 1
+    warmup_steps: int = 500
+    ema_decay: float = 0.9995
+    weight_decay: float = 1e-2
+    backbone: bool = False
+    checkpointing: bool = True
+    bfloat16: bool = True
+    readers: int = 4
+    validate_every: int = 1000
+    save_every: int = 1000
+    log_every: int = 10
+
+
+RECIPES = {
+    "base": StockRecipe(),
+    "small": StockRecipe(steps=100_000, learning_rate=1e-4, batch=8, accumulate=4, backbone=True),
+}
+"""By preset. ``small`` learns from nothing, so it takes more and larger steps."""
+
+
+def train_stock(
+    stage: int, data: Path, start_from: Sequence[Path], output: Path, recipe: StockRecipe, *,
+    workers: Workers | None = None,
+    device: torch.device | str = "cpu", minutes: float | None = None, tracker: Tracker | None = None,
+    resume: bool = True, seed: int = 0,
+) -> TrainResult:  # fmt: skip
+    """Train stage 1 or 3 of a preset of Stable Diffusion's layout on curated video.
+
+    Args:
+        data: output of ``curate``, with ``train`` and ``val``.
+        start_from: the assembled file (``convert``), then for stage 3 the folder of training; later ones win.
+        output: ``unet_stage1.safetensors`` or ``unet.safetensors`` in the folder of training.
+
+    Raises:
+        WeightsError: if the autoencoder, or for stage 3 the motion codec, is not in ``start_from``.
+    """
+    workers, device = workers or Workers(), torch.device(device)
+    if recipe.batch % (recipe.accumulate * workers.count):
+        raise WeightsError(
+            f"A batch of {recipe.batch} cannot be shared by {workers.count} processes in {recipe.accumulate} turns."
+        )
+    torch.manual_seed(seed)
+    config, denoiser, parts = load_start(stage, start_from, device)
+    trained = freeze_for_stage(denoiser, stage, recipe.backbone)
+    if recipe.checkpointing:
+        recompute_activations(denoiser.unet)
+    clips = TarClips(sorted((Path(data) / "train").glob("*.tar")), at_least=2 * config.clip_frames)
+    samples = ClipSamples(clips, config, seed, motion=stage == 3)
+    logger.info("stage %d: %d clips, %d parameter tensors train", stage, len(clips), len(trained))
+    objective = NoiseObjective(
+        denoiser, parts, samples, config, stage, batch=recipe.batch // recipe.accumulate, workers=workers,
+        device=device, readers=recipe.readers, bfloat16=recipe.bfloat16,
+    )  # fmt: skip
+    settings = LoopSettings(
+        output, steps=recipe.steps, minutes=minutes, learning_rate=recipe.learning_rate, betas=(0.9, 0.999),
+        warmup_steps=recipe.warmup_steps, weight_decay=recipe.weight_decay, ema_decay=recipe.ema_decay,
+        validate_every=recipe.validate_every, save_every=recipe.save_every, accumulate=recipe.accumulate,
+        workers=workers, tracker=tracker, resume=resume, log_every=recipe.log_every,
+        metadata={"mcdm_config": to_json(config), "component": "unet", "stage": str(stage)},
+    )  # fmt: skip
+    held = _held_out(data, config, stage)
+
+    def validate(module: nn.Module, step: int) -> dict[str, float]:
+        if held is None:
+            return {}
+        return {"mse": validation_loss(module, parts, held, objective, device)}
+
+    return train(denoiser, objective, settings, validate)
+
+
+def load_parts(start_from: Sequence[Path]) -> tuple[MCDMConfig, dict[str, StateDict]]:
+    """Configuration and components of assembled files and folders of training; later ones win."""
+    states: dict[str, StateDict] = {}
+    config: MCDMConfig | None = None
+    for path in map(Path, start_from):
+        found = load_directory(path, config) if path.is_dir() else load_checkpoint(path)
+        config = found.config
+        states.update(found.states)
+    if config is None:
+        raise WeightsError("There is nothing to start from: give the assembled file (convert).")
+    return config, states
+
+
+def load_start(stage: int, start_from: Sequence[Path], device: torch.device) -> tuple[MCDMConfig, Denoiser, Parts]:
+    """Configuration, denoiser and frozen parts of assembled files and folders of training.
+
+    Raises:
+        WeightsError: if something is missing, or the preset is of another layout.
+    """
+    config, states = load_parts(start_from)
+    if config.unet.layout != "stable_diffusion":
+        raise WeightsError(f"The preset {config.preset!r} has another UNet, with a training of its own.")
+    if "vae" not in states:
+        raise WeightsError("There is no autoencoder in what is started from; assemble it with one (convert).")
+    vae = build_autoencoder(config).eval().requires_grad_(False)
+    vae.load_state_dict(states["vae"])
+    codec = None
+    if stage == 3:
+        if "motion_codec" not in states:
+            raise WeightsError("There is no motion codec in what is started from; train that first (codec).")
+        codec = MotionCodec(config).eval().requires_grad_(False)
+        codec.load_state_dict(states["motion_codec"])
+        codec.to(device)
+    denoiser = Denoiser(config)
+    for name, module in denoiser.named_children():
+        if name in states:
+            module.load_state_dict(states[name])
+    return config, denoiser.to(device), Parts(vae.to(device), codec)
+
+
+@torch.no_grad()
+def validation_loss(
+    denoiser: nn.Module, parts: Parts, held: ClipSamples, objective: NoiseObjective, device: torch.device
+) -> float:
+    """Mean squared error on the same held-out samples, noise and timesteps each time."""
+    total: list[Tensor] = []
+    for number in range(VALIDATION_BATCHES):
+        batch = {key: value[None].to(device) for key, value in held[number].items()}
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=objective.bfloat16):
+            total.append(noise_loss(denoiser, parts, objective.schedule, batch, objective.stage))
+    return float(torch.cat(total).mean())
+
+
+def _held_out(data: Path, config: MCDMConfig, stage: int) -> ClipSamples | None:
+    tars = sorted((Path(data) / "val").glob("*.tar"))
+    if not tars:
+        logger.warning("%s has no shards in val/: nothing is validated", data)
+        return None
+    clips = TarClips(tars, at_least=2 * config.clip_frames)
+    return ClipSamples(clips, config, _VALIDATION_SEED, motion=stage == 3)
+
+
+def with_changes(recipe: StockRecipe, changes: dict[str, object]) -> StockRecipe:
+    """A recipe with those changes that are not None."""
+    return dataclasses.replace(recipe, **{key: value for key, value in changes.items() if value is not None})

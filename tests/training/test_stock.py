@@ -1,0 +1,182 @@
+"""Training of the stock layout on curated clips: samples, resuming, accumulation, checkpointing, several processes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mcdm_core.__main__ import main
+from mcdm_core.checkpoint import load_checkpoint, save_checkpoint
+from mcdm_core.config import BASE, MCDMConfig
+from mcdm_core.data.tar_clips import TarClips
+from mcdm_core.models.archived_clip_prior import ArchivedClipPrior
+from mcdm_core.models.motion_codec import MotionCodec
+from mcdm_core.models.unet import DenoisingUNet
+from mcdm_core.models.vae import build_autoencoder
+from mcdm_core.training.stock.samples import ClipSamples, batches
+from mcdm_core.training.stock.train import StockRecipe, load_start, train_stock
+from mcdm_core.training.workers import Workers, join_workers
+
+from ..data.tar_set import add_clip
+
+NARROW: MCDMConfig = dataclasses.replace(
+    BASE,
+    image_size=64,
+    clip_frames=4,
+    archive_frames=4,
+    vae=dataclasses.replace(BASE.vae, stock_channels=(4, 4, 8, 8), norm_groups=2),
+    motion_codec=dataclasses.replace(BASE.motion_codec, width=16, num_layers=1, num_heads=2, motion_dim=8),
+    archived_clip_prior=dataclasses.replace(BASE.archived_clip_prior, width=8, num_queries=2, latent_size=8),
+    unet=dataclasses.replace(
+        BASE.unet, latent_size=8, block_channels=(8, 8, 8, 8), num_heads=2, norm_groups=2, text_context_dim=0,
+        layers_per_block=1,
+    ),
+)  # fmt: skip
+RECIPE = StockRecipe(
+    steps=6, learning_rate=1e-3, batch=4, warmup_steps=1, ema_decay=0.0, backbone=True, bfloat16=False, readers=0,
+    validate_every=100, save_every=100, log_every=1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("set")
+    for split, count in (("train", 3), ("val", 1)):
+        (folder / split).mkdir()
+        with tarfile.open(folder / split / f"{split}-00000.tar", "w") as tar:
+            for number in range(count):
+                add_clip(tar, f"{split}{number}-0000", 12 + 5 * number, number)
+            add_clip(tar, f"{split}9-0000", 5, 9)  # too short for a sample
+    return folder
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    parts = {
+        "vae": build_autoencoder(NARROW), "unet": DenoisingUNet(NARROW), "motion_codec": MotionCodec(NARROW),
+        "archived_clip_prior": ArchivedClipPrior(NARROW),
+    }  # fmt: skip
+    for module in parts.values():
+        for parameter in module.parameters():
+            if parameter.abs().sum() == 0:
+                torch.nn.init.normal_(parameter, std=0.05)
+    path = tmp_path_factory.mktemp("start") / "start.safetensors"
+    save_checkpoint(path, {name: module.state_dict() for name, module in parts.items()}, NARROW, stage=0)
+    return path
+
+
+def run(data: Path, start: Path, output: Path, recipe: StockRecipe, stage: int = 1, **more) -> list[float]:
+    """The loss after every step."""
+    curve: list[float] = []
+    train_stock(
+        stage, data, [start], output, recipe, tracker=lambda step, n: curve.append(n["loss"]) if "loss" in n else None,
+        **more,
+    )  # fmt: skip
+    return curve
+
+
+def test_samples_depend_on_their_number_alone(data: Path) -> None:
+    samples = ClipSamples(TarClips(sorted((data / "train").glob("*.tar")), at_least=8), NARROW, seed=3, motion=True)
+    whole = batches(samples, 4, 0, Workers())
+    first, second = next(whole), next(whole)
+    again = next(batches(samples, 4, 1, Workers()))
+    assert all(torch.equal(second[key], again[key]) for key in second)
+    halves = [next(batches(samples, 4, 0, Workers(rank, 2))) for rank in range(2)]
+    for key, value in first.items():
+        assert torch.equal(value, torch.stack([halves[0][key], halves[1][key]], 1).flatten(0, 1)), key
+    assert first["target"].shape == (4, 4, 3, 64, 64) and first["noise"].shape == (4, 4, 4, 8, 8)
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_a_stage_learns_what_is_its_own(data: Path, start: Path, tmp_path: Path, stage: int) -> None:
+    recipe = dataclasses.replace(RECIPE, backbone=False)
+    train_stock(stage, data, [start], tmp_path / "unet.safetensors", recipe)
+    from safetensors.torch import load_file
+
+    before = load_start(stage, [start], torch.device("cpu"))[1].state_dict()
+    after = load_file(str(tmp_path / "unet.safetensors"))
+    moved = {key for key in before if not torch.equal(before[key], after[key])}
+    own = ("archived",) if stage == 1 else (".present_", ".temporal.")
+    assert moved and all(any(part in key for part in own) for key in moved)
+
+
+def test_a_stopped_training_goes_on_with_the_next_sample(data: Path, start: Path, tmp_path: Path) -> None:
+    whole = run(data, start, tmp_path / "whole.safetensors", RECIPE)
+
+    def stop(step: int, numbers: dict) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_stock(1, data, [start], tmp_path / "parts.safetensors", RECIPE, tracker=stop)
+    train_stock(1, data, [start], tmp_path / "parts.safetensors", RECIPE)
+    from safetensors.torch import load_file
+
+    one, two = load_file(str(tmp_path / "whole.safetensors")), load_file(str(tmp_path / "parts.safetensors"))
+    assert len(whole) >= 6 and all(torch.allclose(one[key], two[key], atol=1e-6) for key in one)
+
+
+def test_accumulated_and_recomputed_steps_are_the_same_steps(data: Path, start: Path, tmp_path: Path) -> None:
+    plain = run(data, start, tmp_path / "a.safetensors", dataclasses.replace(RECIPE, checkpointing=False), stage=3)
+    kept = run(data, start, tmp_path / "b.safetensors", dataclasses.replace(RECIPE, checkpointing=True), stage=3)
+    assert np.allclose(plain, kept, atol=1e-5)
+    turns = run(data, start, tmp_path / "c.safetensors", dataclasses.replace(RECIPE, accumulate=2), stage=3)
+    assert np.allclose(plain, turns, atol=1e-5)
+
+
+def test_the_command_goes_from_a_start_to_one_file(data: Path, start: Path, tmp_path: Path, capsys) -> None:
+    common = ["--preset", "base", "--start", str(start), "--output", str(tmp_path), "--device", "cpu"]
+    steps = ["--data", str(data), "--steps", "2", "--batch", "2", "--accumulate", "2", "--readers", "0", "--float32"]
+    for stage in ("unet1", "unet3"):
+        assert main(["train", stage, *common, *steps]) == 0
+    assert main(["train", "bundle", *common]) == 0
+    made = load_checkpoint(Path(capsys.readouterr().out.strip()))
+    assert made.stage == 3 and set(made.states) == {"vae", "unet", "motion_codec", "archived_clip_prior"}
+    before = load_checkpoint(start).states
+    for part, learns in (("vae", False), ("motion_codec", False), ("archived_clip_prior", True), ("unet", True)):
+        half = {key: value.half() for key, value in before[part].items()}
+        assert learns == any(not torch.equal(half[key], value) for key, value in made.states[part].items()), part
+
+
+def test_the_command_says_what_is_missing(data: Path, start: Path, tmp_path: Path, capsys) -> None:
+    common = ["--preset", "base", "--output", str(tmp_path), "--device", "cpu"]
+    for arguments, told in (
+        (["unet1", "--data", str(data)], "--start"),
+        (["unet1", "--start", str(start)], "--data"),
+        (["vae", "--start", str(start), "--data", str(data)], "not trained for base"),
+        (["unet1", "--start", str(start), "--data", str(data), "--batch", "3", "--accumulate", "2"], "cannot be"),
+        (["unet1", "--start", str(start), "--data", str(tmp_path)], "curate"),
+    ):
+        assert main(["train", *arguments, *common]) != 0
+        assert told in capsys.readouterr().err
+
+
+def _worker(rank: int, port: int, data: Path, start: Path, output: Path) -> None:
+    os.environ.update(
+        RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+    )
+    torch.set_num_threads(1)
+    workers, device = join_workers()
+    curve = run(data, start, output, RECIPE, workers=workers, device=device)
+    if workers.first:
+        output.with_suffix(".json").write_text(json.dumps(curve))
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_give_the_loss_curve_of_one(data: Path, start: Path, tmp_path: Path) -> None:
+    one = run(data, start, tmp_path / "one.safetensors", RECIPE)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    torch.multiprocessing.spawn(_worker, (port, data, start, tmp_path / "two.safetensors"), nprocs=2)
+    two = json.loads((tmp_path / "two.json").read_text())
+    assert len(one) == len(two) and np.abs(np.array(one) - two).max() < 1e-4 and one[0] != one[-1]
