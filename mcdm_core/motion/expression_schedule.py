@@ -63,6 +63,7 @@ def _parse_key(part: str) -> ExpressionKey:
     words = part.lower().split()
     if words[0] in EXPRESSIONS or words[0] in TRAITS:
         words = ["0", *words]
+    seconds, named, traits = 0.0, list[tuple[str, float]](), tuple[tuple[str, float], ...]()
     try:
         seconds, found = float(words[0]), list(_pairs(words[1:]))
         named = [(name, amount) for name, amount in found if name in EXPRESSIONS]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ def check_features(sample_rate: int, num_mels: int) -> None:
     apart = float((mel_filters(sample_rate, num_mels) - wanted).abs().max() / wanted.max())
     if apart > 1e-5:
         raise MCDMError(
-            f"The mel filters differ from those of librosa {librosa.__version__} by {apart:.1e} of their height: "
+            f"The mel filters differ from those of librosa {version('librosa')} by {apart:.1e} of their height: "
             "weights trained on them would fit no other features. Install the librosa of docs/dependencies.md."
         )
 
