@@ -239,7 +239,7 @@ TINY = MCDMConfig(
         sound_path="all",
         fitted_variance=True,
         noise_correlation=(0.97, 0.0, 0.9),
-        noise_scale=(1.1, 0.0, 1.3),
+        noise_scale=(1.0, 0.0, 1.3),
     ),
     archived_clip_prior=ArchivedClipPriorConfig(patch_size=2, width=128, latent_size=12),
     unet=UNetConfig(
