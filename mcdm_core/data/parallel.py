@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 ENGINES = ("processes", "ray")
 _TRIES = 3
-"""How often a piece is begun whose process dies: another's death may have taken it along."""
+"""How often a piece is begun whose process dies. After the first time it is alone, so that no other takes it along."""
 
 
 class Outcome(NamedTuple):
@@ -76,19 +76,21 @@ def _quiet_worker() -> None:
 
 def _over_processes(work: Callable[[Item], Any], items: Sequence[Item], workers: int) -> Iterator[Outcome]:
     waiting = list(range(len(items)))[::-1]
+    suspects: list[int] = []
     begun = [0] * len(items)
-    while waiting:
+    while waiting or suspects:
+        batch, at_once = ([suspects.pop()], 1) if suspects else (waiting, workers)
         context = multiprocessing.get_context("spawn")
         others = set(multiprocessing.active_children())
-        with ProcessPoolExecutor(min(workers, len(waiting)), mp_context=context, initializer=_quiet_worker) as pool:
+        with ProcessPoolExecutor(min(at_once, len(batch)), mp_context=context, initializer=_quiet_worker) as pool:
             running: dict[Future[Outcome], int] = {}
             try:
-                while waiting or running:
+                while batch or running:
                     # No more than there are processes: what waits in a pool would be lost with it as well.
-                    while waiting and len(running) < workers:
-                        number = waiting[-1]
+                    while batch and len(running) < at_once:
+                        number = batch[-1]
                         running[pool.submit(_attempt, work, number, items[number])] = number
-                        begun[waiting.pop()] += 1
+                        begun[batch.pop()] += 1
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         outcome = future.result()
                         del running[future]
@@ -98,7 +100,7 @@ def _over_processes(work: Callable[[Item], Any], items: Sequence[Item], workers:
                 logger.warning("a process died; %d pieces are begun again", len(lost))
                 for number in lost:
                     if begun[number] < _TRIES:
-                        waiting.append(number)
+                        suspects.append(number)
                     else:
                         yield Outcome(number, None, "the process died each time; out of memory?")
             except BaseException:

@@ -48,6 +48,21 @@ def test_a_killed_process_costs_nothing_and_one_that_always_dies_only_itself(tmp
     assert outcomes[0].value == 0 and outcomes[2].value == 16 and "died" in outcomes[1].error
 
 
+def slow_beside_a_deadly_one(number: int) -> int:
+    """Whichever piece shares a process pool with number 0 is under way when that dies."""
+    if number == 0:
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(3)
+    return number
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills a process by a signal")
+def test_no_piece_is_lost_for_running_beside_one_that_always_dies() -> None:
+    outcomes = {o.number: o for o in run_all(slow_beside_a_deadly_one, [0, 1], workers=2)}
+    assert outcomes[1].value == 1 and "died" in outcomes[0].error
+
+
 def test_an_unknown_engine_is_named(tmp_path: Path) -> None:
     with pytest.raises(MCDMError, match="'steam'"):
         list(run_all(Piece(tmp_path), [1], engine="steam"))
