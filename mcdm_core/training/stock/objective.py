@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...config import MCDMConfig
 from ...diffusion.frame_diffusion import FrameDiffusion
 from ...models.motion_codec import MotionCodec
+from ...models.vae import Autoencoder
 from ..unet.denoiser import Denoiser
 from ..workers import Workers
 from .samples import ClipSamples, batches
@@ -24,12 +25,12 @@ _NOISED = 0.1
 class Parts(NamedTuple):
     """What the loss is computed with: the frozen autoencoder and, for stage 3, the frozen motion codec."""
 
-    vae: nn.Module
+    vae: Autoencoder
     codec: MotionCodec | None = None
 
 
 @torch.no_grad()
-def encode_frames(vae: nn.Module, frames: Tensor) -> Tensor:
+def encode_frames(vae: Autoencoder, frames: Tensor) -> Tensor:
     """Latents ``[b, f, c, h, w]`` of pictures ``[b, f, 3, H, W]``, a few at a time."""
     flat = frames.flatten(0, 1)
     return torch.cat([vae.encode(part) for part in flat.split(_ENCODED)]).unflatten(0, frames.shape[:2])

@@ -160,6 +160,7 @@ def validation_loss(
     denoiser: nn.Module, parts: Parts, held: ClipSamples, objective: NoiseObjective, device: torch.device
 ) -> float:
     """Mean squared error on the same held-out samples, noise and timesteps each time."""
+    assert isinstance(denoiser, Denoiser)
     total: list[Tensor] = []
     for number in range(VALIDATION_BATCHES):
         batch = {key: value[None].to(device) for key, value in held[number].items()}
