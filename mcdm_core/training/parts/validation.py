@@ -32,6 +32,25 @@ def painting_case(rows: FrameRows, clip: ClipRows, length: int, clips: int = 2) 
     free = torch.ones(clip.length, dtype=torch.bool)
     free[shown - clip.first] = bool(clip.length - count < length)
     archive = own[lips.masked_fill(~free, -torch.inf).argsort(descending=True)[:length].sort().values]
+    judged = (shown != reference).nonzero()[:, 0]
+    return _case(rows, clip, reference, shown, archive, float(lids.median()), judged)
+
+
+def teeth_case(rows: FrameRows, clip: ClipRows, length: int) -> PaintingCase:
+    """A photograph with open lips, driven from itself with its lips warped shut.
+
+    The archive holds the teeth that the portrait lacks: the photograph with its mouth moved, not the answer itself.
+    """
+    as_is, shut = clip.first + STILL_AS_IS, clip.first + STILL_SHUT
+    moved = torch.arange(length) % MOVED + clip.first + STILL_MOVED
+    shown = torch.full((length,), as_is)
+    return _case(rows, clip, shut, shown, moved, float(rows.lids[as_is]), torch.arange(length))
+
+
+def _case(
+    rows: FrameRows, clip: ClipRows, reference: int, shown: Tensor, archive: Tensor, open_lids: float, judged: Tensor
+) -> PaintingCase:
+    """A case of rows: of the portrait, of the true frames ``shown`` and of the ``archive``."""
     return PaintingCase(
         name=str(clip.first),
         portrait=rows.picture(torch.tensor([reference]))[0],
@@ -44,33 +63,8 @@ def painting_case(rows: FrameRows, clip: ClipRows, length: int, clips: int = 2) 
         archive_landmarks=rows.landmarks[archive],
         lips=rows.lips[shown],
         lids=rows.lids[shown],
-        open_lids=float(lids.median()),
-        judged=(shown != reference).nonzero()[:, 0],
-    )
-
-
-def teeth_case(rows: FrameRows, clip: ClipRows, length: int) -> PaintingCase:
-    """A photograph with open lips, driven from itself with its lips warped shut.
-
-    The archive holds the teeth that the portrait lacks: the photograph with its mouth moved, not the answer itself.
-    """
-    as_is, shut = clip.first + STILL_AS_IS, clip.first + STILL_SHUT
-    moved = torch.arange(length) % MOVED + clip.first + STILL_MOVED
-    shown = torch.full((length,), as_is)
-    return PaintingCase(
-        name=str(clip.first),
-        portrait=rows.picture(torch.tensor([shut]))[0],
-        reference=rows.landmarks[shut],
-        reference_tokens=rows.tokens[shut],
-        frames=rows.picture(shown),
-        landmarks=rows.landmarks[shown],
-        tokens=rows.tokens[shown],
-        archive=rows.picture(moved),
-        archive_landmarks=rows.landmarks[moved],
-        lips=rows.lips[shown],
-        lids=rows.lids[shown],
-        open_lids=float(rows.lids[as_is]),
-        judged=torch.arange(length),
+        open_lids=open_lids,
+        judged=judged,
     )
 
 
