@@ -21,11 +21,12 @@ LONGEST = 300
 
 @dataclass
 class Ending:
-    """How an attempt ended: ``status`` as a shell shows it, what it said, how long it took."""
+    """How an attempt ended: ``status`` as a shell shows it, what it said, seconds by the clock and of the processor."""
 
     status: int
     said: str
     seconds: float
+    worked: float
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Tally:
     Attributes:
         unplayable: videos that do not play; lost: clips that were finished and had to be made again.
         tracebacks: attempts that ended in one.
+        longest: seconds by the clock of the longest attempt; worked: of the processor, in the busiest.
     """
 
     tries: int = 0
@@ -43,12 +45,15 @@ class Tally:
     lost: int = 0
     most_lost: int = 0
     tracebacks: int = 0
+    longest: float = 0.0
+    worked: float = 0.0
     others: list[str] = field(default_factory=list)
 
     def note(self, ending: Ending) -> None:
         """Count an attempt."""
         self.tries += 1
         self.ended += ending.status != 0
+        self.longest, self.worked = max(self.longest, ending.seconds), max(self.worked, ending.worked)
         if "Traceback" in ending.said:
             self.tracebacks += 1
             self.others.append(ending.said[-1500:])
@@ -75,7 +80,7 @@ def attempt(
     child = os.fork()
     if child == 0:
         _child(work, log, file_size, more_memory)
-    while (done := os.waitpid(child, os.WNOHANG))[0] == 0:
+    while (done := os.wait4(child, os.WNOHANG))[0] == 0:
         if after is not None and time.monotonic() - began >= after:
             os.kill(child, sent)
             after = None
@@ -84,9 +89,10 @@ def attempt(
             os.waitpid(child, 0)
             raise AssertionError(f"an attempt took longer than {LONGEST} s: {log.read_text(errors='replace')}")
         time.sleep(0.002)
-    status = done[1]
+    _, status, used = done
     code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-    return Ending(code, log.read_text(errors="replace"), time.monotonic() - began)
+    worked = used.ru_utime + used.ru_stime
+    return Ending(code, log.read_text(errors="replace"), time.monotonic() - began, worked)
 
 
 def _child(work: Callable[[], int], log: Path, file_size: int | None, more_memory: int | None) -> None:

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import functools
 import random
+import shutil
 import signal
+import subprocess
 import sys
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+from mcdm_core import files
 from mcdm_core.__main__ import main
 from mcdm_core.checkpoint import save_checkpoint
 from mcdm_core.errors import MCDMError
@@ -32,6 +35,7 @@ from .attempts import TRIES, Ending, Tally, attempt, moments
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="forks and sets limits")]
 
 SECONDS = 2
+SMALL_DISK = 4 << 20
 STOPS = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
 
 
@@ -67,9 +71,15 @@ class Setting:
 
         return work
 
-    def attempt(self, output: Path, **fault) -> Ending:
-        """One attempt, with a fault."""
-        return attempt(self.command(output), self.folder / "log.txt", **fault)
+    def attempt(self, output: Path, *, without_probe: bool = False, **fault) -> Ending:
+        """One attempt, with a fault; without the look for free space before the models load, if wished."""
+        work = self.command(output)
+
+        def unchecked() -> int:
+            files._PROBE_BYTES = 0
+            return work()
+
+        return attempt(unchecked if without_probe else work, self.folder / "log.txt", **fault)
 
     def check(self, output: Path, tally: Tally) -> None:
         """The video is the undisturbed one, frame for frame, and nothing else is left."""
@@ -86,8 +96,7 @@ def setting(pipe, portrait, tmp_path_factory) -> Setting:
 
 def finished(output: Path) -> int:
     """Clips that the journal of an unfinished video lists."""
-    journals = list(output.with_suffix(".part").glob("*/journal.jsonl"))
-    return sum(max(0, len(journal.read_text().splitlines()) - 1) for journal in journals)
+    return sum(listed(run) for run in output.with_suffix(".part").glob("*/"))
 
 
 def test_kills_of_the_command_line(setting, tmp_path) -> None:
@@ -119,7 +128,16 @@ def test_kills_of_the_command_line(setting, tmp_path) -> None:
 
 
 def grow(folder: Path, clips: int = 40) -> int:
-    """The run of a node: clips of counted frames with motions and memories."""
+    """The run of a node: clips of counted frames with motions and memories. The exit status tells of our own errors."""
+    try:
+        _grow(folder, clips)
+    except MCDMError as error:
+        print(f"error: {error}")
+        return 1
+    return 0
+
+
+def _grow(folder: Path, clips: int) -> None:
     with RunFolder(folder) as run:
         while len(run.clips) < clips:
             index = len(run.clips)
@@ -128,7 +146,12 @@ def grow(folder: Path, clips: int = 40) -> int:
             state = (torch.full(shape, float(index)) for shape in ((1, 2, 2), (1, 2, 2, 1, 1), (1, 2, 2, 1)))
             memory = MotionMemory(*state, frame_index=4 * (index + 1))
             run.add(frames, 25, None, {"lip_opening": [0.0] * 4}, memory, Motion(tokens, None, None, 25.0))
-    return 0
+
+
+def listed(folder: Path) -> int:
+    """Clips that the journal of a run lists."""
+    journal = folder / "journal.jsonl"
+    return max(0, len(journal.read_text().splitlines()) - 1) if journal.exists() else 0
 
 
 def check_run(folder: Path, clips: int) -> None:
@@ -145,10 +168,10 @@ def test_kills_of_a_run_of_the_nodes(tmp_path) -> None:
     folder, tally = tmp_path / "run", Tally()
     longest = attempt(lambda: grow(tmp_path / "timed"), tmp_path / "log.txt").seconds
     for moment in moments(1, longest / 4):
-        before = len(folder.joinpath("journal.jsonl").read_text().splitlines()) if folder.exists() else 0
+        before = listed(folder)
         tally.note(attempt(functools.partial(grow, folder), tmp_path / "log.txt", after=moment))
         with RunFolder(folder) as run:
-            tally.lost += max(0, before - 1 - len(run.clips))
+            tally.lost += max(0, before - len(run.clips))
             tally.unplayable += sum(len(list(VideoReader(run.clip_path(c.index)))) != 4 for c in run.clips[-2:])
             if len(run.clips) == 40:
                 folder = tmp_path / f"run{tally.tries}"
@@ -175,6 +198,61 @@ def test_full_disks(setting, tmp_path) -> None:
     assert tally.ended and not (tally.unplayable or tally.tracebacks)
 
 
+def test_full_disks_of_a_run_of_the_nodes(tmp_path) -> None:
+    folder, tally = tmp_path / "run", Tally()
+    grow(tmp_path / "timed", 2)
+    largest = max(path.stat().st_size for path in (tmp_path / "timed").iterdir())
+    for size in (int(moment) for moment in moments(5, 1.5 * largest)):
+        before = listed(folder)
+        ending = attempt(functools.partial(grow, folder), tmp_path / "log.txt", file_size=size)
+        tally.note(ending)
+        assert ending.status in (0, 1), ending.said
+        with RunFolder(folder) as run:
+            tally.lost += max(0, before - len(run.clips))
+            if len(run.clips) == 40:
+                folder = tmp_path / f"run{tally.tries}"
+    assert grow(folder) == 0
+    check_run(folder, 40)
+    print("\nfull disks of a run of the nodes:", tally)
+    assert tally.ended and not (tally.unplayable or tally.tracebacks or tally.lost)
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A file system of 4 MiB, where this process may mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", str(disk)], capture_output=True)
+    if done.returncode:
+        pytest.skip("no file system can be mounted here")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_a_disk_that_is_really_full(setting, small_disk) -> None:
+    """The system's own refusal, in the writer, the journal, the joined video or the message."""
+    output, filler, tally = small_disk / "out" / "a.mp4", small_disk / "filler", Tally()
+    output.parent.mkdir()
+    needed = 2 * (setting.folder / "whole.mp4").stat().st_size + (64 << 10)
+    chance = random.Random(6)
+    for _ in range(TRIES):
+        before = finished(output)
+        output.write_bytes(b"an earlier video")
+        room = shutil.disk_usage(small_disk).free - int(chance.uniform(0, 1.3 * needed))
+        filler.write_bytes(bytes(max(0, room)))
+        ending = setting.attempt(output, without_probe=True)
+        tally.note(ending)
+        assert ending.status in (0, 1) and (ending.status == 0 or output.read_bytes() == b"an earlier video")
+        if ending.status == 1:
+            assert "error: " in ending.said.splitlines()[-1]
+            tally.lost += max(0, before - finished(output))
+        filler.unlink()
+    assert setting.attempt(output).status == 0
+    setting.check(output, tally)
+    print("\na disk that is really full:", tally)
+    assert tally.ended and not (tally.unplayable or tally.tracebacks or tally.lost)
+
+
 def test_starved_memory(setting, tmp_path) -> None:
     output, tally = tmp_path / "out" / "a.mp4", Tally()
     for size in (int(moment) << 20 for moment in moments(3, 200)):
@@ -185,6 +263,23 @@ def test_starved_memory(setting, tmp_path) -> None:
     setting.check(output, tally)
     print("\nstarved memory:", tally)
     assert not (tally.unplayable or tally.tracebacks)
+
+
+def test_starved_memory_of_a_run_of_the_nodes(tmp_path) -> None:
+    folder, tally = tmp_path / "run", Tally()
+    for size in (int(moment) << 10 for moment in moments(7, 8 << 10)):
+        before = listed(folder)
+        ending = attempt(functools.partial(grow, folder), tmp_path / "log.txt", more_memory=size)
+        tally.note(ending)
+        tally.others += [] if ending.status in (0, 1) else [f"status {ending.status} with {size >> 10} KiB"]
+        with RunFolder(folder) as run:
+            tally.lost += max(0, before - len(run.clips))
+            if len(run.clips) == 40:
+                folder = tmp_path / f"run{tally.tries}"
+    assert grow(folder) == 0
+    check_run(folder, 40)
+    print("\nstarved memory of a run of the nodes:", tally)
+    assert not (tally.unplayable or tally.tracebacks or tally.lost)
 
 
 def test_damaged_newest_files(tmp_path) -> None:
