@@ -17,11 +17,14 @@ from typing import Any
 
 from torch import Tensor
 
-from .errors import MCDMError, MediaError, reason
+from .errors import MCDMError, MediaError, OutOfMemoryError, is_out_of_memory, reason
 
 LONGEST_NAME = 255
 """Bytes of a file's name, on every usual file system."""
+_MAKE_ROOM = "Close other programs and do the same again."
 _PROBE_BYTES = 1 << 20
+_WRITER_BYTES = 2 << 20
+"""Memory that safetensors takes for writing (one MiB) and some more; it ends the process where there is none."""
 
 
 def part_path(path: str | Path) -> Path:
@@ -102,6 +105,7 @@ def read_tensors(path: str | Path, *, error: type[MCDMError], what: str) -> tupl
 
     Raises:
         MCDMError: of the class given, if the file is missing or damaged, or holds a value that is not finite.
+        OutOfMemoryError: if memory does not suffice for it.
     """
     import torch
     from safetensors import safe_open
@@ -114,6 +118,8 @@ def read_tensors(path: str | Path, *, error: type[MCDMError], what: str) -> tupl
             metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except Exception as failure:  # the reader raises its own untyped errors for damaged files
+        if is_out_of_memory(failure):
+            raise OutOfMemoryError(f"There is too little free memory to read {path.name}. {_MAKE_ROOM}") from failure
         raise error(f"{path.name} cannot be read as a {what} ({reason(failure)}). Get or save it again.") from failure
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
@@ -145,7 +151,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
         metadata: with one entry at most, equal contents give equal bytes.
 
     Raises:
-        MediaError: if the file cannot be written.
+        MediaError: if the file cannot be written; OutOfMemoryError: if memory does not suffice for it.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -155,10 +161,15 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        bytearray(_WRITER_BYTES)
         save_file(ready, str(part), metadata=dict(metadata or {}))
         replace_finished(part, path)
     except (OSError, SafetensorError) as error:
         raise MediaError(f"{path} cannot be written ({reason(error)}). Check the folder and free space.") from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(f"There is too little free memory to write {path}. {_MAKE_ROOM}") from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mcdm_core.errors import MCDMError, MediaError
-from mcdm_core.files import check_destination, part_path, write_tensors
+from mcdm_core.errors import MCDMError, MediaError, OutOfMemoryError
+from mcdm_core.files import check_destination, part_path, read_tensors, write_tensors
 
 
 def test_a_file_is_written_with_its_folder_and_replaced(tmp_path) -> None:
@@ -35,6 +35,22 @@ def test_a_failure_leaves_the_older_file_and_no_rest(tmp_path, monkeypatch) -> N
     assert torch.equal(load_file(path)["x"], torch.zeros(1)) and len(list(tmp_path.iterdir())) == 1
     with pytest.raises(MediaError, match="cannot be written"):
         write_tensors(path / "below" / "b.safetensors", {"x": torch.ones(1)})
+
+
+def test_too_little_memory_is_named_before_it_ends_the_process(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "a.safetensors"
+    write_tensors(path, {"x": torch.zeros(1)})
+    monkeypatch.setattr("mcdm_core.files._WRITER_BYTES", 1 << 62)
+    with pytest.raises(OutOfMemoryError, match="to write"):
+        write_tensors(path, {"x": torch.ones(1)})
+    assert torch.equal(load_file(path)["x"], torch.zeros(1)) and len(list(tmp_path.iterdir())) == 1
+
+    def starve(*_arguments):
+        raise MemoryError
+
+    monkeypatch.setattr("safetensors.safe_open", starve)
+    with pytest.raises(OutOfMemoryError, match="to read"):
+        read_tensors(path, error=MCDMError, what="memory")
 
 
 def test_messages_name_a_path_once_and_no_error_number(tmp_path) -> None:

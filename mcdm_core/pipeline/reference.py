@@ -16,9 +16,10 @@ from torch import Tensor
 from ..errors import FaceNotFoundError, FaceTooSmallError, MCDMError
 from ..face.byte_compositing import picture_bytes
 from ..face.crops import FACE_FRACTION, MIN_FACE_PIXELS, CropTransform, check_box, crop_face, resample_crop
-from ..face.reading.face_network import FaceReading
+from ..face.reading.face_network import FaceBox, FaceReading
+from ..face.reading.orientation import quarter_turns
 from ..face.reading.part_reader import DETAIL_SIZE
-from ..face.reading.portrait_check import Finding, check_face
+from ..face.reading.portrait_check import Finding, check_face, lying_face
 from ..model import MCDMModel
 from ..models.motion_tokens import MotionTokens
 
@@ -61,9 +62,15 @@ class ReferenceEncoder:
 
     def detect_faces(self, image: Tensor) -> list[tuple[float, float, float, float]]:
         """Boxes (left, top, right, bottom) in pixels of the faces in a portrait [3, h, w] in [0, 1], largest first."""
-        found = self.model.face_network.detect((image * 2 - 1).to(self.model.device))
-        boxes = [(float(face[0]), float(face[1]), float(face[2]), float(face[3])) for face in found]
-        return sorted(boxes, key=lambda box: (box[0] - box[2]) * (box[3] - box[1]))
+        return [(face.left, face.top, face.right, face.bottom) for face in self._detect(image)]
+
+    def _detect(self, image: Tensor) -> list[FaceBox]:
+        return self.model.face_network.detect((image * 2 - 1).to(self.model.device))
+
+    def _turns(self, image: Tensor, score: float, box: Sequence[float] | None = None) -> int:
+        """Quarter turns clockwise that a portrait needs, by the score of the face found in it or in a box."""
+        place = None if box is None else ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+        return quarter_turns(self.model.face_network, (image * 2 - 1).to(self.model.device), score, place)
 
     @torch.no_grad()
     def encode(self, image: Tensor, box: Sequence[float] | None = None) -> Reference:
@@ -94,25 +101,30 @@ class ReferenceEncoder:
         Raises:
             FaceNotFoundError, MediaError: see the messages.
         """
-        faces = self.detect_faces(image)
-        if box is None and not faces:
-            raise FaceNotFoundError("No face was found in the portrait; give its box yourself.")
         height, width = image.shape[-2:]
-        chosen = faces[0] if box is None else self._settle(image, check_box(box, width, height))
+        faces = self._detect(image)
+        if box is None and not faces:
+            raise self._no_face(image)
+        meant = [face for face in faces if box is None or _covers(face, box)]
+        if turns := self._turns(image, max((face.score for face in meant), default=0.0), box):
+            return [lying_face(turns)]
+        if box is not None:
+            chosen = self._settle(image, check_box(box, width, height))
+        else:
+            chosen = (faces[0].left, faces[0].top, faces[0].right, faces[0].bottom)
         network = self.model.face_network
         detail, transform = crop_face(image, chosen, DETAIL_SIZE)
         reading = network((detail * 2 - 1)[None].to(self.model.device))
-        others = [face[2] - face[0] for face in faces[1:]] if box is None else []
+        others = [face.right - face.left for face in faces[1:]] if box is None else []
         return check_face(detail, reading, transform.side * FACE_FRACTION, others, self.model.config.image_size)
 
     def _find_face(self, image: Tensor) -> tuple[float, float, float, float]:
-        height, width = image.shape[-2:]
-        boxes = self.detect_faces(image)
-        if not boxes:
-            raise FaceNotFoundError(
-                f"No face was found in the portrait of {width}x{height} pixels. Use a picture with one face seen "
-                "from the front, or give the face's box (left, top, right, bottom, in pixels) yourself."
-            )
+        faces = self._detect(image)
+        if not faces:
+            raise self._no_face(image)
+        if turns := self._turns(image, max(face.score for face in faces)):
+            raise FaceNotFoundError(f"{lying_face(turns)} To use it as it is, give the face's box yourself.")
+        boxes = [(face.left, face.top, face.right, face.bottom) for face in faces]
         if len(boxes) > 1:
             places = [" ".join(f"{side:.0f}" for side in box) for box in boxes]
             logger.warning(
@@ -126,6 +138,15 @@ class ReferenceEncoder:
                 "Use a larger or closer picture."
             )
         return boxes[0]
+
+    def _no_face(self, image: Tensor) -> FaceNotFoundError:
+        height, width = image.shape[-2:]
+        if turns := self._turns(image, 0.0):
+            return FaceNotFoundError(f"No face was found. {lying_face(turns)}")
+        return FaceNotFoundError(
+            f"No face was found in the portrait of {width}x{height} pixels. Use a picture with one face seen "
+            "from the front, or give the face's box (left, top, right, bottom, in pixels) yourself."
+        )
 
     def _settle(self, image: Tensor, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
         """Move a hand-drawn box to the framing the models know, if the face network is sure of a face in it.
@@ -169,6 +190,11 @@ class ReferenceEncoder:
             return network(crop)
         detail = resample_crop(image, transform, network.crop_size)[None] * 2 - 1
         return network(crop, detail.to(self.model.device))
+
+
+def _covers(face: FaceBox, box: Sequence[float]) -> bool:
+    """Whether the middle of a box lies in a face."""
+    return face.left < (box[0] + box[2]) / 2 < face.right and face.top < (box[1] + box[3]) / 2 < face.bottom
 
 
 def at_size(images: Tensor, size: int) -> Tensor:

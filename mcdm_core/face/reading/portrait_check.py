@@ -18,6 +18,7 @@ from ...media.pixels import luminance
 from ..crops import FACE_FRACTION
 from ..landmarks import LIDS, LIPS, inter_ocular_distance, lid_opening, lip_opening
 from .face_network import FaceReading
+from .orientation import advice
 
 SHARPNESS_SIZE = 128
 """Side of the crop in which sharpness is measured: what is finer the models do not see."""
@@ -90,6 +91,12 @@ def check_face(
             "Only the largest speaks; give the box of another, or cut the picture.", float(len(others) + 1),
         ))  # fmt: skip
     return found
+
+
+def lying_face(turns: int) -> Finding:
+    """The finding about a picture that needs quarter turns clockwise (:func:`~.orientation.quarter_turns`)."""
+    how = "stands upside down" if turns == 2 else "lies on its side"
+    return Finding("lying", f"The face {how}.", advice(turns), float(turns))
 
 
 def _covers(reading: FaceReading) -> list[Finding]:
