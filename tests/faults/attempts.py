@@ -104,7 +104,7 @@ def _child(work: Callable[[], int], log: Path, file_size: int | None, more_memor
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
         sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
         if file_size is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, resource.RLIM_INFINITY))
         if more_memory is not None:
             have = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (have + more_memory, have + more_memory))
@@ -114,9 +114,12 @@ def _child(work: Callable[[], int], log: Path, file_size: int | None, more_memor
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))  # for the log
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(status)
 
 
 def moments(seed: int, longest: float, count: int = TRIES) -> list[float]:
