@@ -25,6 +25,7 @@ COMMANDS = (
     "label-data",
     "label-speech",
     "curate",
+    "plan",
     "train",
 )
 

@@ -1,0 +1,60 @@
+"""``plan``: memory and hours of the training stages of a preset, before anything is trained."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from . import arguments
+
+
+def add_parser(commands: Any) -> None:
+    """Add this command to the main parser."""
+    parser = commands.add_parser(
+        "plan",
+        help="memory and hours of training base or small",
+        description="Count the operations and the memory of stages 1 and 3 and tell the hours on 1, 4 and 8 GPUs of "
+        "common kinds.",
+    )
+    parser.add_argument("--preset", default="base", help="base or small (default: base)")
+    parser.add_argument("--gpus", type=arguments.count, nargs="+", default=[1, 4, 8], help="(default: 1 4 8)")
+    parser.add_argument("--share", type=float, help="share of a GPU's peak that a step reaches (default: 0.35, an "
+                        "assumption; --measure tells it for the GPU at hand)")  # fmt: skip
+    parser.add_argument("--measure", action="store_true", help="run a step here and tell the operations a second")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the table; returns the exit status.
+
+    Raises:
+        MCDMError: for a preset without such stages.
+    """
+    import torch
+
+    from ..config import PRESETS
+    from ..errors import MCDMError
+    from ..training.stock.cost import ASSUMED_SHARE, cost_table, measured_tflops, stage_cost
+    from ..training.stock.train import RECIPES
+
+    if options.preset not in RECIPES:
+        raise MCDMError(f"There is no plan for {options.preset!r}; choose one of {', '.join(RECIPES)}.")
+    config, recipe = PRESETS[options.preset], RECIPES[options.preset]
+    for stage in (1, 3):
+        cost = stage_cost(config, stage, recipe)
+        print(
+            f"stage {stage}: {cost.values / 1e6:.0f} M values, {cost.trained / 1e6:.0f} M train; a sample takes "
+            f"{cost.training / 1e12:.1f} TFLOP and {cost.encoding / 1e12:.1f} to encode; "
+            f"{cost.fixed / 1e9:.1f} GB and {cost.activations / 1e9:.2f} GB a sample"
+        )
+    share = ASSUMED_SHARE if options.share is None else options.share
+    if options.measure:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = torch.cuda.get_device_name() if device.type == "cuda" else "this CPU"
+        print(f"measured on {name}: {measured_tflops(config, 1, recipe, device):.3f} TFLOP/s in stage 1")
+    print(f"\nat {share:.0%} of the peak, {recipe.steps} steps of {recipe.batch} samples a stage:")
+    print(f"{'stage':>5} {'GPU':<16} {'GPUs':>4} {'GB each':>8} {'fits':>5} {'hours':>8}")
+    for row in cost_table(config, recipe, tuple(options.gpus), share):
+        fits = "yes" if row["fits"] else "no"
+        print(f"{row['stage']:>5} {row['gpu']:<16} {row['gpus']:>4} {row['gigabytes']:>8} {fits:>5} {row['hours']:>8}")
+    return 0
