@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import Any
 
 from . import arguments
@@ -20,6 +21,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--gpus", type=arguments.count, nargs="+", default=[1, 4, 8], help="(default: 1 4 8)")
     parser.add_argument("--share", type=float, help="share of a GPU's peak that a step reaches (default: 0.35, an "
                         "assumption; --measure tells it for the GPU at hand)")  # fmt: skip
+    parser.add_argument("--eight-bit", action="store_true", help="with the 8-bit optimiser")
     parser.add_argument("--measure", action="store_true", help="run a step here and tell the operations a second")
     parser.set_defaults(run=run)
 
@@ -39,7 +41,8 @@ def run(options: argparse.Namespace) -> int:
 
     if options.preset not in RECIPES:
         raise MCDMError(f"There is no plan for {options.preset!r}; choose one of {', '.join(RECIPES)}.")
-    config, recipe = PRESETS[options.preset], RECIPES[options.preset]
+    config = PRESETS[options.preset]
+    recipe = dataclasses.replace(RECIPES[options.preset], eight_bit=options.eight_bit)
     for stage in (1, 3):
         cost = stage_cost(config, stage, recipe)
         print(

@@ -25,6 +25,8 @@ def add_arguments(parser: Any) -> None:
     group.add_argument("--whole-unet", action="store_true", help="in stage 3 train the UNet's own weights too, which "
                        "the paper keeps")  # fmt: skip
     group.add_argument("--no-checkpointing", action="store_true", help="keep activations: faster, more memory")
+    group.add_argument("--eight-bit", action="store_true", help="keep the optimiser's moments in 8 bits, a quarter of "
+                       "their memory; needs bitsandbytes")  # fmt: skip
     group.add_argument("--float32", action="store_true", help="compute in float32 instead of bfloat16")
     group.add_argument("--readers", type=arguments.size, help="processes that decode video (default: 4)")
 
@@ -71,6 +73,7 @@ def _unet(options: argparse.Namespace, workers: Any, device: Any) -> None:
         "learning_rate": options.learning_rate, "readers": options.readers,
         "checkpointing": False if options.no_checkpointing else None,
         "bfloat16": False if options.float32 else None,
+        "eight_bit": options.eight_bit or None,
         # In stage 3 only the paper's layers train, unless the UNet is asked for.
         "backbone": options.whole_unet if stage == 3 else None,
     }  # fmt: skip

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from ..errors import MCDMError, WeightsError
 from ..files import write_tensors
+from .optimizers import build_optimizer, restored_moments
 from .workers import Workers
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class LoopSettings:
         learning_rate: peak of the cosine, reached after ``warmup_steps``; it falls to ``final_fraction`` of it.
         ema_decay: decay of the averaged weights; 0 keeps the raw ones. Early steps use a smaller decay.
         validate_every / save_every / log_every: in steps.
+        eight_bit: keep the optimiser's moments in 8 bits (``optimizers.py``).
         resume: go on from the resume file if there is one.
         accumulate: call the loss so many times a step, with numbers that go on counting, and average.
         workers: the processes that train together; each calls the loss for its share of the batch.
@@ -69,6 +71,7 @@ class LoopSettings:
     weight_decay: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.99)
     clip_norm: float = 1.0
+    eight_bit: bool = False
     ema_decay: float = 0.998
     log_every: int = 50
     validate_every: int = 500
@@ -188,17 +191,16 @@ def train(
     named = {k: p for k, p in module.named_parameters() if p.requires_grad}
     device = next(iter(named.values())).device
     on_gpu = device.type == "cuda"
-    optimizer = torch.optim.AdamW(
-        list(named.values()), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay,
-        fused=on_gpu or None,
-    )  # fmt: skip
+    optimizer = build_optimizer(
+        named.values(), settings.learning_rate, settings.betas, settings.weight_decay, eight_bit=settings.eight_bit
+    )
     # Its scale stays 1: on a GPU it is here to leave out steps with a gradient that is not finite without waiting for
     # the GPU to tell.
     scaler = torch.amp.GradScaler("cuda", init_scale=1.0, growth_interval=10**9, enabled=on_gpu)
     average = WeightAverage(module, settings.ema_decay)
     step, seconds_before = 0, 0.0
     if settings.resume and resume_path(settings.output).exists():
-        step, seconds_before = _load_resume(resume_path(settings.output), module, named, optimizer, average)
+        step, seconds_before = _load_resume(settings, module, named, optimizer, average)
         logger.info("resuming %s at step %d after %.0f s", settings.output.name, step, seconds_before)
 
     losses: dict[str, Tensor] = {}
@@ -334,12 +336,13 @@ def _save_resume(
 
 
 def _load_resume(
-    path: Path,
+    settings: LoopSettings,
     module: nn.Module,
     named: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     average: WeightAverage,
 ) -> tuple[int, float]:
+    path = resume_path(settings.output)
     counters = json.loads(read_metadata(path)["counters"])
     state = load_file(str(path))
     try:
@@ -349,15 +352,14 @@ def _load_resume(
     for key in average.state:
         average.state[key].copy_(state[f"average/{key}"])
     average.updates = counters["updates"]
+    moments: dict[str, dict[str, Tensor]] = {}
+    for name, value in state.items():
+        if name.startswith("optimizer/"):
+            _, slot, key = name.split("/", 2)
+            moments.setdefault(key, {})[slot] = value
     for key, parameter in named.items():
-        slots = ("step", "exp_avg", "exp_avg_sq")
-        if f"optimizer/exp_avg/{key}" in state:
-            optimizer.state[parameter] = {slot: state[f"optimizer/{slot}/{key}"].clone() for slot in slots}
-            if parameter.is_cuda:  # where the fused optimiser counts
-                optimizer.state[parameter]["step"] = optimizer.state[parameter]["step"].to(parameter.device)
-            for slot in ("exp_avg", "exp_avg_sq"):
-                moment = optimizer.state[parameter][slot]
-                optimizer.state[parameter][slot] = torch.empty_like(parameter).copy_(moment)
+        if key in moments:
+            optimizer.state[parameter] = restored_moments(parameter, moments[key], settings.eight_bit)
     torch.set_rng_state(state["random/torch"])
     numpy_keys = state["random/numpy"].numpy().astype(np.uint32)
     np.random.set_state(("MT19937", numpy_keys, counters["numpy_position"], 0, 0.0))

@@ -32,6 +32,11 @@ def test_recomputing_trades_operations_for_memory() -> None:
     assert again.activations < 0.6 * kept.activations and again.fixed == kept.fixed
 
 
+def test_moments_of_eight_bits_take_a_quarter() -> None:
+    usual, small = (stage_cost(NARROW, 3, dataclasses.replace(KEPT, eight_bit=on)) for on in (False, True))
+    assert usual.fixed - small.fixed == 6 * usual.trained and small.activations == usual.activations
+
+
 def test_more_gpus_take_fewer_hours() -> None:
     rows = cost_table(NARROW, KEPT, (1, 4))
     assert {row["stage"] for row in rows} == {1, 3}

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from mcdm_core.errors import MCDMError, WeightsError
+from mcdm_core.errors import MCDMError, PackageError, WeightsError
 from mcdm_core.training.loop import (
     LoopSettings,
     WeightAverage,
@@ -104,3 +104,73 @@ def test_saved_state_survives_shared_and_strided_tensors(tmp_path: Path) -> None
     tensor = torch.arange(12.0).view(3, 4)
     save_state(tmp_path / "s.safetensors", {"a": tensor.T, "b": tensor[1]})
     assert torch.equal(load_file(tmp_path / "s.safetensors")["a"], tensor.T)
+
+
+def test_moments_of_eight_bits_learn_and_go_on(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="has the 8-bit optimiser")
+    from mcdm_core.training.optimizers import build_optimizer
+
+    try:
+        build_optimizer([nn.Parameter(torch.zeros(1))], 1e-3, (0.9, 0.99), 0.0, eight_bit=True)
+    except PackageError as error:
+        pytest.skip(str(error))
+
+    def run(output: Path, until: int, steps: int = 12, eight_bit: bool = True) -> list[float]:
+        torch.manual_seed(0)
+        module, curve = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64)), []
+
+        def losses(step: int) -> dict[str, torch.Tensor]:
+            if step >= until:
+                raise KeyboardInterrupt
+            x = torch.randn(32, 64, generator=torch.Generator().manual_seed(step))
+            loss = (module(x) - x.flip(1)).square().mean()
+            curve.append(float(loss.detach()))
+            return {"loss": loss}
+
+        settings = LoopSettings(output, steps=steps, learning_rate=0.02, warmup_steps=2, eight_bit=eight_bit)
+        try:
+            train(module, losses, settings)
+        except KeyboardInterrupt:
+            assert until < steps
+        return curve
+
+    whole = run(tmp_path / "whole.safetensors", 12)
+    usual = run(tmp_path / "usual.safetensors", 12, eight_bit=False)
+    assert whole[-1] < 0.8 * whole[0] and whole != usual and abs(whole[-1] - usual[-1]) < 0.1
+    run(tmp_path / "parts.safetensors", 5)
+    held = load_file(resume_path(tmp_path / "parts.safetensors"))
+    assert held["optimizer/state1/0.weight"].dtype == torch.uint8
+    assert run(tmp_path / "parts.safetensors", 12)[-1] == pytest.approx(whole[-1], abs=1e-5)
+    run(tmp_path / "other.safetensors", 5)
+    with pytest.raises(WeightsError, match="begun with the 8-bit"):
+        run(tmp_path / "other.safetensors", 12, eight_bit=False)
+
+
+def test_a_device_without_the_eight_bit_optimiser_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib
+    from types import SimpleNamespace
+
+    from mcdm_core.training.optimizers import build_optimizer
+
+    class Broken(torch.optim.SGD):
+        """A build without the operation."""
+
+        def __init__(self, parameters, lr: float, **_: object) -> None:
+            super().__init__(parameters, lr)
+
+        def step(self) -> None:
+            raise NotImplementedError("no such operation on the cpu")
+
+    parts = [nn.Parameter(torch.zeros(3))]
+    monkeypatch.setattr(
+        importlib, "import_module", lambda name: SimpleNamespace(optim=SimpleNamespace(AdamW8bit=Broken))
+    )
+    with pytest.raises(PackageError, match=r"8-bit optimiser for cpu \(no such operation"):
+        build_optimizer(parts, 1e-3, (0.9, 0.99), 0.0, eight_bit=True)
+
+    def missing(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(PackageError, match="pip install bitsandbytes"):
+        build_optimizer(parts, 1e-3, (0.9, 0.99), 0.0, eight_bit=True)

@@ -79,8 +79,8 @@ def stage_cost(config: MCDMConfig, stage: int, recipe: StockRecipe) -> StageCost
     values = sum(p.numel() for p in denoiser.parameters())
     trained = sum(p.numel() for p in denoiser.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in vae.parameters())
-    # The weights and their average in 4 bytes; gradients and moments of what trains.
-    fixed = 4 * frozen + 8 * values + 12 * trained
+    # The weights and their average in 4 bytes; of what trains the gradient, and two moments.
+    fixed = 4 * frozen + 8 * values + (6 if recipe.eight_bit else 12) * trained
     kept = saved.entered + max(saved.blocks, default=0) if recipe.checkpointing else sum(saved.blocks) + saved.outside
     activations = kept * (0.5 if recipe.bfloat16 else 1.0)
     return StageCost(float(forward), float(training), float(encoding), float(fixed), activations, values, trained)

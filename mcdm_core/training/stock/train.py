@@ -39,7 +39,7 @@ class StockRecipe:
         accumulate: turns that a batch is computed in. warmup_steps, ema_decay, weight_decay: C.
         backbone: also train the UNet's own weights; what starts from nothing needs it in stage 1 (C).
         checkpointing: compute activations twice instead of keeping them; bfloat16: compute in it.
-        readers: processes that decode video.
+        eight_bit: keep the optimiser's moments in 8 bits; readers: processes that decode video.
     """
 
     steps: int = 30_000
@@ -52,6 +52,7 @@ class StockRecipe:
     backbone: bool = False
     checkpointing: bool = True
     bfloat16: bool = True
+    eight_bit: bool = False
     readers: int = 4
     validate_every: int = 1000
     save_every: int = 1000
@@ -102,7 +103,7 @@ def train_stock(
         output, steps=recipe.steps, minutes=minutes, learning_rate=recipe.learning_rate, betas=(0.9, 0.999),
         warmup_steps=recipe.warmup_steps, weight_decay=recipe.weight_decay, ema_decay=recipe.ema_decay,
         validate_every=recipe.validate_every, save_every=recipe.save_every, accumulate=recipe.accumulate,
-        workers=workers, tracker=tracker, resume=resume, log_every=recipe.log_every,
+        workers=workers, tracker=tracker, resume=resume, log_every=recipe.log_every, eight_bit=recipe.eight_bit,
         metadata={"mcdm_config": to_json(config), "component": "unet", "stage": str(stage)},
     )  # fmt: skip
     held = _held_out(data, config, stage)
