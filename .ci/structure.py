@@ -33,6 +33,7 @@ LAYERS = (
     "conversion",
     "model",
     "checkpoint",
+    "adapter",
     "motion",
     "pipeline",
     "data",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 
 
 def count(text: str) -> int:
@@ -34,6 +35,22 @@ def rate(text: str) -> float:
 def number(text: str) -> float:
     """A finite number from 0 on."""
     return _between(text, -math.ulp(0.0), math.inf, "a number from 0 on")
+
+
+def adapter(text: str) -> tuple[Path, float]:
+    """An adapter's file, and its strength after a colon (1 without).
+
+    >>> adapter("anna.safetensors:0.8")[1]
+    0.8
+    """
+    name, colon, strength = text.rpartition(":")
+    try:
+        value = float(strength) if colon else math.nan
+    except ValueError:  # the colon of a drive
+        value = math.nan
+    if math.isinf(value):
+        raise argparse.ArgumentTypeError(f"{text!r} has no finite strength")
+    return (Path(text), 1.0) if math.isnan(value) else (Path(name), value)
 
 
 def _at_least(text: str, least: int) -> int:

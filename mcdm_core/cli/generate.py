@@ -47,6 +47,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--preset", default="tiny", help="model preset (default: tiny)")
     parser.add_argument("--weights", type=Path, help="weight file or training folder, instead of the preset's shipped "
                         "one")  # fmt: skip
+    parser.add_argument("--lora", type=arguments.adapter, nargs="+", default=[], metavar="FILE[:STRENGTH]",
+                        help="adapters of `train lora`, each with its strength (default: 1)")  # fmt: skip
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps ... (default: cpu)")
     parser.add_argument("--seed", type=int, default=0, help="same seed and inputs, same video (default: 0)")
     parser.add_argument("--steps", type=arguments.count, help=f"denoising steps of the pictures (tiny: {tiny.steps})")
@@ -134,11 +136,15 @@ def _generate_of_arguments(own: Sequence[str], common: argparse.Namespace) -> in
 
 
 @functools.lru_cache(maxsize=1)
-def _load_pipeline(weights: Path | None, preset: str, device: str) -> MCDMPipeline:
-    """Loaded once for all videos that a process makes."""
+def _load_pipeline(
+    weights: Path | None, preset: str, device: str, adapters: tuple[tuple[Path, float], ...]
+) -> MCDMPipeline:
+    """Loaded once for all videos that a process makes with the same weights."""
     from ..pipeline import MCDMPipeline
 
-    return MCDMPipeline.from_file(weights, device) if weights else MCDMPipeline.from_preset(preset, device)
+    if weights:
+        return MCDMPipeline.from_file(weights, device, adapters)
+    return MCDMPipeline.from_preset(preset, device, adapters)
 
 
 def _prepare_and_generate(options: argparse.Namespace) -> int:
@@ -151,7 +157,7 @@ def _prepare_and_generate(options: argparse.Namespace) -> int:
     portrait = load_portrait(picture, None if options.crop else options.max_size)
     scale = max(portrait.shape[-2:]) / max(picture_size(picture))
     box = None if options.box is None else [value * scale for value in options.box]
-    pipe = _load_pipeline(options.weights, options.preset, options.device)
+    pipe = _load_pipeline(options.weights, options.preset, options.device, tuple(options.lora))
     memory = MotionMemory.load(options.memory_in, pipe.fingerprint) if options.memory_in else None
     try:
         reference = pipe.encode_reference(portrait, box=box)

@@ -21,7 +21,7 @@ from ..files import part_path, replace_finished
 
 Generate = Callable[[Sequence[str], argparse.Namespace], int]
 FAILURES = "failed.jsonl"
-_PATHS = ("portrait", "audio", "driver", "weights", "memory-in", "memory-out")
+_PATHS = ("portrait", "audio", "driver", "weights", "memory-in", "memory-out", "lora")
 _OWN = ("output", "manifest", "workers", "engine", "help")
 _BY_SIGNAL = 128
 """Exit statuses above this tell of a signal."""
@@ -90,12 +90,10 @@ def _arguments(values: dict[str, Any], number: int, manifest: Path) -> list[str]
         if value is False or value is None:
             continue
         found.append(f"--{name}")
-        if name in _PATHS:
-            found.append(str((manifest.parent / str(value)).absolute()))
-        elif isinstance(value, list):
-            found += [str(part) for part in value]
-        elif value is not True:
-            found.append(str(value))
+        if value is True:
+            continue
+        parts = [str(part) for part in (value if isinstance(value, list) else [value])]
+        found += [str((manifest.parent / part).absolute()) for part in parts] if name in _PATHS else parts
     return found
 
 

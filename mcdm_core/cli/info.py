@@ -90,7 +90,8 @@ def _describe_video(path: Path) -> int:
 
 
 def _description(path: Path) -> str | None:
-    """A line about a memory or a motion; None for another file."""
+    """A line about a memory, a motion or an adapter; None for another file."""
+    from ..adapter import ADAPTER_KEY, load_adapter
     from ..errors import MCDMError
     from ..files import read_tensors
     from ..motion.motion import METADATA as MOTION
@@ -99,6 +100,10 @@ def _description(path: Path) -> str | None:
     from ..pipeline.memory import MotionMemory
 
     _, metadata = read_tensors(path, error=MCDMError, what="file of MCDM")
+    if ADAPTER_KEY in metadata:
+        pairs, info = load_adapter(path)
+        of = f" of {info.person}" if info.person else ""
+        return f"{path.name}: adapter{of} for {info.preset} ({info.model}), changes {len(pairs)} layers"
     if MOTION in metadata:
         motion = Motion.load(path)
         return f"{path.name}: motion of {len(motion)} frames at {motion.fps:g} a second ({motion.seconds:.2f} s)"

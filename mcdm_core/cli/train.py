@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import arguments, train_stock
+from . import arguments, train_lora, train_stock
 
 _ON_GPU: dict[str, dict[str, Any]] = {
     "vae": {"batch_size": 512, "learning_rate": 2.5e-3, "every": 4, "critic_weight": 0.02},
@@ -35,8 +35,9 @@ def add_parser(commands: Any) -> None:
         "goes on where it was.",
     )
     times = ", ".join(f"{name} {minutes}" for name, minutes in DEFAULT_MINUTES.items())
-    parser.add_argument("stage", choices=(*DEFAULT_MINUTES, "bundle", "all"), metavar="STAGE",
-                        help=f"one of {', '.join(DEFAULT_MINUTES)}, bundle (one file of all), or all")  # fmt: skip
+    parser.add_argument("stage", choices=(*DEFAULT_MINUTES, "bundle", "all", "lora"), metavar="STAGE",
+                        help=f"one of {', '.join(DEFAULT_MINUTES)}, bundle (one file of all), or all; lora: an adapter "
+                        "of one person")  # fmt: skip
     parser.add_argument("--data", type=Path, nargs="+", default=[], metavar="DIR", help="folder of render-data, then "
                         "any number of folders of label-data; needed but for bundle")  # fmt: skip
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the weights and logs")
@@ -59,6 +60,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--threads", type=arguments.count, help="CPU threads")
     parser.add_argument("--preset", choices=("tiny", "small", "base"), default="tiny", help="(default: tiny)")
     train_stock.add_arguments(parser)
+    train_lora.add_arguments(parser)
     parser.set_defaults(run=run)
 
 
@@ -83,6 +85,8 @@ def run(options: argparse.Namespace) -> int:
         _check_data(options.data, options.speech)
     options.output.mkdir(parents=True, exist_ok=True)
     log_to_file(options.output / "train.log")
+    if options.stage == "lora":
+        return train_lora.run(options)
     stages = [*DEFAULT_MINUTES, "bundle"] if options.stage == "all" else [options.stage]
     for number, stage in enumerate(stages, start=1):
         minutes = DEFAULT_MINUTES.get(stage, 0.0) if options.minutes is None else options.minutes

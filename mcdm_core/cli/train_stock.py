@@ -8,7 +8,7 @@ from typing import Any
 
 from . import arguments
 
-STAGES = ("unet1", "unet3", "bundle")
+STAGES = ("unet1", "unet3", "bundle", "lora")
 
 
 def add_arguments(parser: Any) -> None:
@@ -65,9 +65,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _unet(options: argparse.Namespace, workers: Any, device: Any) -> None:
-    from ..training.stock.train import RECIPES, StockRecipe, train_stock, with_changes
+    from ..training.lora.train import LoraRecipe
+    from ..training.stock.train import ADAPTER_CHANGES, RECIPES, StockRecipe, train_stock, with_changes
 
-    stage = int(options.stage[-1])
+    adapter = options.stage == "lora"
+    stage = 3 if adapter else int(options.stage[-1])
     changes = {
         "steps": options.steps, "batch": options.batch, "accumulate": options.accumulate,
         "learning_rate": options.learning_rate, "readers": options.readers,
@@ -76,13 +78,15 @@ def _unet(options: argparse.Namespace, workers: Any, device: Any) -> None:
         "eight_bit": options.eight_bit or None,
         # In stage 3 only the paper's layers train, unless the UNet is asked for.
         "backbone": options.whole_unet if stage == 3 else None,
+        "rank": (options.rank or LoraRecipe.rank) if adapter else None,
     }  # fmt: skip
-    recipe = with_changes(RECIPES.get(options.preset, StockRecipe()), changes)
-    start = [options.start] if stage == 1 else [options.start, options.output]
-    name = "unet_stage1" if stage == 1 else "unet"
+    recipe = RECIPES.get(options.preset, StockRecipe())
+    recipe = with_changes(with_changes(recipe, ADAPTER_CHANGES if adapter else {}), changes)
+    start = [options.start] if stage == 1 or adapter else [options.start, options.output]
+    name = "lora" if adapter else "unet_stage1" if stage == 1 else "unet"
     train_stock(
         stage, options.data[0], start, options.output / f"{name}.safetensors", recipe, workers=workers, device=device,
-        minutes=options.minutes,
+        minutes=options.minutes, person=options.person,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..adapter import merge_adapters
 from ..checkpoint import LAST_STAGE, load_checkpoint, load_directory
 from ..checkpoint import fingerprint as model_fingerprint
 from ..config import PRESETS, MCDMConfig
@@ -36,6 +37,9 @@ from .sampling import Clip, ClipSampler
 __all__ = ["AudioEmbedding", "Clip", "MCDMPipeline", "Reference", "preset_weights"]
 
 logger = logging.getLogger(__name__)
+
+Adapters = Sequence[tuple[str | Path, float]]
+"""Adapter files (:mod:`..adapter`) with their strengths."""
 
 
 def preset_weights(preset: str) -> Path:
@@ -82,8 +86,10 @@ class MCDMPipeline:
         return cls(model.to(device))
 
     @classmethod
-    def from_preset(cls, preset: str = "tiny", device: torch.device | str = "cpu") -> MCDMPipeline:
-        """The shipped weights of a preset.
+    def from_preset(
+        cls, preset: str = "tiny", device: torch.device | str = "cpu", adapters: Adapters = ()
+    ) -> MCDMPipeline:
+        """The shipped weights of a preset; ``adapters`` as in :meth:`from_file`.
 
         Raises:
             WeightsError: if the preset is unknown or its weights are not installed.
@@ -96,19 +102,28 @@ class MCDMPipeline:
                 f"The weights of the preset {preset!r} are not installed ({path.name} in {path.parent}). "
                 "Get the file, or load your own weights."
             )
-        return cls.from_file(path, device)
+        return cls.from_file(path, device, adapters)
 
     @classmethod
-    def from_file(cls, path: str | Path, device: torch.device | str = "cpu") -> MCDMPipeline:
+    def from_file(
+        cls, path: str | Path, device: torch.device | str = "cpu", adapters: Adapters = ()
+    ) -> MCDMPipeline:
         """Weights of one file, or of a training directory of one file a component.
 
+        Args:
+            adapters: files of personal fine-tuning with their strengths, merged into the weights of one file.
+
         Raises:
-            WeightsError: if the weights are missing, damaged or incomplete.
+            WeightsError: if the weights are missing, damaged or incomplete, or an adapter belongs to others.
         """
         if Path(path).is_dir():
+            if adapters:
+                raise WeightsError(f"{path} is a training directory: bundle it to use adapters (train bundle).")
             return cls.from_directory(path, device=device)
         config, states, stage = load_checkpoint(path)
         MCDMModel.check_fit(config, states)
+        if adapters:
+            states = merge_adapters(states, config, adapters)
         model = MCDMModel(config)
         model.load_states(states)
         return cls(model.to(device), stage)

@@ -180,3 +180,19 @@ def test_two_processes_give_the_loss_curve_of_one(data: Path, start: Path, tmp_p
     torch.multiprocessing.spawn(_worker, (port, data, start, tmp_path / "two.safetensors"), nprocs=2)
     two = json.loads((tmp_path / "two.json").read_text())
     assert len(one) == len(two) and np.abs(np.array(one) - two).max() < 1e-4 and one[0] != one[-1]
+
+
+def test_an_adapter_is_trained_alone_and_fits_the_model(data: Path, start: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft", reason="trains the adapter")
+    from mcdm_core.adapter import load_adapter, merge_adapters
+
+    options = ["--preset", "base", "--start", str(start), "--data", str(data), "--output", str(tmp_path)]
+    more = ["--steps", "2", "--batch", "2", "--readers", "0", "--float32", "--rank", "2", "--person", "anna"]
+    assert main(["train", "lora", *options, *more, "--device", "cpu"]) == 0
+    pairs, info = load_adapter(tmp_path / "lora.safetensors")
+    assert info.person == "anna" and info.preset == "base" and all(len(down) == 2 for down, _ in pairs.values())
+    assert any(float(up.abs().max()) > 0 for _, up in pairs.values())
+    config, states, _ = load_checkpoint(start)
+    merged = merge_adapters(states, config, [(tmp_path / "lora.safetensors", 1.0)])
+    moved = {key for key, weight in merged["unet"].items() if not torch.equal(weight, states["unet"][key])}
+    assert moved and all("attn" in key or ".ff." in key or ".temporal." in key for key in moved)

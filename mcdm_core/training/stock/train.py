@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ...adapter import AdapterInfo, adapter_metadata, weights_name
 from ...checkpoint import StateDict, load_checkpoint, load_directory
 from ...config import MCDMConfig, to_json
 from ...data.tar_clips import TarClips
@@ -18,6 +19,7 @@ from ...errors import WeightsError
 from ...models.motion_codec import MotionCodec
 from ...models.vae import build_autoencoder
 from ..loop import LoopSettings, Tracker, TrainResult, train
+from ..lora.layers import LowRankChange
 from ..unet.denoiser import Denoiser, freeze_for_stage
 from ..workers import Workers
 from .objective import NoiseObjective, Parts, noise_loss
@@ -40,6 +42,7 @@ class StockRecipe:
         backbone: also train the UNet's own weights; what starts from nothing needs it in stage 1 (C).
         checkpointing: compute activations twice instead of keeping them; bfloat16: compute in it.
         eight_bit: keep the optimiser's moments in 8 bits; readers: processes that decode video.
+        rank: of an adapter (:mod:`..lora.layers`) that trains in place of the stage's own layers; 0: none.
     """
 
     steps: int = 30_000
@@ -54,6 +57,7 @@ class StockRecipe:
     bfloat16: bool = True
     eight_bit: bool = False
     readers: int = 4
+    rank: int = 0
     validate_every: int = 1000
     save_every: int = 1000
     log_every: int = 10
@@ -64,20 +68,23 @@ RECIPES = {
     "small": StockRecipe(steps=100_000, learning_rate=1e-4, batch=8, accumulate=4, backbone=True),
 }
 """By preset. ``small`` learns from nothing, so it takes more and larger steps."""
+ADAPTER_CHANGES: dict[str, object] = {"steps": 1000, "learning_rate": 1e-4, "warmup_steps": 50, "ema_decay": 0.99}
+"""What the recipe of an adapter has otherwise (C): it begins at zero and sees one person."""
 
 
 def train_stock(
     stage: int, data: Path, start_from: Sequence[Path], output: Path, recipe: StockRecipe, *,
     workers: Workers | None = None,
     device: torch.device | str = "cpu", minutes: float | None = None, tracker: Tracker | None = None,
-    resume: bool = True, seed: int = 0,
+    resume: bool = True, seed: int = 0, person: str = "",
 ) -> TrainResult:  # fmt: skip
     """Train stage 1 or 3 of a preset of Stable Diffusion's layout on curated video.
 
     Args:
         data: output of ``curate``, with ``train`` and ``val``.
         start_from: the assembled file (``convert``), then for stage 3 the folder of training; later ones win.
-        output: ``unet_stage1.safetensors`` or ``unet.safetensors`` in the folder of training.
+        output: ``unet_stage1.safetensors`` or ``unet.safetensors`` in the folder of training, or the adapter's file.
+        person: whom an adapter is of.
 
     Raises:
         WeightsError: if the autoencoder, or for stage 3 the motion codec, is not in ``start_from``.
@@ -89,7 +96,17 @@ def train_stock(
         )
     torch.manual_seed(seed)
     config, denoiser, parts = load_start(stage, start_from, device)
-    trained = freeze_for_stage(denoiser, stage, recipe.backbone)
+    module: nn.Module = denoiser
+    if recipe.rank:
+        states = {name: child.state_dict() for name, child in denoiser.named_children()}
+        info = AdapterInfo(config.preset, weights_name(states, config), float(recipe.rank), person)
+        metadata = adapter_metadata(info)
+        module = LowRankChange(denoiser, recipe.rank)
+        denoiser.to(device)
+    else:
+        metadata = {"mcdm_config": to_json(config), "component": "unet", "stage": str(stage)}
+        freeze_for_stage(denoiser, stage, recipe.backbone)
+    trained = [parameter for parameter in denoiser.parameters() if parameter.requires_grad]
     if recipe.checkpointing:
         recompute_activations(denoiser.unet)
     clips = TarClips(sorted((Path(data) / "train").glob("*.tar")), at_least=2 * config.clip_frames)
@@ -104,16 +121,16 @@ def train_stock(
         warmup_steps=recipe.warmup_steps, weight_decay=recipe.weight_decay, ema_decay=recipe.ema_decay,
         validate_every=recipe.validate_every, save_every=recipe.save_every, accumulate=recipe.accumulate,
         workers=workers, tracker=tracker, resume=resume, log_every=recipe.log_every, eight_bit=recipe.eight_bit,
-        metadata={"mcdm_config": to_json(config), "component": "unet", "stage": str(stage)},
+        metadata=metadata,
     )  # fmt: skip
     held = _held_out(data, config, stage)
 
-    def validate(module: nn.Module, step: int) -> dict[str, float]:
+    def validate(_: nn.Module, step: int) -> dict[str, float]:
         if held is None:
             return {}
-        return {"mse": validation_loss(module, parts, held, objective, device)}
+        return {"mse": validation_loss(denoiser, parts, held, objective, device)}
 
-    return train(denoiser, objective, settings, validate)
+    return train(module, objective, settings, validate)
 
 
 def load_parts(start_from: Sequence[Path]) -> tuple[MCDMConfig, dict[str, StateDict]]:
@@ -158,10 +175,9 @@ def load_start(stage: int, start_from: Sequence[Path], device: torch.device) -> 
 
 @torch.no_grad()
 def validation_loss(
-    denoiser: nn.Module, parts: Parts, held: ClipSamples, objective: NoiseObjective, device: torch.device
+    denoiser: Denoiser, parts: Parts, held: ClipSamples, objective: NoiseObjective, device: torch.device
 ) -> float:
     """Mean squared error on the same held-out samples, noise and timesteps each time."""
-    assert isinstance(denoiser, Denoiser)
     total: list[Tensor] = []
     for number in range(VALIDATION_BATCHES):
         batch = {key: value[None].to(device) for key, value in held[number].items()}
