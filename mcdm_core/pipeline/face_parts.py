@@ -68,6 +68,9 @@ class FaceParts:
         frames = latents.shape[1]
         flat = latents.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         painted = in_smaller_parts(self.vae.decode, flat).clamp(-1, 1).float()
+        if reference.colourless:
+            # Networks taught on colour give grey mouths a tint, which nothing else in the picture has.
+            painted = painted.mean(1, keepdim=True).expand_as(painted)
         painted = to_bytes(painted.unflatten(0, (-1, frames)).transpose(0, 1)).cpu()
         places = places.cpu()
         return Painting(_crops(reference, painted, places), painted, places)

@@ -25,6 +25,9 @@ from ..models.motion_tokens import MotionTokens
 
 logger = logging.getLogger(__name__)
 
+_COLOURLESS = 2 / 255
+"""Channels of black and white pictures differ by no more than rounding leaves, on average."""
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -51,6 +54,12 @@ class Reference:
     def pixels(self) -> NDArray[np.uint8]:
         """The portrait as bytes [h, w, 3]."""
         return picture_bytes(self.image)
+
+    @cached_property
+    def colourless(self) -> bool:
+        """Whether the portrait is black and white; a tint, such as sepia, is a colour."""
+        spread = self.crop.amax(0) - self.crop.amin(0)
+        return float(spread.mean()) < _COLOURLESS and float(spread.flatten().quantile(0.99)) < 3 * _COLOURLESS
 
 
 class ReferenceEncoder:

@@ -97,3 +97,15 @@ def test_frames_in_bytes_are_those_in_floats(
 def _clip_of(painting: Painting, reference: Reference, landmarks: torch.Tensor) -> Clip:
     motion = Motion(reference.motion_tokens, landmarks, None, 25.0)
     return Clip(0, 0, painting.frames, painting.frames, motion, None, painting.parts)
+
+
+def test_a_black_and_white_portrait_speaks_in_black_and_white(
+    pipe: MCDMPipeline, portrait: torch.Tensor, voice: torch.Tensor
+) -> None:
+    audio = pipe.embed_audio(voice[:2560], 16_000)
+    box = (40, 50, 120, 130)
+    grey = pipe.encode_reference(portrait.mean(0, keepdim=True).expand(3, -1, -1), box)
+    assert grey.colourless and not pipe.encode_reference(portrait, box).colourless
+    clip = next(iter(pipe.generate(grey, audio, seed=1, steps=1, motion_steps=1)))
+    (first, *_) = pipe.finish_frames(grey, clip)
+    assert (first.amax(1) - first.amin(1)).max() < 1.5 / 255
