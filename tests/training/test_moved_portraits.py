@@ -92,6 +92,25 @@ def test_eyes_painted_shut_have_lashes_and_leave_the_brows(astronaut: tuple[torc
     assert torch.equal(lids[36:], points[0, 36:])
 
 
+def test_a_half_shut_lid_covers_the_iris_and_does_not_squeeze_it(
+    astronaut: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    crop, points = astronaut
+    before, size = float(lid_opening(points[:1])), crop.shape[-1]
+    half, lids = shut_lids(crop[0], points[0], np.random.default_rng(0), gap=0.5)
+    assert float(lid_opening(lids[None])) == pytest.approx(before / 2, rel=0.1)
+    for eye in (EYE_PICTURE_LEFT, EYE_PICTURE_RIGHT):
+        upper, line, lower = (
+            float(p[k, 1]) for p, k in ((points[0], eye.start + 2), (lids, eye.start + 2), (points[0], eye.start + 6))
+        )
+        x = int(points[0, eye.start + 2, 0] * size)
+        change = (half - crop[0]).abs().mean(0)[:, x]
+        covered = change[round(upper * size) : round(line * size) + 1]
+        seen = change[round((line + lower) / 2 * size) + 1 : round(lower * size) + 1]
+        assert float(covered.mean()) > 3 * float(seen.mean())
+    assert torch.equal(lids[EYE_PICTURE_LEFT][5:8], points[0, EYE_PICTURE_LEFT][5:8])
+
+
 def test_values_follow() -> None:
     values = torch.zeros(1, 16)
     values[:, 0] = 0.5

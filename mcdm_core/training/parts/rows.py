@@ -30,8 +30,10 @@ logger = logging.getLogger(__name__)
 _CODEC_SIZE = 128
 _BATCH = 64
 STILL_AS_IS, STILL_SHUT, STILL_BLINK, STILL_MOVED = 0, 1, 2, 3
-"""Rows of a still: the photograph, with its lips shut, with its eyes shut, the first of :data:`MOVED` other faces."""
+"""Rows of a still: the photograph, with its lips shut, with its eyes (half) shut, the first of :data:`MOVED` others."""
 MOVED = 3
+SHUT_FULLY = 0.4
+"""How many of the stills' blinks are complete; the others stop half-way, as most frames of a blink do."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,8 @@ def _still_rows(frame: Tensor, points: Tensor, seed: int) -> tuple[Tensor, Tenso
     # A blink comes with lips of either kind.
     random = np.random.default_rng(seed)
     face, at = (shut, closed) if random.random() < 0.6 else (picture, points)
-    blink, lids = (x[None] for x in shut_lids(face[0], at[0], random))
+    gap = 0.0 if random.random() < SHUT_FULLY else random.uniform(0.12, 0.75)
+    blink, lids = (x[None] for x in shut_lids(face[0], at[0], random, gap=gap))
     made = to_bytes(torch.cat([shut, blink, moved])).movedim(1, -1)
     return torch.cat([frame, made]), torch.cat([points, closed, lids, other])
 
