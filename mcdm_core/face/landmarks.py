@@ -61,6 +61,22 @@ LID_PAIRS: tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]] = (
 EYE_CORNERS: tuple[tuple[int, int], tuple[int, int]] = ((20, 24), (28, 32))
 """(outer, inner) corner of the eye at the picture's left and right."""
 
+_FACING = (*INNER_LIP_PAIRS, *LID_PAIRS[0], *LID_PAIRS[1])
+
+
+def _pushed_down() -> tuple[tuple[float, ...], ...]:
+    """How far points go down for each unit by which a pair of :data:`_FACING` crossed, ``[9, 68]``."""
+    rows = [[0.0] * 68 for _ in _FACING]
+    for row, (upper, lower) in zip(rows, _FACING, strict=True):
+        row[upper], row[lower] = -0.5, 0.5
+    # Outer edges of the lips: (pair, above, below), the ends of the edge by half.
+    for pair, above, below, share in ((0, 1, 11, 0.5), (0, 2, 10, 1), (1, 3, 9, 1), (2, 4, 8, 1), (2, 5, 7, 0.5)):
+        rows[pair][above], rows[pair][below] = -0.5 * share, 0.5 * share
+    return tuple(map(tuple, rows))
+
+
+_PUSHED_DOWN = _pushed_down()
+
 _SWAPS: tuple[tuple[int, int], ...] = (
     (0, 6), (1, 5), (2, 4), (7, 11), (8, 10), (12, 16), (13, 15), (17, 19),
     *((i, i + 8) for i in range(20, 28)),
@@ -171,6 +187,34 @@ def lid_opening(landmarks: Tensor, eps: float = 1e-6) -> Tensor:
     pairs = constant(LID_PAIRS, landmarks.device).reshape(-1, 2)
     gap = (landmarks[..., pairs[:, 0], :] - landmarks[..., pairs[:, 1], :]).norm(dim=-1).mean(dim=-1)
     return gap / inter_ocular_distance(landmarks).clamp_min(eps)
+
+
+def meeting_landmarks(landmarks: Tensor, eps: float = 1e-6) -> Tensor:
+    """Landmarks whose lips and lids meet where they would have crossed.
+
+    Flesh cannot pass through flesh, but a regressed point can: a mouth pressed shut or a blink would come out as an
+    opening upside down. Points that crossed are set to their middle, and the lips' outer edges go along, so that lips
+    keep their thickness.
+
+    Args:
+        landmarks: ``[..., 68, 2]``, y growing downwards.
+        eps: smallest inter-ocular distance, against a division by zero.
+
+    Example:
+        >>> face = torch.zeros(68, 2)
+        >>> face[28:36, 0] = 1.0  # the eye at the picture's right
+        >>> face[14, 1], face[18, 1] = 0.2, 0.1  # the upper lip below the lower one
+        >>> meeting_landmarks(face)[[14, 18], 1]
+        tensor([0.1500, 0.1500])
+    """
+    pairs = constant(_FACING, landmarks.device)
+    centres = eye_centres(landmarks)
+    across = centres[..., 1, :] - centres[..., 0, :]
+    across = across / across.norm(dim=-1, keepdim=True).clamp_min(eps)
+    down = torch.stack([-across[..., 1], across[..., 0]], dim=-1)[..., None, :]
+    overlap = ((landmarks[..., pairs[:, 0], :] - landmarks[..., pairs[:, 1], :]) * down).sum(-1).clamp_min(0)
+    push = constant(_PUSHED_DOWN, landmarks.device).to(landmarks)
+    return landmarks + (overlap @ push)[..., None] * down
 
 
 def mirror_landmarks(landmarks: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..config import MCDMConfig
 from ..errors import MCDMError
-from ..face.landmarks import FACE, LIDS, LIP_VALUES, LIPS, NECK, eye_centres
+from ..face.landmarks import FACE, LIDS, LIP_VALUES, LIPS, NECK, eye_centres, meeting_landmarks
 from .landmark_guider import LandmarkGuider
 from .motion_tokens import EXPRESSIONS, MotionTokens
 from .token_transformer import TransformerLayer
@@ -277,7 +277,7 @@ class MotionCodec(nn.Module):
             reference_landmarks: ``[b, 68, 2]``.
 
         Returns:
-            Landmarks ``[b, f, 68, 2]`` and values ``[b, f, 16]``.
+            Landmarks ``[b, f, 68, 2]``, lips and lids of which meet and do not cross, and values ``[b, f, 16]``.
         """
         moving = self.denormalize(tokens.cat())
         batch, number = moving.shape[:2]
@@ -286,7 +286,8 @@ class MotionCodec(nn.Module):
         still = still.expand(-1, number, -1, -1).flatten(0, 1)
         points = reference_landmarks[:, None].expand(-1, number, -1, -1).flatten(0, 1)
         landmarks, values = self.decoder(moving.flatten(0, 1), still, points)
-        return FacialMotion(landmarks.unflatten(0, (batch, number)), values.unflatten(0, (batch, number)))
+        landmarks = meeting_landmarks(landmarks.unflatten(0, (batch, number)))
+        return FacialMotion(landmarks, values.unflatten(0, (batch, number)))
 
     @torch.no_grad()
     def set_statistics(self, raw: Tensor) -> None:

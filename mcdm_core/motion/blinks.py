@@ -11,14 +11,16 @@ The moments depend on the seed and the time alone, so a resumed video blinks as 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..face.landmarks import BLINK_VALUES, LIP_VALUES
+from ..face.landmarks import BLINK_VALUES, LIP_VALUES, lid_opening
 from ..models.motion_codec import MotionCodec
+from ..models.motion_tokens import MotionTokens
 
 BLINK_RATE = 17.0
 """Blinks a minute (people 12 to 25): one in every window of so long, at a random moment of it."""
@@ -26,6 +28,9 @@ CLOSING, CLOSED, OPENING = 0.08, 0.05, 0.17
 """Seconds of a blink's parts."""
 NARROWED = 0.2
 """How far lids may close at any time: people look down and narrow their eyes."""
+_AMOUNTS = tuple(round(0.02 * step, 2) for step in range(5, 76))
+_NEARLY = 0.3
+"""How far lids have to go is read where so much of the portrait's opening is left."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,22 @@ class LidAxis:
         """How closed the lids are: ``[..., ne, dm]`` to ``[...]``."""
         return (expression * self.reading.to(expression)).sum((-2, -1)) + self.offset
 
+    def reach(self, codec: MotionCodec, still: MotionTokens, landmarks: Tensor) -> float:
+        """How much the reading of a portrait rises until its lids meet.
+
+        The reading is one number for all people; how far lids have to go is not.
+
+        Args:
+            codec: of the tokens; still: the portrait's, streams ``[1, n, dm]``; landmarks: ``[1, 68, 2]``.
+        """
+        amounts = torch.tensor(_AMOUNTS)
+        faces = still.map(lambda stream: stream.expand(len(amounts), -1, -1)[None])
+        faces = dataclasses.replace(faces, expression=self.move(faces.expression[0], amounts.to(landmarks))[None])
+        left = lid_opening(codec.decode(faces, still, landmarks).landmarks[0]) / lid_opening(landmarks).clamp_min(1e-6)
+        low = (left <= _NEARLY).nonzero()
+        # Lids fall evenly until they touch; then only the points' sideways distance is left.
+        return float(amounts[low[0, 0]]) / (1 - _NEARLY) if len(low) else float(amounts[left.argmin()])
+
     def move(self, expression: Tensor, amount: Tensor) -> Tensor:
         """Expression tokens ``[f, ne, dm]`` with ``amount [f]`` added to what is read of the lids."""
         return expression + amount[:, None, None] * self.closing.to(expression)
@@ -87,6 +108,7 @@ def keep_blinks(
     expression: Tensor,
     axis: LidAxis,
     still: Tensor,
+    reach: float,
     seed: int,
     first_frame: int,
     fps: float,
@@ -96,16 +118,17 @@ def keep_blinks(
 
     Args:
         expression: ``[f, ne, dm]``, normalised, as predicted; still: ``[ne, dm]``, the portrait's.
+        reach: of the portrait (:meth:`LidAxis.reach`).
         seed, first_frame: of the video, and this clip's first frame in it; rate: blinks a minute.
 
     Returns:
         ``[f, ne, dm]``. Where the lids are left as they are the tokens are the same numbers.
     """
-    rest = float(axis.read(still.to(expression)).clamp(0, 0.9))
-    closed = (axis.read(expression) - rest) / (1 - rest)
+    rest = float(axis.read(still.to(expression)))
+    closed = (axis.read(expression) - rest) / reach
     time = (torch.arange(first_frame, first_frame + len(expression)) + 0.5) / fps
     wanted = torch.zeros(len(expression))
     for start in blink_starts(seed, float(time[0]) - CLOSING - CLOSED - OPENING, float(time[-1]), rate):
         wanted = torch.maximum(wanted, blink_curve(time - start))
     kept = closed.clamp_max(NARROWED).maximum(wanted.to(closed))
-    return axis.move(expression, (kept - closed) * (1 - rest))
+    return axis.move(expression, (kept - closed) * reach)

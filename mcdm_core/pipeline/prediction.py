@@ -131,7 +131,8 @@ class MotionPredictor:
         if blinks is not None:
             axis = LidAxis.of(codec, self.model.present_clip_prior.closed_lids)
             rest = still.expression[0].to(tokens.expression)
-            face = keep_blinks(tokens.expression, axis, rest, blinks.seed, blinks.frame_index, fps, blink_rate)
+            reach = axis.reach(codec, still, reference.landmarks[None])
+            face = keep_blinks(tokens.expression, axis, rest, reach, blinks.seed, blinks.frame_index, fps, blink_rate)
             tokens = dataclasses.replace(tokens, expression=face)
         resting = reference.landmarks[None]
         decoded = codec.decode(tokens.map(lambda stream: stream[None]), still, resting)

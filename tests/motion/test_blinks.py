@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import Tensor
 
+from mcdm_core.face.landmarks import lid_opening
+from mcdm_core.media.portrait import load_portrait
 from mcdm_core.models.motion_codec import MotionCodec
 from mcdm_core.motion.blinks import LidAxis, blink_curve, blink_starts, keep_blinks
+from mcdm_core.pipeline import MCDMPipeline
+from mcdm_core.samples import FOLDER
 
 from ..motion_fixtures import CONFIG, DIM
 
@@ -47,16 +53,16 @@ def test_a_minute_has_12_to_25_short_blinks_however_often_the_model(axis: LidAxi
         for start in range(5, 1490, every):
             closed[start : start + 5] = 1.0
     expression, still = face(axis, closed)
-    number, lengths = closings(axis, keep_blinks(expression, axis, still, seed, 0, FPS))
+    number, lengths = closings(axis, keep_blinks(expression, axis, still, 1.0, seed, 0, FPS))
     assert 12 <= number <= 25
     assert max(lengths) <= 12 and min(lengths) >= 2
 
 
 def test_lids_that_hang_are_lifted_and_narrow_eyes_are_left_alone(axis: LidAxis) -> None:
     expression, still = face(axis, torch.full((1500,), 0.9))
-    assert closings(axis, keep_blinks(expression, axis, still, 3, 0, FPS))[0] <= 25
+    assert closings(axis, keep_blinks(expression, axis, still, 1.0, 3, 0, FPS))[0] <= 25
     narrow, still = face(axis, torch.full((1500,), 0.15))
-    kept = keep_blinks(narrow, axis, still, 3, 0, FPS)
+    kept = keep_blinks(narrow, axis, still, 1.0, 3, 0, FPS)
     away = torch.ones(1500, dtype=torch.bool)
     for start in blink_starts(3, 0, 60):
         away[max(0, int(start * 25) - 1) : int(start * 25) + 9] = False
@@ -68,14 +74,14 @@ def test_clip_by_clip_is_the_whole(axis: LidAxis) -> None:
     for start in range(11, 390, 23):
         closed[start : start + 4] = 0.9
     expression, still = face(axis, closed)
-    whole = axis.read(keep_blinks(expression, axis, still, 5, 0, FPS))
-    parts = [keep_blinks(part, axis, still, 5, 16 * k, FPS) for k, part in enumerate(expression.split(16))]
+    whole = axis.read(keep_blinks(expression, axis, still, 1.0, 5, 0, FPS))
+    parts = [keep_blinks(part, axis, still, 1.0, 5, 16 * k, FPS) for k, part in enumerate(expression.split(16))]
     assert torch.allclose(axis.read(torch.cat(parts)), whole, atol=1e-5)
 
 
 def test_a_portrait_with_closed_eyes_keeps_them(axis: LidAxis) -> None:
     expression, _ = face(axis, torch.ones(100))
-    kept = keep_blinks(expression, axis, expression[0], 0, 0, FPS)
+    kept = keep_blinks(expression, axis, expression[0], 0.2, 0, 0, FPS)
     assert float(axis.read(kept).min()) > 0.85
 
 
@@ -108,4 +114,20 @@ def test_the_axis_reads_as_the_codec_does_and_moves_nothing_else() -> None:
 @pytest.mark.parametrize(("rate", "least", "most"), [(0.0, 0, 0), (6.0, 4, 8), (30.0, 27, 33)])
 def test_the_rate_is_the_number_a_minute(axis: LidAxis, rate: float, least: int, most: int) -> None:
     expression, still = face(axis, torch.zeros(1500))
-    assert least <= closings(axis, keep_blinks(expression, axis, still, 2, 0, FPS, rate))[0] <= most
+    assert least <= closings(axis, keep_blinks(expression, axis, still, 1.0, 2, 0, FPS, rate))[0] <= most
+
+
+def test_lids_of_real_tokens_meet_at_the_reach_and_halve_before_it() -> None:
+    """By the shipped codec, on a synthetic person: the same number shuts the eyes of nobody else."""
+    pipe = MCDMPipeline.from_preset("tiny")
+    reference = pipe.encode_reference(load_portrait(FOLDER / "portrait.png"))
+    codec, still, points = pipe.model.motion_codec, reference.motion_tokens, reference.landmarks[None]
+    lids = LidAxis.of(codec, pipe.model.present_clip_prior.closed_lids)
+    reach = lids.reach(codec, still, points)
+
+    def left(amount: float) -> float:
+        closed = lids.move(still.expression, torch.tensor([amount]))
+        faces = dataclasses.replace(still, expression=closed).map(lambda stream: stream[None])
+        return float(lid_opening(codec.decode(faces, still, points).landmarks[0])) / float(lid_opening(points))
+
+    assert left(reach) < 0.2 and 0.3 < left(reach / 2) < 0.7
