@@ -6,7 +6,9 @@ import dataclasses
 import logging
 
 import numpy as np
+import torch
 
+from ...face.landmarks import meeting_landmarks
 from .graphics.renderer import Renderer
 from .graphics.rig import Rig, RigParts
 from .graphics.scene import Camera, random_background, random_camera, random_light
@@ -144,7 +146,9 @@ class ClipMaker:
             landmarks.append(rig.landmarks(vertices, camera))
             geometry.append(lip_geometry(unposed[rig.landmark_ids]))
         values = facial_values(self.asset, actions, np.stack(geometry), resting_lips(rig))
-        return np.stack(frames), np.stack(landmarks).astype(np.float32), values
+        # The mesh's lips and lids pass through each other where they are pressed shut.
+        points = meeting_landmarks(torch.from_numpy(np.stack(landmarks).astype(np.float32)))
+        return np.stack(frames), points.numpy(), values
 
     def _perform(self, split: str, rng: np.random.Generator) -> tuple[Identity, Speech, Motion]:
         """A person of a split, what is said, and how the face moves with it."""
