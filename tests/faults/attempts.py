@@ -9,12 +9,14 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 TRIES = int(os.environ.get("MCDM_FAULTS", "6"))
 """Faults of each kind; 500 for the whole harness."""
+SECONDS_A_KIND = float(os.environ.get("MCDM_FAULTS_SECONDS", "inf"))
+"""No fault of a kind begins later than this after the first."""
 LONGEST = 300
 """Seconds after which an attempt counts as hanging."""
 
@@ -122,7 +124,10 @@ def _child(work: Callable[[], int], log: Path, file_size: int | None, more_memor
             os._exit(status)
 
 
-def moments(seed: int, longest: float, count: int = TRIES) -> list[float]:
-    """Random moments of an attempt that takes so long."""
-    chance = random.Random(seed)
-    return [chance.uniform(0, longest) for _ in range(count)]
+def moments(seed: int, longest: float, count: int = TRIES) -> Iterator[float]:
+    """Random moments of an attempt that takes so long, as many as the time allows."""
+    chance, began = random.Random(seed), time.monotonic()
+    for _ in range(count):
+        if time.monotonic() - began > SECONDS_A_KIND:
+            return
+        yield chance.uniform(0, longest)

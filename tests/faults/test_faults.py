@@ -1,6 +1,7 @@
 """What a kill, a full disk, too little memory, a damaged file or a second writer costs: nothing that was finished.
 
-A short form runs with the other tests; the whole harness is ``MCDM_FAULTS=500 python -m pytest -s tests/faults``.
+A short form runs with the other tests; the whole harness is ``MCDM_FAULTS=500 python -m pytest -s -m slow tests/faults``,
+of each kind as many as ``MCDM_FAULTS_SECONDS`` allows.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from mcdm_core.motion.motion import Motion
 from mcdm_core.pipeline.memory import MotionMemory
 from mcdm_core.pipeline.run_folder import RunFolder
 
-from .attempts import TRIES, Ending, Tally, attempt, moments
+from .attempts import Ending, Tally, attempt, moments
 
 # Forks of a process with torch's threads may hang on some machines: not among the quick tests.
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="forks and sets limits")]
@@ -234,11 +235,10 @@ def test_a_disk_that_is_really_full(setting, small_disk) -> None:
     output, filler, tally = small_disk / "out" / "a.mp4", small_disk / "filler", Tally()
     output.parent.mkdir()
     needed = 2 * (setting.folder / "whole.mp4").stat().st_size + (64 << 10)
-    chance = random.Random(6)
-    for _ in range(TRIES):
+    for room_left in moments(6, 1.3 * needed):
         before = finished(output)
         output.write_bytes(b"an earlier video")
-        room = shutil.disk_usage(small_disk).free - int(chance.uniform(0, 1.3 * needed))
+        room = shutil.disk_usage(small_disk).free - int(room_left)
         filler.write_bytes(bytes(max(0, room)))
         ending = setting.attempt(output, without_probe=True)
         tally.note(ending)
@@ -285,7 +285,7 @@ def test_starved_memory_of_a_run_of_the_nodes(tmp_path) -> None:
 def test_damaged_newest_files(tmp_path) -> None:
     chance, tally = random.Random(4), Tally()
     grow(tmp_path / "run", 6)
-    for _ in range(TRIES):
+    for _ in moments(4, 1):
         names = ["clip_00005.mp4", "motion_00005.safetensors", "memory_00006.safetensors", "journal.jsonl"]
         path = tmp_path / "run" / chance.choice(names)
         data = bytearray(path.read_bytes())
