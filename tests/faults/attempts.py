@@ -17,7 +17,7 @@ TRIES = int(os.environ.get("MCDM_FAULTS", "6"))
 """Faults of each kind; 500 for the whole harness."""
 SECONDS_A_KIND = float(os.environ.get("MCDM_FAULTS_SECONDS", "inf"))
 """No fault of a kind begins later than this after the first."""
-LONGEST = 300
+LONGEST = 900
 """Seconds after which an attempt counts as hanging."""
 
 

@@ -1,6 +1,6 @@
 """What a kill, a full disk, too little memory, a damaged file or a second writer costs: nothing that was finished.
 
-A short form runs with the other tests; the whole harness is ``MCDM_FAULTS=500 python -m pytest -s -m slow tests/faults``,
+The whole harness is ``MCDM_FAULTS=500 python -m pytest -s -m slow tests/faults``,
 of each kind as many as ``MCDM_FAULTS_SECONDS`` allows.
 """
 
