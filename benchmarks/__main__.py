@@ -30,9 +30,20 @@ from .stages import Stage, prepare, stages
 from .whole import first_frame, whole_video
 
 STAGES = (
-    "read", "face", "audio", "prior", "motion", "guide", "unet", "decode", "paint", "archive", "clip", "finish",
+    "read",
+    "face",
+    "audio",
+    "prior",
+    "motion",
+    "guide",
+    "unet",
+    "decode",
+    "paint",
+    "archive",
+    "clip",
+    "finish",
     "encode",
-)  # fmt: skip
+)
 OTHERS = ("start", "video")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -88,8 +88,9 @@ def base_clips(clips: int, steps: int, kind: str) -> None:
         carried_size = sum(value.nbytes for blocks in memory.values() for value in blocks.values()) / MEBIBYTE
         print(
             f"base, {kind}, clip {number + 1}: {seconds:.2f} s for {frames} frames of {pictures.shape[-1]} px, "
-            f"{frames / seconds:.2f} frames/s; peak {peak:.0f} MiB, M carried {carried_size:.0f} MiB", flush=True,
-        )  # fmt: skip
+            f"{frames / seconds:.2f} frames/s; peak {peak:.0f} MiB, M carried {carried_size:.0f} MiB",
+            flush=True,
+        )
 
 
 def main() -> None:

@@ -28,9 +28,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 _EXTRAS = {
-    "numba": "data", "anny": "data", "pypinyin": "data", "pocketsphinx": "data", "threadpoolctl": "data",
-    "mediapipe": "evaluation", "dlib": "evaluation", "transformers": "base",
-}  # fmt: skip
+    "numba": "data",
+    "anny": "data",
+    "pypinyin": "data",
+    "pocketsphinx": "data",
+    "threadpoolctl": "data",
+    "mediapipe": "evaluation",
+    "dlib": "evaluation",
+    "transformers": "base",
+}
 """Packages of the optional extras of pyproject.toml."""
 
 

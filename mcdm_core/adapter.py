@@ -137,8 +137,10 @@ def merge_adapters(
         if info.model != name:
             logger.warning(
                 "%s was trained for other weights (%s, these are %s): it may do harm. Train it again for these.",
-                Path(path).name, info.model, name,
-            )  # fmt: skip
+                Path(path).name,
+                info.model,
+                name,
+            )
     return merged
 
 

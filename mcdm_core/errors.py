@@ -11,9 +11,17 @@ def reason(error: Exception) -> str:
 
 
 _NO_MEMORY = (
-    "out of memory", "not enough memory", "allocate memory", "bad_alloc", "bad allocation", "failed to map",
-    "could not create a primitive", "could not create a memory", "unable to mmap", "can't start new thread",
-)  # fmt: skip
+    "out of memory",
+    "not enough memory",
+    "allocate memory",
+    "bad_alloc",
+    "bad allocation",
+    "failed to map",
+    "could not create a primitive",
+    "could not create a memory",
+    "unable to mmap",
+    "can't start new thread",
+)
 """How Python, torch, CUDA and oneDNN (primitives) say so."""
 
 

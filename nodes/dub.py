@@ -133,9 +133,16 @@ class MCDMDubVideo(io.ComfyNode):
         sound = fitted_sound(voice, seconds)
         first = next(frames())
         key = run_key(
-            pipeline.fingerprint, pipeline.numerics, first, plan.track.squares, plan.track.landmarks, sound, fps,
-            pictures, seed,
-        )  # fmt: skip
+            pipeline.fingerprint,
+            pipeline.numerics,
+            first,
+            plan.track.squares,
+            plan.track.landmarks,
+            sound,
+            fps,
+            pictures,
+            seed,
+        )
 
         def clips(memory: MotionMemory, start: int, callback: Callback) -> Iterator[DubbedClip]:
             made = dub(

@@ -42,9 +42,13 @@ def guidance() -> io.Float.Input:
 def motion_steps(name: str = "motion_steps") -> io.Int.Input:
     """Denoising steps of the motion."""
     return io.Int.Input(
-        name, default=0, min=0, max=100, tooltip="Denoising steps of the motion. 0: the model's own number.",
+        name,
+        default=0,
+        min=0,
+        max=100,
+        tooltip="Denoising steps of the motion. 0: the model's own number.",
         **advanced(),
-    )  # fmt: skip
+    )
 
 
 def motion_guidance(name: str = "motion_guidance") -> io.Float.Input:

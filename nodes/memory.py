@@ -83,9 +83,13 @@ class MCDMMemoryFromVideo(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: LoadedModel, reference: CoreReference, seed: int, video: VideoInput | None = None,
+        cls,
+        model: LoadedModel,
+        reference: CoreReference,
+        seed: int,
+        video: VideoInput | None = None,
         images: Tensor | None = None,
-    ) -> io.NodeOutput:  # fmt: skip
+    ) -> io.NodeOutput:
         pipeline = model.ready()
         count = pipeline.config.archive_frames
         with StoppableTorch():

@@ -204,10 +204,19 @@ class MCDMSampleVideo(io.ComfyNode):
         # Inputs alone: what a network computed from them differs with the number of threads.
         place = [round(side) for side in (reference.transform.left, reference.transform.top, reference.transform.side)]
         key = run_key(
-            pipeline.fingerprint, pipeline.numerics, reference.image, place, audio.audio, audio.fps, pictures,
-            moves if motion is None else None, seed,
-            memory and (memory.tensors(), memory.seed, memory.frame_index, memory.clip_index), frames, motion,
-        )  # fmt: skip
+            pipeline.fingerprint,
+            pipeline.numerics,
+            reference.image,
+            place,
+            audio.audio,
+            audio.fps,
+            pictures,
+            moves if motion is None else None,
+            seed,
+            memory and (memory.tensors(), memory.seed, memory.frame_index, memory.clip_index),
+            frames,
+            motion,
+        )
         size = (pipeline.config.image_size, pipeline.config.image_size)
 
         def clips(after: MotionMemory, first: int, callback: Callback) -> Iterator[Clip]:

@@ -80,8 +80,14 @@ def test_places_where_nothing_can_be_written_are_named_beforehand(tmp_path) -> N
     (tmp_path / "link.mp4").hardlink_to(tmp_path / "in.mp4")
     check_destination(tmp_path / "new" / "a.MP4", [".mp4"], [None, tmp_path / "in.mp4"])
     assert (tmp_path / "new").is_dir() and not list((tmp_path / "new").iterdir())
-    for name, words in {"a": "NAME.mp4", "in.mp4": "input", "link.mp4": "input", "n" * 300 + ".mp4": "written",
-                        "in.mp4/a.mp4": "written", "a\0.mp4": "written"}.items():  # fmt: skip
+    for name, words in {
+        "a": "NAME.mp4",
+        "in.mp4": "input",
+        "link.mp4": "input",
+        "n" * 300 + ".mp4": "written",
+        "in.mp4/a.mp4": "written",
+        "a\0.mp4": "written",
+    }.items():
         with pytest.raises(MediaError, match=words) as caught:
             check_destination(tmp_path / name, [".mp4"], [tmp_path / "in.mp4"])
         assert "Errno" not in str(caught.value)

@@ -38,15 +38,25 @@ def add_parser(commands: Any) -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", type=Path, metavar="FILE", help=what)
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="safetensors file to write")
     parser.add_argument("--preset", default="base", help="preset to assemble (default: base)")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration as JSON in place of a preset "
-                        "(info --config prints one)")  # fmt: skip
-    parser.add_argument("--face", type=Path, metavar="FILE", help="weight file with the face network "
-                        "(default: the shipped one)")  # fmt: skip
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="configuration as JSON in place of a preset (info --config prints one)",
+    )
+    parser.add_argument(
+        "--face", type=Path, metavar="FILE", help="weight file with the face network (default: the shipped one)"
+    )
     parser.add_argument("--table", type=Path, metavar="FILE", help="write what became of each key as CSV")
-    parser.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), default="float16",
-                        help="number format of the file (default: float16)")  # fmt: skip
-    parser.add_argument("--seed", type=arguments.size, default=0,
-                        help="of the layers that start at random (default: 0)")  # fmt: skip
+    parser.add_argument(
+        "--dtype",
+        choices=("float16", "bfloat16", "float32"),
+        default="float16",
+        help="number format of the file (default: float16)",
+    )
+    parser.add_argument(
+        "--seed", type=arguments.size, default=0, help="of the layers that start at random (default: 0)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -92,9 +102,13 @@ def run(options: argparse.Namespace) -> int:
     model.load_states({"face_network": face}, allow_missing=True)
     states = {name: state for name, state in model.states().items() if state}
     save_checkpoint(
-        options.output, states, config, dtype=getattr(torch, options.dtype), stage=UNTRAINED_STAGE,
+        options.output,
+        states,
+        config,
+        dtype=getattr(torch, options.dtype),
+        stage=UNTRAINED_STAGE,
         metadata={f"from_{part}": path.name for part, path in files.items()},
-    )  # fmt: skip
+    )
     _print_table(fates, files)
     if options.table:
         _write_table(options.table, fates, files)

@@ -24,17 +24,32 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--video", type=Path, required=True, help="the video of a speaking person")
     parser.add_argument("--audio", type=Path, required=True, help="the new voice; cut or filled up to the video")
-    parser.add_argument("--output", type=Path, default=Path("output/dubbed.mp4"), metavar="FILE",
-                        help="mp4 to write (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("output/dubbed.mp4"),
+        metavar="FILE",
+        help="mp4 to write (default: %(default)s)",
+    )
     parser.add_argument("--preset", default="tiny", help="model preset (default: tiny)")
     parser.add_argument("--weights", type=Path, help="weight file, instead of the preset's shipped one")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps ... (default: cpu)")
     parser.add_argument("--seed", type=int, default=0, help="same seed and inputs, same video (default: 0)")
     parser.add_argument("--steps", type=arguments.count, help="denoising steps of the pictures")
-    parser.add_argument("--face", type=arguments.count, default=1, metavar="N",
-                        help="which of several faces, the largest first (default: 1)")  # fmt: skip
-    parser.add_argument("--box", type=float, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
-                        help="the face in pixels where it is first seen, roughly")  # fmt: skip
+    parser.add_argument(
+        "--face",
+        type=arguments.count,
+        default=1,
+        metavar="N",
+        help="which of several faces, the largest first (default: 1)",
+    )
+    parser.add_argument(
+        "--box",
+        type=float,
+        nargs=4,
+        metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
+        help="the face in pixels where it is first seen, roughly",
+    )
     parser.set_defaults(run=run)
 
 

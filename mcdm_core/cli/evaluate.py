@@ -23,19 +23,34 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("video", type=Path, nargs="?", help="made by generate without --crop")
     parser.add_argument("--portrait", type=Path, help="the picture the video was made from; needed with a video")
-    parser.add_argument("--people", type=Path, nargs="+", metavar="DIR", help="folders of shards of render-data or "
-                        "label-data that were kept from the training")  # fmt: skip
-    parser.add_argument("--output", type=Path, metavar="DIR", help="with --people: folder for gates.json and contact "
-                        "sheets of mouths and eyes")  # fmt: skip
-    parser.add_argument("--parts", nargs="+", choices=("painting", "motion"), default=("painting", "motion"),
-                        help="with --people: what is measured (default: both)")  # fmt: skip
+    parser.add_argument(
+        "--people",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="folders of shards of render-data or label-data that were kept from the training",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="with --people: folder for gates.json and contact sheets of mouths and eyes",
+    )
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        choices=("painting", "motion"),
+        default=("painting", "motion"),
+        help="with --people: what is measured (default: both)",
+    )
     parser.add_argument("--limit", type=arguments.count, default=6, help="clips of each folder (default: 6)")
     parser.add_argument("--steps", type=arguments.count, default=1, help="denoising steps (default: 1)")
     parser.add_argument("--audio", type=Path, help="the sound (default: the video's own)")
     parser.add_argument("--weights", type=Path, help="weight file (default: the shipped one)")
     parser.add_argument("--box", type=float, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="face, pixels")
-    parser.add_argument("--max-frames", type=arguments.count, default=1500,
-                        help="frames looked at for the identity (default: 1500)")  # fmt: skip
+    parser.add_argument(
+        "--max-frames", type=arguments.count, default=1500, help="frames looked at for the identity (default: 1500)"
+    )
     parser.set_defaults(run=run)
 
 

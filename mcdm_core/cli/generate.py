@@ -25,9 +25,21 @@ if TYPE_CHECKING:
 
 
 _SETTINGS = (
-    "seed", "steps", "guidance", "motion_steps", "motion_guidance", "temperature", "no_blinks", "blink_rate", "box",
-    "detail", "crop", "max_size", "fps", "allow_silent",
-)  # fmt: skip
+    "seed",
+    "steps",
+    "guidance",
+    "motion_steps",
+    "motion_guidance",
+    "temperature",
+    "no_blinks",
+    "blink_rate",
+    "box",
+    "detail",
+    "crop",
+    "max_size",
+    "fps",
+    "allow_silent",
+)
 """Options that change what the video shows."""
 
 
@@ -42,48 +54,91 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--portrait", type=Path, help="picture with a face (default: the sample person)")
     parser.add_argument("--audio", type=Path, help="any file with sound FFmpeg reads (default: the sample voice)")
-    parser.add_argument("--output", type=Path, default=Path("output/talking.mp4"), metavar="FILE",
-                        help="mp4 to write (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("output/talking.mp4"),
+        metavar="FILE",
+        help="mp4 to write (default: %(default)s)",
+    )
     parser.add_argument("--preset", default="tiny", help="model preset (default: tiny)")
-    parser.add_argument("--weights", type=Path, help="weight file or training folder, instead of the preset's shipped "
-                        "one")  # fmt: skip
-    parser.add_argument("--lora", type=arguments.adapter, nargs="+", default=[], metavar="FILE[:STRENGTH]",
-                        help="adapters of `train lora`, each with its strength (default: 1)")  # fmt: skip
+    parser.add_argument(
+        "--weights", type=Path, help="weight file or training folder, instead of the preset's shipped one"
+    )
+    parser.add_argument(
+        "--lora",
+        type=arguments.adapter,
+        nargs="+",
+        default=[],
+        metavar="FILE[:STRENGTH]",
+        help="adapters of `train lora`, each with its strength (default: 1)",
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps ... (default: cpu)")
     parser.add_argument("--seed", type=int, default=0, help="same seed and inputs, same video (default: 0)")
     parser.add_argument("--steps", type=arguments.count, help=f"denoising steps of the pictures (tiny: {tiny.steps})")
-    parser.add_argument("--guidance", type=arguments.number,
-                        help="guidance of the pictures by the motion, 1 switches it off "
-                        f"(tiny: {tiny.guidance:g})")  # fmt: skip
-    parser.add_argument("--motion-steps", type=arguments.count,
-                        help=f"denoising steps of the motion (tiny: {tiny.motion_steps})")  # fmt: skip
-    parser.add_argument("--motion-guidance", type=arguments.number,
-                        help="guidance of the motion by the sound, 1 switches it off "
-                        f"(tiny: {tiny.motion_guidance:g})")  # fmt: skip
-    parser.add_argument("--temperature", type=arguments.number,
-                        help="liveliness of the motion: 0 most typical, 1 people's (default: 1)")  # fmt: skip
+    parser.add_argument(
+        "--guidance",
+        type=arguments.number,
+        help=f"guidance of the pictures by the motion, 1 switches it off (tiny: {tiny.guidance:g})",
+    )
+    parser.add_argument(
+        "--motion-steps", type=arguments.count, help=f"denoising steps of the motion (tiny: {tiny.motion_steps})"
+    )
+    parser.add_argument(
+        "--motion-guidance",
+        type=arguments.number,
+        help=f"guidance of the motion by the sound, 1 switches it off (tiny: {tiny.motion_guidance:g})",
+    )
+    parser.add_argument(
+        "--temperature", type=arguments.number, help="liveliness of the motion: 0 most typical, 1 people's (default: 1)"
+    )
     parser.add_argument("--driver", type=Path, help="video whose head movement is taken over")
     parser.add_argument("--no-blinks", action="store_true", help="leave the model's own blinks as they come")
     parser.add_argument("--blink-rate", type=arguments.number, help="blinks a minute (default: 17)")
-    parser.add_argument("--box", type=float, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
-                        help="the face in pixels of the portrait, roughly; found by itself otherwise")  # fmt: skip
+    parser.add_argument(
+        "--box",
+        type=float,
+        nargs=4,
+        metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
+        help="the face in pixels of the portrait, roughly; found by itself otherwise",
+    )
     parser.add_argument("--detail", choices=("warp", "none"), default="warp", help="take fine detail from the portrait")
     parser.add_argument("--crop", action="store_true", help="write the face crop alone instead of the whole portrait")
-    parser.add_argument("--max-size", type=arguments.size, default=1024, metavar="PIXELS",
-                        help="longest side of the video, 0: the portrait's own (default: 1024)")  # fmt: skip
+    parser.add_argument(
+        "--max-size",
+        type=arguments.size,
+        default=1024,
+        metavar="PIXELS",
+        help="longest side of the video, 0: the portrait's own (default: 1024)",
+    )
     parser.add_argument("--fps", type=arguments.rate, help="frames a second (default: the model's)")
     parser.add_argument("--allow-silent", action="store_true", help="accept sound that is silent throughout")
-    parser.add_argument("--memory-in", type=Path, help="continue with the person and motion of a saved memory; "
-                        "the sound begins anew")  # fmt: skip
+    parser.add_argument(
+        "--memory-in", type=Path, help="continue with the person and motion of a saved memory; the sound begins anew"
+    )
     parser.add_argument("--memory-out", type=Path, help="save the motion memory after the video, to continue from")
-    parser.add_argument("--resume", choices=("auto", "never"), default="auto",
-                        help="go on where the same command was stopped, or begin anew (default: auto)")  # fmt: skip
-    parser.add_argument("--manifest", type=Path, metavar="FILE", help="make many videos: JSON lines of these options, "
-                        "one a video; --output is then their folder, and what is there is not made again")  # fmt: skip
-    parser.add_argument("--workers", type=arguments.count, default=1,
-                        help="videos of a manifest at a time (default: 1)")  # fmt: skip
-    parser.add_argument("--engine", choices=("processes", "ray"), default="processes", help="how a manifest is worked "
-                        "off: processes of this machine, or a Ray cluster (default: processes)")  # fmt: skip
+    parser.add_argument(
+        "--resume",
+        choices=("auto", "never"),
+        default="auto",
+        help="go on where the same command was stopped, or begin anew (default: auto)",
+    )
+    parser.add_argument(
+        "--manifest",
+        type=Path,
+        metavar="FILE",
+        help="make many videos: JSON lines of these options, "
+        "one a video; --output is then their folder, and what is there is not made again",
+    )
+    parser.add_argument(
+        "--workers", type=arguments.count, default=1, help="videos of a manifest at a time (default: 1)"
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("processes", "ray"),
+        default="processes",
+        help="how a manifest is worked off: processes of this machine, or a Ray cluster (default: processes)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -95,9 +150,7 @@ def _check_places(options: argparse.Namespace) -> None:
     """
     import torch
 
-    inputs = [
-        options.portrait or default_portrait(), options.audio or default_voice(), options.driver, options.weights
-    ]  # fmt: skip
+    inputs = [options.portrait or default_portrait(), options.audio or default_voice(), options.driver, options.weights]
     check_destination(options.output, (".mp4", ".m4v", ".mov"), [*inputs, options.memory_in])
     if options.memory_out is not None:
         check_destination(options.memory_out, (".safetensors",), inputs)

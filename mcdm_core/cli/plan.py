@@ -19,8 +19,12 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--preset", default="base", help="base or small (default: base)")
     parser.add_argument("--gpus", type=arguments.count, nargs="+", default=[1, 4, 8], help="(default: 1 4 8)")
-    parser.add_argument("--share", type=float, help="share of a GPU's peak that a step reaches (default: 0.35, an "
-                        "assumption; --measure tells it for the GPU at hand)")  # fmt: skip
+    parser.add_argument(
+        "--share",
+        type=float,
+        help="share of a GPU's peak that a step reaches (default: 0.35, an "
+        "assumption; --measure tells it for the GPU at hand)",
+    )
     parser.add_argument("--eight-bit", action="store_true", help="with the 8-bit optimiser")
     parser.add_argument("--measure", action="store_true", help="run a step here and tell the operations a second")
     parser.set_defaults(run=run)

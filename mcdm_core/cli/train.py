@@ -35,28 +35,67 @@ def add_parser(commands: Any) -> None:
         "goes on where it was.",
     )
     times = ", ".join(f"{name} {minutes}" for name, minutes in DEFAULT_MINUTES.items())
-    parser.add_argument("stage", choices=(*DEFAULT_MINUTES, "bundle", "all", "lora"), metavar="STAGE",
-                        help=f"one of {', '.join(DEFAULT_MINUTES)}, bundle (one file of all), or all; lora: an adapter "
-                        "of one person")  # fmt: skip
-    parser.add_argument("--data", type=Path, nargs="+", default=[], metavar="DIR", help="folder of render-data, then "
-                        "any number of folders of label-data; needed but for bundle")  # fmt: skip
+    parser.add_argument(
+        "stage",
+        choices=(*DEFAULT_MINUTES, "bundle", "all", "lora"),
+        metavar="STAGE",
+        help=f"one of {', '.join(DEFAULT_MINUTES)}, bundle (one file of all), or all; lora: an adapter of one person",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="folder of render-data, then any number of folders of label-data; needed but for bundle",
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the weights and logs")
-    parser.add_argument("--minutes", type=arguments.minutes,
-                        help=f"training time of the stage, or of each stage of all (default: {times})")  # fmt: skip
-    parser.add_argument("--portraits", type=Path, help="folder of real portraits cut around heads, for the "
-                        "autoencoder and the face boxes, optional")  # fmt: skip
+    parser.add_argument(
+        "--minutes",
+        type=arguments.minutes,
+        help=f"training time of the stage, or of each stage of all (default: {times})",
+    )
+    parser.add_argument(
+        "--portraits",
+        type=Path,
+        help="folder of real portraits cut around heads, for the autoencoder and the face boxes, optional",
+    )
     parser.add_argument("--videos", type=Path, help="folder of real talking clips likewise, optional")
-    parser.add_argument("--speech-clips", type=arguments.size, default=4000, metavar="N", help="spoken clips without "
-                        "pictures made for the audio stage; needs the extra 'data' (default: 4000)")  # fmt: skip
-    parser.add_argument("--speech", type=Path, nargs="+", default=[], metavar="DIR", help="folders of label-speech, "
-                        "for the audio stage, optional")  # fmt: skip
-    parser.add_argument("--refine", type=Path, metavar="FILE", help="model file whose codec the stage codec goes on "
-                        "from, its tokens meaning what they meant, so that prior and UNet stay")  # fmt: skip
-    parser.add_argument("--perceptual", type=Path, metavar="FILE", help="EfficientNet-lite0 as safetensors, for the "
-                        "perceptual loss of unet1 and unet3, optional; docs/training.md says where from")  # fmt: skip
+    parser.add_argument(
+        "--speech-clips",
+        type=arguments.size,
+        default=4000,
+        metavar="N",
+        help="spoken clips without pictures made for the audio stage; needs the extra 'data' (default: 4000)",
+    )
+    parser.add_argument(
+        "--speech",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="folders of label-speech, for the audio stage, optional",
+    )
+    parser.add_argument(
+        "--refine",
+        type=Path,
+        metavar="FILE",
+        help="model file whose codec the stage codec goes on "
+        "from, its tokens meaning what they meant, so that prior and UNet stay",
+    )
+    parser.add_argument(
+        "--perceptual",
+        type=Path,
+        metavar="FILE",
+        help="EfficientNet-lite0 as safetensors, for the "
+        "perceptual loss of unet1 and unet3, optional; docs/training.md says where from",
+    )
     parser.add_argument("--asset", type=Path, help="cache file of the head model, as of render-data")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one, with larger "
-                        "batches (default: auto)")  # fmt: skip
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="cpu, cuda, or auto: cuda where there is one, with larger batches (default: auto)",
+    )
     parser.add_argument("--threads", type=arguments.count, help="CPU threads")
     parser.add_argument("--preset", choices=("tiny", "small", "base"), default="tiny", help="(default: tiny)")
     train_stock.add_arguments(parser)
@@ -201,15 +240,23 @@ def _face(options: argparse.Namespace, minutes: float) -> None:
     output = options.output / "face_network.safetensors"
     landmarks = options.output / "face_landmarks.safetensors"
     train_face_network(
-        options.data[0], landmarks, minutes=0.75 * minutes, real=real, pictures=options.output / "pictures",
+        options.data[0],
+        landmarks,
+        minutes=0.75 * minutes,
+        real=real,
+        pictures=options.output / "pictures",
         **_sizes(options, "face"),
-    )  # fmt: skip
+    )
     network = FaceNetwork(TINY)
     network.load_state_dict(load_file(str(landmarks)))
     faces = gather_faces(
-        network, options.data[0], options.portraits, options.videos, device=options.device,
+        network,
+        options.data[0],
+        options.portraits,
+        options.videos,
+        device=options.device,
         labelled=_labelled(options),
-    )  # fmt: skip
+    )
     train_face_boxes(network, faces, [], output, TINY, minutes=0.25 * minutes, **_sizes(options, "boxes"))
 
 

@@ -19,8 +19,9 @@ def add_arguments(parser: Any) -> None:
     )
     group.add_argument("--weights", type=Path, help="model file the adapter is for (default: the shipped one)")
     group.add_argument("--person", default="", metavar="NAME", help="whom the adapter is of, noted in it")
-    group.add_argument("--rank", type=arguments.count, help="of the change: larger learns more, is a larger file "
-                       "(default: 16)")  # fmt: skip
+    group.add_argument(
+        "--rank", type=arguments.count, help="of the change: larger learns more, is a larger file (default: 16)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -14,19 +14,24 @@ STAGES = ("unet1", "unet3", "bundle", "lora")
 def add_arguments(parser: Any) -> None:
     """Add the options that only these presets have to ``train``'s."""
     group = parser.add_argument_group(
-        "base and small", "data is then a folder of curate; start several processes by "
+        "base and small",
+        "data is then a folder of curate; start several processes by "
         "`accelerate launch -m mcdm_core train ...` or torchrun",
-    )  # fmt: skip
+    )
     group.add_argument("--start", type=Path, metavar="FILE", help="the assembled model (convert)")
     group.add_argument("--steps", type=arguments.count, help="optimiser steps (base: the paper's 30000)")
     group.add_argument("--batch", type=arguments.count, help="samples a step over all processes (base: 4)")
     group.add_argument("--accumulate", type=arguments.count, help="turns a step is computed in (base: 1)")
     group.add_argument("--learning-rate", type=arguments.number, help="peak (base: the paper's 1e-5)")
-    group.add_argument("--whole-unet", action="store_true", help="in stage 3 train the UNet's own weights too, which "
-                       "the paper keeps")  # fmt: skip
+    group.add_argument(
+        "--whole-unet", action="store_true", help="in stage 3 train the UNet's own weights too, which the paper keeps"
+    )
     group.add_argument("--no-checkpointing", action="store_true", help="keep activations: faster, more memory")
-    group.add_argument("--eight-bit", action="store_true", help="keep the optimiser's moments in 8 bits, a quarter of "
-                       "their memory; needs bitsandbytes")  # fmt: skip
+    group.add_argument(
+        "--eight-bit",
+        action="store_true",
+        help="keep the optimiser's moments in 8 bits, a quarter of their memory; needs bitsandbytes",
+    )
     group.add_argument("--float32", action="store_true", help="compute in float32 instead of bfloat16")
     group.add_argument("--readers", type=arguments.size, help="processes that decode video (default: 4)")
 
@@ -71,23 +76,33 @@ def _unet(options: argparse.Namespace, workers: Any, device: Any) -> None:
     adapter = options.stage == "lora"
     stage = 3 if adapter else int(options.stage[-1])
     changes = {
-        "steps": options.steps, "batch": options.batch, "accumulate": options.accumulate,
-        "learning_rate": options.learning_rate, "readers": options.readers,
+        "steps": options.steps,
+        "batch": options.batch,
+        "accumulate": options.accumulate,
+        "learning_rate": options.learning_rate,
+        "readers": options.readers,
         "checkpointing": False if options.no_checkpointing else None,
         "bfloat16": False if options.float32 else None,
         "eight_bit": options.eight_bit or None,
         # In stage 3 only the paper's layers train, unless the UNet is asked for.
         "backbone": options.whole_unet if stage == 3 else None,
         "rank": (options.rank or LoraRecipe.rank) if adapter else None,
-    }  # fmt: skip
+    }
     recipe = RECIPES.get(options.preset, StockRecipe())
     recipe = with_changes(with_changes(recipe, ADAPTER_CHANGES if adapter else {}), changes)
     start = [options.start] if stage == 1 or adapter else [options.start, options.output]
     name = "lora" if adapter else "unet_stage1" if stage == 1 else "unet"
     train_stock(
-        stage, options.data[0], start, options.output / f"{name}.safetensors", recipe, workers=workers, device=device,
-        minutes=options.minutes, person=options.person,
-    )  # fmt: skip
+        stage,
+        options.data[0],
+        start,
+        options.output / f"{name}.safetensors",
+        recipe,
+        workers=workers,
+        device=device,
+        minutes=options.minutes,
+        person=options.person,
+    )
 
 
 def _bundle(options: argparse.Namespace) -> None:

@@ -43,14 +43,24 @@ _ELSEWHERE: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
     "clip": (
         (("vision_model.embeddings.position_ids", "embeddings.position_ids"), "positions, which are computed"),
         (("visual.proj", "visual_projection."), "the projection behind the tokens, which are used themselves"),
-        (("text_model.", "text_projection", "logit_scale", "transformer.", "token_embedding.", "positional_embedding",
-          "ln_final."), "CLIP's text part"),
+        (
+            (
+                "text_model.",
+                "text_projection",
+                "logit_scale",
+                "transformer.",
+                "token_embedding.",
+                "positional_embedding",
+                "ln_final.",
+            ),
+            "CLIP's text part",
+        ),
     ),
     "wav2vec": (
         (("lm_head.",), "the recogniser's output"),
         (("quantizer.", "project_q.", "project_hid."), "the pre-training's"),
     ),
-}  # fmt: skip
+}
 
 
 class Networks(Protocol):

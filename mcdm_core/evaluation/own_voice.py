@@ -47,9 +47,12 @@ def read_shards(folder: Path, limit: int) -> Iterator[TalkingClip]:
         clip = dataset[index]
         frames, sound, landmarks = (torch.as_tensor(clip[key]) for key in ("frames", "audio", "landmarks"))
         yield TalkingClip(
-            str(index), frames.permute(0, 3, 1, 2).float() / 255, sound.float()[None] / 32768, 16_000,
+            str(index),
+            frames.permute(0, 3, 1, 2).float() / 255,
+            sound.float()[None] / 32768,
+            16_000,
             lip_opening(landmarks.float()),
-        )  # fmt: skip
+        )
 
 
 def read_videos(folder: Path, limit: int) -> Iterator[TalkingClip]:

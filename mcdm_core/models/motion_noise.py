@@ -21,9 +21,11 @@ def by_stream(three: tuple[float, float, float], codec: MotionCodecConfig) -> Te
 
 
 def motion_noise(
-    shape: Sequence[int], correlation: Tensor, generator: torch.Generator | None = None,
+    shape: Sequence[int],
+    correlation: Tensor,
+    generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Unit noise ``[b, f, nq, dm]`` in float32, in which a frame is like the one before it.
 
     A head is never in two places in two frames: noise that is independent in every frame has to be smoothed away in

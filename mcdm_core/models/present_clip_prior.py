@@ -108,9 +108,11 @@ class PresentClipPrior(nn.Module):
         # The codec's tokens of the reference are few and each has its meaning; others are read by their mean.
         self.reads_motion = config.image_encoder.kind == "codec"
         self.film = MultimodalFiLM(
-            config.audio_encoder.feature_dim, config.image_encoder.feature_dim, width,
+            config.audio_encoder.feature_dim,
+            config.image_encoder.feature_dim,
+            width,
             image_tokens=self.motion_tokens if self.reads_motion else 0,
-        )  # fmt: skip
+        )
         self.null_audio = nn.Parameter(torch.zeros(audio_tokens, config.audio_encoder.feature_dim))
         self.time_inner = nn.Linear(width, width)
         self.time_outer = nn.Linear(width, width)

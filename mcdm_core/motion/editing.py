@@ -94,8 +94,10 @@ def swap_streams(motion: Motion, other: Motion, streams: Sequence[str]) -> Motio
     for stream in STREAMS:
         own, foreign = getattr(motion.tokens, stream), getattr(other.tokens, stream)
         if own.shape[1:] != foreign.shape[1:]:
-            raise MCDMError(f"{stream} tokens have sizes {tuple(own.shape[1:])} and {tuple(foreign.shape[1:])}: "
-                            "both motions must come from the same model")  # fmt: skip
+            raise MCDMError(
+                f"{stream} tokens have sizes {tuple(own.shape[1:])} and {tuple(foreign.shape[1:])}: "
+                "both motions must come from the same model"
+            )
         tokens[stream] = foreign[rows].to(own) if stream in streams else own
     return motion.with_tokens(MotionTokens(**tokens))
 

@@ -130,8 +130,9 @@ def _picked(motion: Motion, index: Tensor) -> Motion:
     def pick(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor[index.to(tensor.device)]
 
-    return Motion(motion.tokens.map(lambda s: s[index.to(s.device)]), pick(motion.landmarks), pick(motion.values),
-                  motion.fps)  # fmt: skip
+    return Motion(
+        motion.tokens.map(lambda s: s[index.to(s.device)]), pick(motion.landmarks), pick(motion.values), motion.fps
+    )
 
 
 def dub(

@@ -138,8 +138,11 @@ class ReferenceEncoder:
             places = [" ".join(f"{side:.0f}" for side in box) for box in boxes]
             logger.warning(
                 "%d faces were found; the largest is used (left, top, right, bottom: %s). To choose another, give its "
-                "box: %s.", len(boxes), places[0], ", ".join(places[1:]),
-            )  # fmt: skip
+                "box: %s.",
+                len(boxes),
+                places[0],
+                ", ".join(places[1:]),
+            )
         left, _, right, _ = boxes[0]
         if right - left < MIN_FACE_PIXELS:
             raise FaceTooSmallError(

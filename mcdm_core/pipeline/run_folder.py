@@ -196,8 +196,10 @@ class RunFolder:
         if whole < max(len(listed), len(clips)):
             logger.warning(
                 "Of %d clips in %s a file is missing or damaged; the run goes on after clip %d.",
-                max(len(listed), len(clips)), self.path, whole,
-            )  # fmt: skip
+                max(len(listed), len(clips)),
+                self.path,
+                whole,
+            )
         return clips[:whole]
 
     def _listed(self) -> list[FinishedClip]:

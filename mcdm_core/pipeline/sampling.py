@@ -103,9 +103,15 @@ class ClipSampler:
         guide, f_pc = self.canvas.conditions(reference, tokens.cat(), landmarks, places)
         after: Memories = {}
         predict = _Denoiser(
-            model, rows.to(device), f_pc, guide, memory.unet_memory, after, guidance,
+            model,
+            rows.to(device),
+            f_pc,
+            guide,
+            memory.unet_memory,
+            after,
+            guidance,
             bypass=self.stage < LAST_STAGE,
-        )  # fmt: skip
+        )
         videos, *latent = reference.latents.shape
         noise = torch.randn((videos, size, *latent), generator=memory.generator("frames")).to(device)
         latents = self.diffusion.sample(predict, noise, steps or defaults.steps, guide, callback)[:, :count]
@@ -115,9 +121,15 @@ class ClipSampler:
         following = memory.advanced(latents, rows, after, context, memory.audio_context)
         kept = latents.transpose(0, 1).cpu() if videos > 1 else latents[0].cpu()
         return Clip(
-            memory.clip_index, memory.frame_index, painting.frames, kept, motion, following, painting.parts,
+            memory.clip_index,
+            memory.frame_index,
+            painting.frames,
+            kept,
+            motion,
+            following,
+            painting.parts,
             painting.places,
-        )  # fmt: skip
+        )
 
     def _context(self, memory: MotionMemory, tokens: MotionTokens) -> MotionTokens:
         """The last frames' motion: this clip's own, also when it was edited or came from a driver."""

@@ -122,9 +122,14 @@ class ClipSampler:
     """
 
     def __init__(
-        self, config: MCDMConfig, groups: Sequence[Sequence[MotionClip]] | ClipBank, seed: int = 0,
-        frames: int | None = None, before: int | None = None, device: torch.device | str = "cpu",
-    ) -> None:  # fmt: skip
+        self,
+        config: MCDMConfig,
+        groups: Sequence[Sequence[MotionClip]] | ClipBank,
+        seed: int = 0,
+        frames: int | None = None,
+        before: int | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.config = config
         self.bank = groups if isinstance(groups, ClipBank) else ClipBank(groups, device)
         self.frames = config.clip_frames if frames is None else frames

@@ -16,9 +16,13 @@ _EIGHT_BIT_SLOT = "state1"
 
 
 def build_optimizer(
-    parameters: Iterable[nn.Parameter], learning_rate: float, betas: tuple[float, float], weight_decay: float, *,
+    parameters: Iterable[nn.Parameter],
+    learning_rate: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+    *,
     eight_bit: bool = False,
-) -> torch.optim.Optimizer:  # fmt: skip
+) -> torch.optim.Optimizer:
     """AdamW over ``parameters``.
 
     Args:

@@ -64,8 +64,9 @@ def spoken(clip: FilmedSpeech, fps: int = 25) -> Spoken:
     return Spoken(
         torch.tensor([VISEMES.index(name) for name, _, _ in spans]),
         torch.tensor([[start, end] for _, start, end in spans]),
-        torch.from_numpy(energy).float(), torch.from_numpy(np.asarray(clip.lips)).float(),
-    )  # fmt: skip
+        torch.from_numpy(energy).float(),
+        torch.from_numpy(np.asarray(clip.lips)).float(),
+    )
 
 
 def lip_effects(asset: HeadAsset, faces: int = 8) -> Tensor:
@@ -183,9 +184,10 @@ def describe(mouth: VisemeMouth, asset: HeadAsset) -> dict[str, object]:
     return {
         "weights": weights,
         "dominance": {name: round(float(d), 2) for name, d in zip(VISEMES, dominance, strict=True)},
-        "rise": round(float(rise), 3), "fall": round(float(fall), 3),
+        "rise": round(float(rise), 3),
+        "fall": round(float(fall), 3),
         "amplitude": round(float(mouth.amplitude.detach()), 2),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

@@ -203,8 +203,9 @@ def missing_weights(files: list[dict[str, str]]) -> WeightsError:
     """The error for missing files, with what the front end shows beneath a marker."""
     import json
 
-    lines = [f"{file['name']} into {file['folder']} (source: {file['source']}, licence: {file['licence']})"
-             for file in files]  # fmt: skip
+    lines = [
+        f"{file['name']} into {file['folder']} (source: {file['source']}, licence: {file['licence']})" for file in files
+    ]
     missing = "weights are" if len(files) > 1 else f"weights {files[0]['name']} are"
     return WeightsError(
         f"The {missing} missing. Put {'; '.join(lines)}. Then run again.\n{MISSING_MARK}{json.dumps({'files': files})}"

@@ -24,6 +24,15 @@ def small_options(pipe: MCDMPipeline, portrait: Tensor, voice: Tensor, tmp_path:
         file.setframerate(16_000)
         file.writeframes((voice.clamp(-1, 1) * 32767).short().numpy().tobytes())
     return [
-        "--weights", str(tmp_path / "model.safetensors"), "--box", "40", "50", "120", "130",
-        "--steps", "1", "--motion-steps", "1",
-    ]  # fmt: skip
+        "--weights",
+        str(tmp_path / "model.safetensors"),
+        "--box",
+        "40",
+        "50",
+        "120",
+        "130",
+        "--steps",
+        "1",
+        "--motion-steps",
+        "1",
+    ]

@@ -17,9 +17,15 @@ from mcdm_core.media.video_reader import VideoReader, read_video
 def inputs(small_options, tmp_path) -> list[str]:
     """Arguments of ``generate`` for the random model."""
     return [
-        "generate", "--portrait", str(tmp_path / "portrait.png"), "--audio", str(tmp_path / "voice.wav"),
-        *small_options, "--output", str(tmp_path / "out" / "a.mp4"),
-    ]  # fmt: skip
+        "generate",
+        "--portrait",
+        str(tmp_path / "portrait.png"),
+        "--audio",
+        str(tmp_path / "voice.wav"),
+        *small_options,
+        "--output",
+        str(tmp_path / "out" / "a.mp4"),
+    ]
 
 
 def test_generate_writes_the_whole_sound(inputs, tmp_path, capsys) -> None:
@@ -177,9 +183,15 @@ def test_outputs_and_devices_are_checked_before_the_models_are_loaded(inputs, tm
 
 @pytest.mark.parametrize(
     "wrong",
-    [("--steps", "0"), ("--motion-steps", "-1"), ("--fps", "0"), ("--fps", "fast"), ("--max-size", "-5"),
-     ("--temperature", "nan")],
-)  # fmt: skip
+    [
+        ("--steps", "0"),
+        ("--motion-steps", "-1"),
+        ("--fps", "0"),
+        ("--fps", "fast"),
+        ("--max-size", "-5"),
+        ("--temperature", "nan"),
+    ],
+)
 def test_senseless_numbers_are_refused(inputs, wrong, capsys) -> None:
     with pytest.raises(SystemExit) as stop:
         main([*inputs, *wrong])
@@ -216,8 +228,11 @@ def test_info_lists_components(inputs, tmp_path, capsys) -> None:
 def test_info_says_what_a_file_is(inputs, tmp_path, capsys) -> None:
     assert main([*inputs, "--memory-out", str(tmp_path / "m.safetensors")]) == 0
     capsys.readouterr()
-    for name, words in {"out/a.mp4": "says that it is synthetic", "m.safetensors": "after 14 frames",
-                        "model.safetensors": "present_clip_prior"}.items():  # fmt: skip
+    for name, words in {
+        "out/a.mp4": "says that it is synthetic",
+        "m.safetensors": "after 14 frames",
+        "model.safetensors": "present_clip_prior",
+    }.items():
         assert main(["info", str(tmp_path / name)]) == 0
         assert words in capsys.readouterr().out
     assert main(["info", str(tmp_path / "voice.wav")]) == 1

@@ -23,9 +23,13 @@ from mcdm_core.media.video_reader import VideoReader
 def command(small_options, tmp_path) -> list[str]:
     """The options of all jobs; portrait and voice lie beside the manifest."""
     return [
-        "generate", *small_options,
-        "--manifest", str(tmp_path / "jobs.jsonl"), "--output", str(tmp_path / "videos"),
-    ]  # fmt: skip
+        "generate",
+        *small_options,
+        "--manifest",
+        str(tmp_path / "jobs.jsonl"),
+        "--output",
+        str(tmp_path / "videos"),
+    ]
 
 
 def write_jobs(path: Path, jobs: list[dict]) -> None:

@@ -56,6 +56,7 @@ def test_a_number_at_its_extreme(server: Any, workflow_prompt: Any, kind: str, n
     assert result.status in ("execution_success", "execution_error"), result.data
     if result.status == "execution_error":
         message = result.data["exception_message"]
-        assert result.data["exception_type"].endswith(("MediaError", "AudioError", "MCDMError", "FaceTooSmallError",
-                                                       "FaceNotFoundError")), message  # fmt: skip
+        assert result.data["exception_type"].endswith(
+            ("MediaError", "AudioError", "MCDMError", "FaceTooSmallError", "FaceNotFoundError")
+        ), message
     assert max((size for _, size in readings), default=before) - before < MEGABYTES

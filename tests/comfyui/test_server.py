@@ -139,8 +139,9 @@ def test_stop_and_keep_ends_as_a_success(server: Any, workflow_prompt: Any) -> N
     assert again.named("mcdm.done")[0]["frames"] == 100, "the shortened video must not come from the cache"
 
 
-@pytest.mark.parametrize(("template", "kind"), [("MCDM 02 Step by step", "MCDMAssembleVideo"),
-                                              ("MCDM 10 Upscaled", "MCDMUpscaleVideo")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("template", "kind"), [("MCDM 02 Step by step", "MCDMAssembleVideo"), ("MCDM 10 Upscaled", "MCDMUpscaleVideo")]
+)
 def test_stop_and_keep_ends_nodes_with_one_video(server: Any, workflow_prompt: Any, template: str, kind: str) -> None:
     prompt = workflow_prompt(template, seconds=4.0)
     for number in by_type(prompt, "MCDMEmbedAudio"):

@@ -90,9 +90,10 @@ def older_vae(state: State) -> State:
 def original_clip(state: State) -> State:
     """A transformers vision tower (bare names) as ``visual.`` of OpenAI's model."""
     direct = {
-        "embeddings.class_embedding": "class_embedding", "embeddings.patch_embedding.weight": "conv1.weight",
+        "embeddings.class_embedding": "class_embedding",
+        "embeddings.patch_embedding.weight": "conv1.weight",
         "embeddings.position_embedding.weight": "positional_embedding",
-    }  # fmt: skip
+    }
     within = {
         "self_attn.out_proj": "attn.out_proj", "layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc",
         "mlp.fc2": "mlp.c_proj",

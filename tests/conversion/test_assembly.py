@@ -45,26 +45,36 @@ BORROWED = {"image_encoder": nn.Identity(), "audio_encoder": nn.Identity()}
 def stock_unet(config: MCDMConfig) -> UNet2DConditionModel:
     unet = config.unet
     return UNet2DConditionModel(
-        block_out_channels=unet.block_channels, cross_attention_dim=unet.text_context_dim, sample_size=unet.latent_size,
-        attention_head_dim=unet.num_heads, norm_num_groups=unet.norm_groups,
-    ).eval()  # fmt: skip
+        block_out_channels=unet.block_channels,
+        cross_attention_dim=unet.text_context_dim,
+        sample_size=unet.latent_size,
+        attention_head_dim=unet.num_heads,
+        norm_num_groups=unet.norm_groups,
+    ).eval()
 
 
 def stock_motion(config: MCDMConfig) -> UNetMotionModel:
     unet = config.unet
     return UNetMotionModel(
-        block_out_channels=unet.block_channels, cross_attention_dim=unet.text_context_dim,
-        num_attention_heads=unet.num_heads, norm_num_groups=unet.norm_groups, use_motion_mid_block=True,
+        block_out_channels=unet.block_channels,
+        cross_attention_dim=unet.text_context_dim,
+        num_attention_heads=unet.num_heads,
+        norm_num_groups=unet.norm_groups,
+        use_motion_mid_block=True,
         motion_max_seq_length=32,
-    ).eval()  # fmt: skip
+    ).eval()
 
 
 def stock_vae(config: MCDMConfig) -> AutoencoderKL:
     widths = config.vae.stock_channels
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=widths, layers_per_block=2, latent_channels=4, norm_num_groups=config.vae.norm_groups,
-    ).eval()  # fmt: skip
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=widths,
+        layers_per_block=2,
+        latent_channels=4,
+        norm_num_groups=config.vae.norm_groups,
+    ).eval()
 
 
 def animatediff(motion: UNetMotionModel) -> dict[str, torch.Tensor]:
@@ -145,10 +155,14 @@ def clip_tower(transformers, config: MCDMConfig):
     image = config.image_encoder
     return transformers.CLIPVisionModel(
         transformers.CLIPVisionConfig(
-            hidden_size=image.feature_dim, intermediate_size=4 * image.feature_dim, num_hidden_layers=image.num_layers,
-            num_attention_heads=image.num_heads, image_size=image.image_size, patch_size=image.patch_size,
+            hidden_size=image.feature_dim,
+            intermediate_size=4 * image.feature_dim,
+            num_hidden_layers=image.num_layers,
+            num_attention_heads=image.num_heads,
+            image_size=image.image_size,
+            patch_size=image.patch_size,
         )
-    ).eval()  # fmt: skip
+    ).eval()
 
 
 @pytest.fixture(scope="module")
@@ -160,10 +174,12 @@ def encoders() -> dict:
     tower = clip_tower(transformers, NARROW)
     ear = transformers.Wav2Vec2Model(
         transformers.Wav2Vec2Config(
-            hidden_size=audio.feature_dim, intermediate_size=4 * audio.feature_dim, num_hidden_layers=audio.num_layers,
+            hidden_size=audio.feature_dim,
+            intermediate_size=4 * audio.feature_dim,
+            num_hidden_layers=audio.num_layers,
             num_attention_heads=audio.num_heads,
         )
-    ).eval()  # fmt: skip
+    ).eval()
     bare = {key.removeprefix("vision_model."): value for key, value in tower.state_dict().items()}
     heard = {f"wav2vec2.{key}": value for key, value in ear.state_dict().items()}
     older = {

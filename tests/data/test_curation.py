@@ -85,8 +85,11 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     short, heard = frames[:100], audio[: 4 * RATE]
     write(folder / "a_good.mp4", frames, audio)
     write(folder / "copy.mp4", frames, audio, crf=26)
-    write(folder / "cut.mp4", np.concatenate([frames[:100], nobody, frames[100:200]]),
-          np.concatenate([heard, heard, audio[4 * RATE : 8 * RATE]]))  # fmt: skip
+    write(
+        folder / "cut.mp4",
+        np.concatenate([frames[:100], nobody, frames[100:200]]),
+        np.concatenate([heard, heard, audio[4 * RATE : 8 * RATE]]),
+    )
     write(folder / "two.mp4", np.concatenate([short, short[:, :, ::-1]], axis=2), heard)
     write(folder / "nobody.mp4", nobody, heard)
     write(folder / "muted.mp4", short, np.zeros_like(heard))
@@ -137,10 +140,16 @@ def test_every_fault_is_dropped_or_mended_for_its_reason(curated: Path) -> None:
     assert found.pop("rotated") == ["duplicate"] and found.pop("variable") == ["duplicate"]
     assert found.pop("cut") == ["", "no face", ""]
     assert found == {
-        "two": ["several faces"], "nobody": ["no face"], "muted": ["silent"], "no_sound": ["no sound"],
-        "shifted": ["out of step"], "blurred": ["blurred"], "dark": ["badly exposed"], "cut_off": ["no face"],
+        "two": ["several faces"],
+        "nobody": ["no face"],
+        "muted": ["silent"],
+        "no_sound": ["no sound"],
+        "shifted": ["out of step"],
+        "blurred": ["blurred"],
+        "dark": ["badly exposed"],
+        "cut_off": ["no face"],
         "broken": ["unreadable"],
-    }  # fmt: skip
+    }
 
 
 def test_the_set_can_be_read_and_is_described(curated: Path) -> None:

@@ -134,9 +134,12 @@ def _shards(folder: Path, names: list[str]) -> None:
     with ShardWriter(folder / "train-00000.safetensors") as writer:
         for number, name in enumerate(names):
             tensors = {
-                "frames": np.zeros((3, 8, 8, 3), np.uint8), "landmarks": np.zeros((3, 68, 2)), "pose": np.zeros((3, 6)),
-                "values": np.full((3, 16), number), "audio": np.full(3 * 640, number),
-            }  # fmt: skip
+                "frames": np.zeros((3, 8, 8, 3), np.uint8),
+                "landmarks": np.zeros((3, 68, 2)),
+                "pose": np.zeros((3, 6)),
+                "values": np.full((3, 16), number),
+                "audio": np.full(3 * 640, number),
+            }
             writer.add(tensors, {**dict.fromkeys(INFO_FIELDS, ""), "sentence": name, "fps": 25})
 
 
@@ -193,9 +196,10 @@ def test_recordings_are_spoken_with_the_fitted_lips_and_all_else_as_before(tmp_p
     monkeypatch.setattr(real_speech, "RigParts", lambda asset: None)
     monkeypatch.setattr(real_speech, "_read", lambda path: sound)
     monkeypatch.setattr(
-        real_speech.SpeechLabeller, "_values",
+        real_speech.SpeechLabeller,
+        "_values",
         lambda self, sound, phonemes, frames, rng: rng.normal(0, 1, (frames, 16)).astype(np.float32),
-    )  # fmt: skip
+    )
     recording, mouth = real_speech.Recording(tmp_path / "a.wav", "", "a"), _linear_mouth()
     plain = list(real_speech.SpeechLabeller(None).clips(recording))
     fitted = list(real_speech.SpeechLabeller(None, mouth=mouth).clips(recording))

@@ -35,8 +35,10 @@ class Piece:
 def test_outcomes_and_reasons_in_one_process(tmp_path: Path) -> None:
     outcomes = list(run_all(Piece(tmp_path), [2, 13, 3]))
     assert [(o.number, o.value, o.error) for o in outcomes] == [
-        (0, 4, ""), (1, None, "thirteen is refused"), (2, 9, "")
-    ]  # fmt: skip
+        (0, 4, ""),
+        (1, None, "thirteen is refused"),
+        (2, 9, ""),
+    ]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills a process by a signal")

@@ -22,9 +22,17 @@ def _clip(frames: int, fps: int = 25, size: int = 8) -> tuple[dict[str, torch.Te
         "audio": torch.arange(round(frames / fps * SAMPLE_RATE)).to(torch.int16),
     }
     info = {
-        "source": "made up", "identity": f"person {frames}", "language": "en", "voice": "none", "sentence": "\u00e9",
-        "fps": fps, "split": "train", "licence": "none", "seed": 0, "index": frames,
-    }  # fmt: skip
+        "source": "made up",
+        "identity": f"person {frames}",
+        "language": "en",
+        "voice": "none",
+        "sentence": "\u00e9",
+        "fps": fps,
+        "split": "train",
+        "licence": "none",
+        "seed": 0,
+        "index": frames,
+    }
     return tensors, info
 
 

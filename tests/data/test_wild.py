@@ -202,19 +202,30 @@ def test_loudness_and_speech_shares() -> None:
 
 def record(key: str, source: str, sound: torch.Tensor, picture: int = 0, **more) -> dict:
     return {
-        "key": key, "source": source, "begin": 0.0, "end": 2.0, "seconds": 2.0, "fault": "", "numbers": {"luma": 9.0},
-        "identity": source, "sound_signature": sound_signature(sound).tobytes().hex(),
-        "picture_signature": bytes([picture] * 32).hex(), **more,
-    }  # fmt: skip
+        "key": key,
+        "source": source,
+        "begin": 0.0,
+        "end": 2.0,
+        "seconds": 2.0,
+        "fault": "",
+        "numbers": {"luma": 9.0},
+        "identity": source,
+        "sound_signature": sound_signature(sound).tobytes().hex(),
+        "picture_signature": bytes([picture] * 32).hex(),
+        **more,
+    }
 
 
 def test_copies_are_found_and_other_speech_of_the_same_person_is_none() -> None:
     sound = speech_like(4.0, 0)
     coded = sound + torch.randn(len(sound), generator=torch.manual_seed(3)) * 0.004
     records = [
-        record("b-0", "b.mp4", coded), record("a-0", "a.mp4", sound), record("c-0", "c.mp4", speech_like(4.0, 1)),
-        record("d-0", "d.mp4", sound, picture=255), record("e-0", "e.mp4", sound, fault="blurred"),
-    ]  # fmt: skip
+        record("b-0", "b.mp4", coded),
+        record("a-0", "a.mp4", sound),
+        record("c-0", "c.mp4", speech_like(4.0, 1)),
+        record("d-0", "d.mp4", sound, picture=255),
+        record("e-0", "e.mp4", sound, fault="blurred"),
+    ]
     mark_duplicates(records, SETTINGS)
     assert [r["fault"] for r in records] == ["duplicate", "", "", "", "blurred"] and records[0]["copy_of"] == "a-0"
 
@@ -288,8 +299,9 @@ def test_the_manifest_decides_who_agreed(tmp_path: Path) -> None:
     table.write_text("file,identity,language,consent\nsub/b.mkv,anna,de,yes\n")
     sources = list_sources(tmp_path / "videos", table)
     assert [(s.name, s.identity, s.language, s.consent) for s in sources] == [
-        ("a.mp4", "a.mp4", "unknown", False), ("sub/b.mkv", "anna", "de", True)
-    ]  # fmt: skip
+        ("a.mp4", "a.mp4", "unknown", False),
+        ("sub/b.mkv", "anna", "de", True),
+    ]
     table.write_text("file,consent\nc.mp4,yes\n")
     with pytest.raises(MediaError, match="c.mp4"):
         list_sources(tmp_path / "videos", table)

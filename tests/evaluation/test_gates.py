@@ -50,10 +50,16 @@ def test_good_scores_pass_every_gate() -> None:
 
 @pytest.mark.parametrize(
     ("part", "alive"),
-    [("wide_without_archive", "wide"), ("without_f_ac", "mouth"), ("without_tokens", "mouth"),
-     ("without_codec_tokens", "mouth"), ("without_unet", "mouth"), ("seam_without_memory", "seam"),
-     ("teeth_without_archive", "teeth")],
-)  # fmt: skip
+    [
+        ("wide_without_archive", "wide"),
+        ("without_f_ac", "mouth"),
+        ("without_tokens", "mouth"),
+        ("without_codec_tokens", "mouth"),
+        ("without_unet", "mouth"),
+        ("seam_without_memory", "seam"),
+        ("teeth_without_archive", "teeth"),
+    ],
+)
 def test_an_idea_without_effect_misses_its_gate(part: str, alive: str) -> None:
     missed = [gate for gate in gates_of({**GOOD, part: GOOD[alive]}) if not gate.passed]
     assert len(missed) == 1
@@ -61,9 +67,14 @@ def test_an_idea_without_effect_misses_its_gate(part: str, alive: str) -> None:
 
 @pytest.mark.parametrize(
     ("part", "alive"),
-    [("head_clip", "head_held"), ("lip_clip", "lip_held"), ("expression_clip", "expression_held"),
-     ("clip_without_image", "clip_cosine"), ("lip_r_wrong", "lip_r")],
-)  # fmt: skip
+    [
+        ("head_clip", "head_held"),
+        ("lip_clip", "lip_held"),
+        ("expression_clip", "expression_held"),
+        ("clip_without_image", "clip_cosine"),
+        ("lip_r_wrong", "lip_r"),
+    ],
+)
 def test_motion_no_better_than_its_baseline_misses_its_gate(part: str, alive: str) -> None:
     assert all(gate.passed for gate in gates_of(GOOD_MOTION)) and len(gates_of(GOOD_MOTION)) == 15
     missed = [gate for gate in gates_of({**GOOD_MOTION, part: GOOD_MOTION[alive]}) if not gate.passed]

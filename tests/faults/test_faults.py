@@ -61,10 +61,25 @@ class Setting:
     def command(self, output: Path) -> Callable[[], int]:
         """The command that makes the video."""
         arguments = [
-            "generate", "--portrait", str(self.folder / "portrait.png"), "--audio", str(self.folder / "voice.wav"),
-            "--weights", str(self.folder / "model.safetensors"), "--box", "40", "50", "120", "130",
-            "--steps", "1", "--motion-steps", "1", "--output", str(output),
-        ]  # fmt: skip
+            "generate",
+            "--portrait",
+            str(self.folder / "portrait.png"),
+            "--audio",
+            str(self.folder / "voice.wav"),
+            "--weights",
+            str(self.folder / "model.safetensors"),
+            "--box",
+            "40",
+            "50",
+            "120",
+            "130",
+            "--steps",
+            "1",
+            "--motion-steps",
+            "1",
+            "--output",
+            str(output),
+        ]
 
         def work() -> int:
             torch.set_num_threads(1)  # a fork has none of its parent's threads

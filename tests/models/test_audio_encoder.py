@@ -117,9 +117,14 @@ def test_unusable_sound_is_refused() -> None:
 def test_wav2vec2_features_follow_the_video_s_rate() -> None:
     transformers = pytest.importorskip("transformers")
     small = transformers.Wav2Vec2Config(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, num_conv_pos_embeddings=4,
-        num_conv_pos_embedding_groups=2, conv_dim=(8,) * 7,
-    )  # fmt: skip
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        num_conv_pos_embeddings=4,
+        num_conv_pos_embedding_groups=2,
+        conv_dim=(8,) * 7,
+    )
     config = dataclasses.replace(TINY, audio_encoder=AudioEncoderConfig(feature_dim=16))
     model = Wav2Vec2AudioEncoder(config, model_config=small)
     waveform = torch.randn(16000)

@@ -25,9 +25,13 @@ def test_the_residual_block(scale_shift: bool, out: int) -> None:
     from diffusers.models.resnet import ResnetBlock2D
 
     theirs = ResnetBlock2D(
-        in_channels=8, out_channels=out, temb_channels=6, groups=4, eps=1e-5,
+        in_channels=8,
+        out_channels=out,
+        temb_channels=6,
+        groups=4,
+        eps=1e-5,
         time_embedding_norm="scale_shift" if scale_shift else "default",
-    ).eval()  # fmt: skip
+    ).eval()
     ours = ResidualBlock(8, out, 6, 4, scale_shift=scale_shift)
     same_weights(ours, theirs)
     x, embedding = torch.randn(2, 8, 6, 6), torch.randn(2, 6)

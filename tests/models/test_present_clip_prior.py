@@ -60,9 +60,13 @@ def literal_attention(module, x: torch.Tensor) -> torch.Tensor:
 
 
 def literal_prior(
-    prior: PresentClipPrior, noisy: torch.Tensor, time: int, audio: torch.Tensor, image: torch.Tensor,
+    prior: PresentClipPrior,
+    noisy: torch.Tensor,
+    time: int,
+    audio: torch.Tensor,
+    image: torch.Tensor,
     known: torch.Tensor,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """Section 3.3 frame by frame and token by token: ``noisy [f, nq, dm]``, ``known [c, nq, dm]`` -> noise."""
     frames, before = len(noisy), len(known)
     scale, shift = prior.film.modulation(prior.film.norm(image).mean(0)).chunk(2)

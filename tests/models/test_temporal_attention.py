@@ -113,8 +113,10 @@ def literal_layer_4(module, memory, clip):
         for p in range(n):
             x = torch.cat([memory[i, :, p], clip[i, :, p]])
             y = block.norm1(x) + block.pos_embed.pe[0, : len(x)]
-            q, k, v = (m(y).unflatten(-1, (2, -1)).transpose(0, 1) for m in (
-                block.attn1.to_q, block.attn1.to_k, block.attn1.to_v))  # fmt: skip
+            q, k, v = (
+                m(y).unflatten(-1, (2, -1)).transpose(0, 1)
+                for m in (block.attn1.to_q, block.attn1.to_k, block.attn1.to_v)
+            )
             a = torch.softmax(q @ k.transpose(1, 2) / q.shape[-1] ** 0.5, -1) @ v
             a = block.attn1.to_out[0](a.transpose(0, 1).flatten(1))
             out[i, :, p] = clip[i, :, p] + module.proj_out(a[f:])

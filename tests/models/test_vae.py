@@ -114,9 +114,16 @@ def test_a_short_training_writes_normalised_weights(tmp_path: Path, critic_weigh
         picture = cv2.resize(value.astype(np.uint8), (225, 225))
         cv2.imwrite(str(tmp_path / f"{k}.png"), picture)
     result = train_vae(
-        None, tmp_path / "vae.safetensors", steps=4, stills=tmp_path, batch_size=4, bfloat16=False,
-        critic_weight=critic_weight, critic_from=0.0, pictures=tmp_path / "sheets",
-    )  # fmt: skip
+        None,
+        tmp_path / "vae.safetensors",
+        steps=4,
+        stills=tmp_path,
+        batch_size=4,
+        bfloat16=False,
+        critic_weight=critic_weight,
+        critic_from=0.0,
+        pictures=tmp_path / "sheets",
+    )
     assert result.steps == 4 and ("reward" in result.losses) == (critic_weight > 0)
     state = load_file(str(tmp_path / "vae.safetensors"))
     assert set(state) == set(TinyAutoencoder(TINY).state_dict())

@@ -22,9 +22,13 @@ def autoencoder() -> torch.nn.Module:
 
     torch.manual_seed(0)
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4, latent_channels=4,
-    ).eval()  # fmt: skip
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(8, 8, 8, 8),
+        layers_per_block=1,
+        norm_num_groups=4,
+        latent_channels=4,
+    ).eval()
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +38,14 @@ def tower() -> torch.nn.Module:
     torch.manual_seed(0)
     return transformers.CLIPVisionModel(
         transformers.CLIPVisionConfig(
-            hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=28,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=28,
             patch_size=14,
         )
-    )  # fmt: skip
+    )
 
 
 def clip_config(**changes: int):

@@ -32,5 +32,8 @@ def test_files_of_something_else_are_no_choice(tmp_path: Path, monkeypatch) -> N
     )
     monkeypatch.setitem(sys.modules, "folder_paths", folder)
     assert model_patcher.available_models() == [
-        model_patcher.SHIPPED, "damaged.safetensors", "whole.safetensors", model_patcher.BASE,
-    ]  # fmt: skip
+        model_patcher.SHIPPED,
+        "damaged.safetensors",
+        "whole.safetensors",
+        model_patcher.BASE,
+    ]

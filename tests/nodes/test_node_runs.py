@@ -41,8 +41,10 @@ def test_every_event_says_whose_it_is_and_is_numbered(sent: list[Any]) -> None:
     run.send("clip", {"clip": 0})
     first, second = (data for _, data in sent)
     assert {key: first[key] for key in ("node", "workflow", "prompt_id")} == {
-        "node": "7", "workflow": "workflow A", "prompt_id": "prompt 1",
-    }  # fmt: skip
+        "node": "7",
+        "workflow": "workflow A",
+        "prompt_id": "prompt 1",
+    }
     assert first["peaks"] == [0.5, None], "JSON has no NaN"
     assert first["seq"] < second["seq"]
 

@@ -30,8 +30,12 @@ def test_base_does_not_sample_one_step_without_guidance() -> None:
 
 def test_motion_settings_leave_to_the_model_what_is_not_set() -> None:
     assert settings.MotionSettings().arguments() == {
-        "steps": None, "guidance": None, "temperature": None, "blinks": True, "blink_rate": 17.0,
-    }  # fmt: skip
+        "steps": None,
+        "guidance": None,
+        "temperature": None,
+        "blinks": True,
+        "blink_rate": 17.0,
+    }
     given = settings.MotionSettings(4, 1.15, 0.0, blinks=False, blink_rate=9.0).arguments("motion_")
     wanted = {"motion_steps": 4, "motion_guidance": 1.15, "temperature": 0.0, "blinks": False, "blink_rate": 9.0}
     assert given == wanted, "0 is calm"

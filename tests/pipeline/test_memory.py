@@ -132,9 +132,16 @@ def test_a_damaged_memory_is_refused(tmp_path, tensors) -> None:
 
 @pytest.mark.parametrize(
     "counters",
-    [{"frame_index": -1}, {"frame_index": "8"}, {"clip_index": 1.5}, {"clip_index": 10**40}, {"seed": None},
-     {"frame_index": True}, {"format": "mcdm_memory_9"}],
-)  # fmt: skip
+    [
+        {"frame_index": -1},
+        {"frame_index": "8"},
+        {"clip_index": 1.5},
+        {"clip_index": 10**40},
+        {"seed": None},
+        {"frame_index": True},
+        {"format": "mcdm_memory_9"},
+    ],
+)
 def test_senseless_counters_are_refused(tmp_path, counters) -> None:
     assert MotionMemory.load(altered(tmp_path)).frame_index == 8
     with pytest.raises(MemoryMismatchError, match=r"m\.safetensors"):

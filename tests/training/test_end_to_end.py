@@ -87,9 +87,11 @@ def _speaking_clips(count: int, seed: int) -> list[dict]:
 def test_all_stages_from_shards_to_a_speaking_model(tmp_path: Path, capsys) -> None:
     pytest.importorskip("scipy", reason="the training data need scipy")
     for folder, count, source in (
-        ("synthetic/train", 4, "synthetic"), ("synthetic/val", 2, "synthetic"), ("real/train", 2, "real video"),
+        ("synthetic/train", 4, "synthetic"),
+        ("synthetic/val", 2, "synthetic"),
+        ("real/train", 2, "real video"),
         ("stills/train", 2, "still"),
-    ):  # fmt: skip
+    ):
         _write(tmp_path / folder, _speaking_clips(count, len(folder)), source)
     folders = [str(tmp_path / name) for name in ("synthetic", "real", "stills")]
     run = tmp_path / "run"

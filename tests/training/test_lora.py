@@ -126,9 +126,10 @@ def test_a_pipeline_takes_adapters_and_has_a_name_of_its_own(pipe: MCDMPipeline,
     adapted = MCDMPipeline.from_file(weights, adapters=[(tmp_path / "a.safetensors", 0.5)])
     assert adapted.fingerprint != plain.fingerprint  # memories and unfinished videos are not mixed up
     changed = [
-        name for name, weight in adapted.model.named_parameters()
+        name
+        for name, weight in adapted.model.named_parameters()
         if not torch.equal(weight, plain.model.get_parameter(name))
-    ]  # fmt: skip
+    ]
     assert changed == [f"{key}.weight"]
     with pytest.raises(WeightsError, match="bundle"):
         MCDMPipeline.from_file(tmp_path, adapters=[(tmp_path / "a.safetensors", 1.0)])

@@ -152,9 +152,12 @@ def write_faces(folder: Path, count: int, seed: int) -> None:
         landmarks.append(points)
     with ShardWriter(folder / "part-00000.safetensors") as writer:
         tensors = {
-            "frames": np.stack(frames), "landmarks": np.stack(landmarks), "audio": np.zeros(count * 640, np.int16),
-            "pose": np.zeros((count, 6), np.float32), "values": np.zeros((count, 16), np.float32),
-        }  # fmt: skip
+            "frames": np.stack(frames),
+            "landmarks": np.stack(landmarks),
+            "audio": np.zeros(count * 640, np.int16),
+            "pose": np.zeros((count, 6), np.float32),
+            "values": np.zeros((count, 16), np.float32),
+        }
         info = {**dict.fromkeys(INFO_FIELDS, ""), "source": "drawn", "fps": 25, "seed": 0, "index": 0}
         writer.add(tensors, info)
 
@@ -164,9 +167,14 @@ def test_it_learns_drawn_faces_and_goes_on_where_it_was(tmp_path: Path) -> None:
     write_faces(tmp_path / "val", 10, 1)
     output = tmp_path / "part_reader.safetensors"
     settings = dict(
-        held={"drawn": tmp_path / "val"}, every=[1], batch=12, eyes=8, channels=(8, 8, 16, 16), bfloat16=False,
+        held={"drawn": tmp_path / "val"},
+        every=[1],
+        batch=12,
+        eyes=8,
+        channels=(8, 8, 16, 16),
+        bfloat16=False,
         learning_rate=1e-2,
-    )  # fmt: skip
+    )
     torch.manual_seed(0)
     before = measure(PartReader((8, 8, 16, 16)).eval().lips, load_parts(tmp_path / "val", 1)[0], 96)["pixels"]
     first = train_part_reader([tmp_path / "train"], output, steps=150, **settings)

@@ -35,10 +35,14 @@ def clip(frames: int = 30, seed: int = 0) -> MotionClip:
     bare = speech_clip(audio, values, CONFIG)
     generator = torch.Generator().manual_seed(seed)
     return MotionClip(
-        torch.randn(frames, TOKENS, DIM, generator=generator), bare.values, bare.mels,
+        torch.randn(frames, TOKENS, DIM, generator=generator),
+        bare.values,
+        bare.mels,
         torch.randint(0, 256, (2, 3, 128, 128), generator=generator, dtype=torch.uint8),
-        face_landmarks(frames), {}, 25.0,
-    )  # fmt: skip
+        face_landmarks(frames),
+        {},
+        25.0,
+    )
 
 
 def test_training_stretches_are_the_windows_of_inference(monkeypatch: pytest.MonkeyPatch) -> None:

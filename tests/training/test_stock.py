@@ -36,14 +36,28 @@ NARROW: MCDMConfig = dataclasses.replace(
     motion_codec=dataclasses.replace(BASE.motion_codec, width=16, num_layers=1, num_heads=2, motion_dim=8),
     archived_clip_prior=dataclasses.replace(BASE.archived_clip_prior, width=8, num_queries=2, latent_size=8),
     unet=dataclasses.replace(
-        BASE.unet, latent_size=8, block_channels=(8, 8, 8, 8), num_heads=2, norm_groups=2, text_context_dim=0,
+        BASE.unet,
+        latent_size=8,
+        block_channels=(8, 8, 8, 8),
+        num_heads=2,
+        norm_groups=2,
+        text_context_dim=0,
         layers_per_block=1,
     ),
-)  # fmt: skip
+)
 RECIPE = StockRecipe(
-    steps=6, learning_rate=1e-3, batch=4, warmup_steps=1, ema_decay=0.0, backbone=True, bfloat16=False, readers=0,
-    validate_every=100, save_every=100, log_every=1,
-)  # fmt: skip
+    steps=6,
+    learning_rate=1e-3,
+    batch=4,
+    warmup_steps=1,
+    ema_decay=0.0,
+    backbone=True,
+    bfloat16=False,
+    readers=0,
+    validate_every=100,
+    save_every=100,
+    log_every=1,
+)
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +76,11 @@ def data(tmp_path_factory) -> Path:
 def start(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     parts = {
-        "vae": build_autoencoder(NARROW), "unet": DenoisingUNet(NARROW), "motion_codec": MotionCodec(NARROW),
+        "vae": build_autoencoder(NARROW),
+        "unet": DenoisingUNet(NARROW),
+        "motion_codec": MotionCodec(NARROW),
         "archived_clip_prior": ArchivedClipPrior(NARROW),
-    }  # fmt: skip
+    }
     for module in parts.values():
         for parameter in module.parameters():
             if parameter.abs().sum() == 0:
@@ -78,9 +94,14 @@ def run(data: Path, start: Path, output: Path, recipe: StockRecipe, stage: int =
     """The loss after every step."""
     curve: list[float] = []
     train_stock(
-        stage, data, [start], output, recipe, tracker=lambda step, n: curve.append(n["loss"]) if "loss" in n else None,
+        stage,
+        data,
+        [start],
+        output,
+        recipe,
+        tracker=lambda step, n: curve.append(n["loss"]) if "loss" in n else None,
         **more,
-    )  # fmt: skip
+    )
     return curve
 
 

@@ -217,9 +217,14 @@ def test_a_few_steps_lower_the_loss_of_one_batch(data, stage):
     for _ in range(12):
         torch.manual_seed(3)
         losses, estimate = denoiser_losses(
-            denoiser, batch, diffusion, torch.tensor([999.0, 500.0]),
-            bypass_temporal=stage == 1, vae=data.vae, decode_weight=0.1,
-        )  # fmt: skip
+            denoiser,
+            batch,
+            diffusion,
+            torch.tensor([999.0, 500.0]),
+            bypass_temporal=stage == 1,
+            vae=data.vae,
+            decode_weight=0.1,
+        )
         optimizer.zero_grad()
         losses["loss"].backward()
         optimizer.step()
@@ -229,9 +234,15 @@ def test_a_few_steps_lower_the_loss_of_one_batch(data, stage):
 
 def test_validation_compares_with_the_warp_alone_and_draws_a_sheet(data, tmp_path):
     numbers = validate_denoiser(
-        Denoiser(NARROW), data, FrameDiffusion(NARROW), bypass_temporal=False, motion=False,
-        picture=tmp_path / "sheet.png", steps=(2, 1), num_clips=2,
-    )  # fmt: skip
+        Denoiser(NARROW),
+        data,
+        FrameDiffusion(NARROW),
+        bypass_temporal=False,
+        motion=False,
+        picture=tmp_path / "sheet.png",
+        steps=(2, 1),
+        num_clips=2,
+    )
     kinds = ("warp", 2, 1, "finished")
     wanted = {"warp", "psnr_2", "psnr_1", "finished", *(f"{p}_{n}" for p in ("mouth", "eyes") for n in kinds)}
     assert set(numbers) == wanted

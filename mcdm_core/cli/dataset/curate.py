@@ -23,16 +23,30 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("input", type=Path, metavar="IN", help="folder of videos, searched with its subfolders")
     parser.add_argument("output", type=Path, metavar="OUT", help="folder of the set")
-    parser.add_argument("--manifest", type=Path, help="CSV or JSON lines: file, identity, language, consent, licence, "
-                        "url of each video")  # fmt: skip
-    parser.add_argument("--all-consented", action="store_true", help="everybody in all videos agreed to their use; "
-                        "the manifest's rows go before this")  # fmt: skip
+    parser.add_argument(
+        "--manifest", type=Path, help="CSV or JSON lines: file, identity, language, consent, licence, url of each video"
+    )
+    parser.add_argument(
+        "--all-consented",
+        action="store_true",
+        help="everybody in all videos agreed to their use; the manifest's rows go before this",
+    )
     parser.add_argument("--weights", type=Path, help="weight file with the face network (default: the shipped one)")
     parser.add_argument("--workers", type=arguments.count, default=1, help="videos at a time (default: 1)")
-    parser.add_argument("--engine", choices=("processes", "ray"), default="processes",
-                        help="processes of this machine, or a Ray cluster (default: processes)")  # fmt: skip
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="thresholds",
-                        help="change a threshold, for instance min_face=64; see CurateSettings")  # fmt: skip
+    parser.add_argument(
+        "--engine",
+        choices=("processes", "ray"),
+        default="processes",
+        help="processes of this machine, or a Ray cluster (default: processes)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="thresholds",
+        help="change a threshold, for instance min_face=64; see CurateSettings",
+    )
     parser.add_argument("--tidy", action="store_true", help="delete the work folder when the set is finished")
     parser.set_defaults(run=run)
 

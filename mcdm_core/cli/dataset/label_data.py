@@ -22,18 +22,30 @@ def add_parser(commands: Any) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--videos", type=Path, help="folder of talking clips")
     source.add_argument("--stills", type=Path, help="folder of portraits")
-    source.add_argument("--curated", type=Path, help="output of curate: its labels, splits and notes are taken as they "
-                        "are, so only --size and --again count")  # fmt: skip
+    source.add_argument(
+        "--curated",
+        type=Path,
+        help="output of curate: its labels, splits and notes are taken as they are, so only --size and --again count",
+    )
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, help="weight file or training folder with the face network "
-                        "(default: the shipped one)")  # fmt: skip
-    parser.add_argument("--teacher", choices=("mediapipe",), help="read lips, lids, brows and outline by this model "
-                        "instead; needs the extra 'teach'")  # fmt: skip
+    parser.add_argument(
+        "--weights", type=Path, help="weight file or training folder with the face network (default: the shipped one)"
+    )
+    parser.add_argument(
+        "--teacher",
+        choices=("mediapipe",),
+        help="read lips, lids, brows and outline by this model instead; needs the extra 'teach'",
+    )
     parser.add_argument("--size", type=arguments.count, default=128, help="side of the stored crops (default: 128)")
-    parser.add_argument("--head-cut", action="store_true",
-                        help="the pictures are cut to a square around the head: faster and surer")  # fmt: skip
-    parser.add_argument("--keep-apart", type=arguments.size, metavar="N", help="last files by name, kept for "
-                        "validation, a fifth at most (default: 50 clips or 40 portraits)")  # fmt: skip
+    parser.add_argument(
+        "--head-cut", action="store_true", help="the pictures are cut to a square around the head: faster and surer"
+    )
+    parser.add_argument(
+        "--keep-apart",
+        type=arguments.size,
+        metavar="N",
+        help="last files by name, kept for validation, a fifth at most (default: 50 clips or 40 portraits)",
+    )
     parser.add_argument("--limit", type=arguments.count, help="at most so many training files, spread over the folder")
     parser.add_argument("--frames", type=arguments.count, default=40, help="length of a portrait's clip (default: 40)")
     parser.add_argument("--licence", default="unknown", help="noted with every clip")
@@ -78,9 +90,7 @@ def run(options: argparse.Namespace) -> int:
     for split, paths in (("val", val), ("train", train)):
         folder = options.output / split
         if options.videos is not None:
-            counts[split] = write_real_shards(
-                network, paths, folder, split, language=options.language, **common
-            )  # fmt: skip
+            counts[split] = write_real_shards(network, paths, folder, split, language=options.language, **common)
         else:
             counts[split] = write_still_shards(network, paths, folder, split, frames=options.frames, **common)
     print(f"{counts['train']} training clips and {counts['val']} for validation in {options.output}")

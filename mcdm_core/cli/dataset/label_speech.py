@@ -22,18 +22,40 @@ def add_parser(commands: Any) -> None:
         "started again: shards that are there are kept, with the mouth they have (--again makes them anew). Use only "
         "voices whose owners agreed to it.",
     )
-    parser.add_argument("folder", type=Path, help="short recordings, a.wav with what is said in a.txt; the "
-                        "speaker is the folder they lie in, or the name up to the first - or _")  # fmt: skip
+    parser.add_argument(
+        "folder",
+        type=Path,
+        help="short recordings, a.wav with what is said in a.txt; the "
+        "speaker is the folder they lie in, or the name up to the first - or _",
+    )
     parser.add_argument("output", type=Path, help="folder to make")
-    parser.add_argument("--mouth-of", type=Path, metavar="DIR", help="move the lips as a real speaker's: one person's "
-                        "talking clips as label-data wrote them, 20 or more (default: a synthetic mouth)")  # fmt: skip
-    parser.add_argument("--transcripts", type=Path, metavar="DIR", help="what is said in these clips: NAME.txt for the "
-                        "video NAME (GRID's names are a code of the sentence: write it out)")  # fmt: skip
-    parser.add_argument("--keep-apart", type=arguments.size, metavar="N", help="last speakers by name, kept for "
-                        "validation, a fifth at most (default: a tenth)")  # fmt: skip
+    parser.add_argument(
+        "--mouth-of",
+        type=Path,
+        metavar="DIR",
+        help="move the lips as a real speaker's: one person's "
+        "talking clips as label-data wrote them, 20 or more (default: a synthetic mouth)",
+    )
+    parser.add_argument(
+        "--transcripts",
+        type=Path,
+        metavar="DIR",
+        help="what is said in these clips: NAME.txt for the "
+        "video NAME (GRID's names are a code of the sentence: write it out)",
+    )
+    parser.add_argument(
+        "--keep-apart",
+        type=arguments.size,
+        metavar="N",
+        help="last speakers by name, kept for validation, a fifth at most (default: a tenth)",
+    )
     parser.add_argument("--licence", default="unknown", help="noted with every clip")
-    parser.add_argument("--seed", type=arguments.size, default=0,
-                        help="decides the faces that speak, with a recording's name (default: 0)")  # fmt: skip
+    parser.add_argument(
+        "--seed",
+        type=arguments.size,
+        default=0,
+        help="decides the faces that speak, with a recording's name (default: 0)",
+    )
     parser.add_argument("--again", action="store_true", help="label again what is already there")
     parser.add_argument("--asset", type=Path, help="cache file of the head model (default: in the user's cache folder)")
     parser.set_defaults(run=run)
@@ -59,6 +81,6 @@ def run(options: argparse.Namespace) -> int:
             labeller, recordings, options.output / split, split, options.licence, not options.again
         )
         for split, recordings in (("val", val), ("train", train))
-    }  # fmt: skip
+    }
     print(f"{counts['train']} training clips and {counts['val']} for validation in {options.output}")
     return 0

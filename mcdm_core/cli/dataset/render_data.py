@@ -23,11 +23,16 @@ def add_parser(commands: Any) -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--clips", type=arguments.size, default=400, help="training clips of 3 seconds (default: 400)")
     length.add_argument("--hours", type=arguments.hours, help="hours of training video instead")
-    parser.add_argument("--val-clips", type=arguments.size, default=40,
-                        help="validation clips of other people (default: 40)")  # fmt: skip
+    parser.add_argument(
+        "--val-clips", type=arguments.size, default=40, help="validation clips of other people (default: 40)"
+    )
     parser.add_argument("--test-clips", type=arguments.size, default=40, help="test clips of yet others (default: 40)")
-    parser.add_argument("--seed", type=arguments.size, default=0,
-                        help="with a clip's number it decides everything about the clip (default: 0)")  # fmt: skip
+    parser.add_argument(
+        "--seed",
+        type=arguments.size,
+        default=0,
+        help="with a clip's number it decides everything about the clip (default: 0)",
+    )
     parser.add_argument("--workers", type=arguments.count, default=2, help="processes (default: 2)")
     parser.add_argument("--again", action="store_true", help="render again what is already there")
     parser.add_argument("--asset", type=Path, help="cache file of the head model (default: in the user's cache folder)")

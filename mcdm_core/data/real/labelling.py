@@ -58,9 +58,14 @@ def write_labelled(
 
 
 def write_parts(
-    items: Sequence[Item], output: Path, name: str, per_shard: int, write: Callable[[Path, Sequence[Item], int], int],
-    resume: bool, noun: str,
-) -> int:  # fmt: skip
+    items: Sequence[Item],
+    output: Path,
+    name: str,
+    per_shard: int,
+    write: Callable[[Path, Sequence[Item], int], int],
+    resume: bool,
+    noun: str,
+) -> int:
     """Write shards ``<name>-00000.safetensors``, ... of ``per_shard`` items each; returns the number of clips there.
 
     Args:

@@ -16,7 +16,7 @@ from ..synthetic.speech.speech import Phoneme
 
 _PHONES = (
     "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
-).split()  # fmt: skip
+).split()
 _IPA: dict[str, str] = {name: flite.IPA.get(name.lower(), name.lower()) for name in _PHONES}
 _REDUCED = {flite.IPA["ax"]: "AH", flite.IPA["axr"]: "ER", flite.IPA["dx"]: "D"}
 """What flite says but the dictionary does not spell."""
@@ -49,9 +49,16 @@ class PhoneAligner:
         # Wide beams: the words are known, so the search is small, and noisy speech must not fall out of it. Their best
         # path over the lattice is not always one that the second pass, over the phones, can follow.
         self._decoder = pocketsphinx.Decoder(
-            hmm=path("en-us/en-us"), dict=path("en-us/cmudict-en-us.dict"), lm=None, loglevel="FATAL", cmn="batch",
-            beam=1e-80, pbeam=1e-80, wbeam=1e-60, bestpath=False,
-        )  # fmt: skip
+            hmm=path("en-us/en-us"),
+            dict=path("en-us/cmudict-en-us.dict"),
+            lm=None,
+            loglevel="FATAL",
+            cmn="batch",
+            beam=1e-80,
+            pbeam=1e-80,
+            wbeam=1e-60,
+            bestpath=False,
+        )
 
     def align(self, audio: np.ndarray, transcript: str) -> list[Phoneme]:
         """Phones of a sentence in IPA ("" for a pause), one after the other, with times in seconds.

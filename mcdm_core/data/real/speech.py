@@ -136,9 +136,13 @@ class SpeechLabeller:
 
 
 def write_speech_shards(
-    labeller: SpeechLabeller, recordings: Sequence[Recording], output: Path, split: str, licence: str = "unknown",
+    labeller: SpeechLabeller,
+    recordings: Sequence[Recording],
+    output: Path,
+    split: str,
+    licence: str = "unknown",
     resume: bool = True,
-) -> int:  # fmt: skip
+) -> int:
     """Write recordings as shards ``spoken-<split>-00000.safetensors``, ...; returns the number of clips there.
 
     Args:
@@ -177,9 +181,17 @@ def _label(
         for number, (sound, values) in enumerate(clips):
             info: dict[str, Any] = dict.fromkeys(INFO_FIELDS, "")
             info.update(
-                source=SOURCE, identity=recording.speaker, language="en", voice=recording.speaker,
-                sentence=recording.path.stem, fps=FPS, split=split, licence=licence, seed=labeller.seed, index=number,
-            )  # fmt: skip
+                source=SOURCE,
+                identity=recording.speaker,
+                language="en",
+                voice=recording.speaker,
+                sentence=recording.path.stem,
+                fps=FPS,
+                split=split,
+                licence=licence,
+                seed=labeller.seed,
+                index=number,
+            )
             labelled.append((sound, values, info))
     return labelled
 

@@ -144,9 +144,15 @@ def write_still_shards(
         )
         info: dict[str, object] = dict.fromkeys(INFO_FIELDS, "")
         info.update(
-            source=SOURCE, identity=identity or path.stem, fps=FPS, split=split, licence=licence, seed=seed,
-            index=index, labels=labelled_by(teacher),
-        )  # fmt: skip
+            source=SOURCE,
+            identity=identity or path.stem,
+            fps=FPS,
+            split=split,
+            licence=licence,
+            seed=seed,
+            index=index,
+            labels=labelled_by(teacher),
+        )
         return clip, info
 
     return write_labelled(label, paths, output, split, clips_per_shard, resume)

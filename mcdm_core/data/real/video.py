@@ -267,9 +267,17 @@ def write_real_shards(
         guess = (0.5 * width, 0.48 * height, 0.85 * min(width, height)) if head_cut else None
         info: dict[str, object] = dict.fromkeys(INFO_FIELDS, "")
         info.update(
-            source="real video", identity=identity or clip.name, language=language, sentence=clip.name,
-            fps=round(clip.fps), split=split, licence=licence, seed=0, index=index, labels=labelled_by(teacher),
-        )  # fmt: skip
+            source="real video",
+            identity=identity or clip.name,
+            language=language,
+            sentence=clip.name,
+            fps=round(clip.fps),
+            split=split,
+            licence=licence,
+            seed=0,
+            index=index,
+            labels=labelled_by(teacher),
+        )
         return label_clip(network, clip, guess, size, teacher), info
 
     return write_labelled(label, paths, output, split, clips_per_shard, resume)

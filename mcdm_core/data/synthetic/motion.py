@@ -50,9 +50,14 @@ class Motion:
 
 
 def random_motion(
-    asset: HeadAsset, phonemes: list[Phoneme], audio: np.ndarray, frames: int, fps: int, rng: np.random.Generator,
+    asset: HeadAsset,
+    phonemes: list[Phoneme],
+    audio: np.ndarray,
+    frames: int,
+    fps: int,
+    rng: np.random.Generator,
     moods: Sequence[Mood] = (),
-) -> Motion:  # fmt: skip
+) -> Motion:
     """Motion of a clip.
 
     Args:

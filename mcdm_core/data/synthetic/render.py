@@ -56,9 +56,13 @@ def render(
 
 
 def render_speech(
-    output: Path | str, clips: int, seed: int = 0, split: str = "train", workers: int = 2,
+    output: Path | str,
+    clips: int,
+    seed: int = 0,
+    split: str = "train",
+    workers: int = 2,
     asset_path: Path | str | None = None,
-) -> list[Path]:  # fmt: skip
+) -> list[Path]:
     """Shards of spoken clips of 3 s without pictures (``audio`` and ``values``), for the audio encoder.
 
     They cost a tenth of a second each, so it can hear many more voices and sentences than are worth rendering. Shards
@@ -76,10 +80,13 @@ def _jobs(
     return [
         (
             output / f"{prefix}{split}-s{seed}-{first // per_shard:05d}.safetensors",
-            seed, split, range(first, min(first + per_shard, clips)), asset_path,
+            seed,
+            split,
+            range(first, min(first + per_shard, clips)),
+            asset_path,
         )
         for first in range(0, clips, per_shard)
-    ]  # fmt: skip
+    ]
 
 
 def _make(function: Callable[[tuple], tuple[Path, int]], jobs: list[tuple], workers: int, resume: bool) -> list[Path]:

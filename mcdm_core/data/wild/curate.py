@@ -57,9 +57,13 @@ def _network(weights: Path) -> FaceNetwork:
 
 
 def curate(
-    sources: list[Source], output: Path, weights: Path, settings: CurateSettings | None = None, workers: int = 1,
+    sources: list[Source],
+    output: Path,
+    weights: Path,
+    settings: CurateSettings | None = None,
+    workers: int = 1,
     engine: str = "processes",
-) -> list[Record]:  # fmt: skip
+) -> list[Record]:
     """Curate videos into ``output``: shards by split, index, dropped clips, report, data card.
 
     Can be stopped anywhere: a video that is finished is not begun again, and the result is the same. Results of other

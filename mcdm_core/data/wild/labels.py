@@ -39,9 +39,14 @@ def write_curated_shards(folder: Path, output: Path, split: str, size: int = 128
                 info: dict[str, Any] = dict.fromkeys(INFO_FIELDS, "")
                 info.update({name: told[name] for name in ("identity", "language", "licence")})
                 info.update(
-                    source="real video", sentence=told["key"], fps=told["fps"], split=split, seed=0, index=index,
+                    source="real video",
+                    sentence=told["key"],
+                    fps=told["fps"],
+                    split=split,
+                    seed=0,
+                    index=index,
                     labels=BY_FACE_NETWORK,
-                )  # fmt: skip
+                )
                 writer.add({**tensors, "audio": clips.sound(index)}, info)
         return len(part)
 

@@ -64,10 +64,15 @@ def list_sources(folder: Path, manifest: Path | None = None, consent: bool = Fal
         agreed = _agreed(row["consent"], name, manifest) if "consent" in row else consent
         found.append(
             Source(
-                path, name, row.get("identity") or name, row.get("language") or "unknown", agreed,
-                row.get("licence") or "unknown", row.get("url") or "",
+                path,
+                name,
+                row.get("identity") or name,
+                row.get("language") or "unknown",
+                agreed,
+                row.get("licence") or "unknown",
+                row.get("url") or "",
             )
-        )  # fmt: skip
+        )
     return found
 
 

@@ -64,9 +64,12 @@ def track_face(network: FaceNetwork, frames: Iterable[NDArray[np.uint8]], settin
         squares.append(square or (0.0, 0.0, 0.0))
         confidences.append(confidence)
     return FaceTrack(
-        np.array(squares, np.float32).reshape(-1, 3), np.array(confidences, np.float32), looks, several,
+        np.array(squares, np.float32).reshape(-1, 3),
+        np.array(confidences, np.float32),
+        looks,
+        several,
         float(np.mean(brightness or [0.0])),
-    )  # fmt: skip
+    )
 
 
 def face_fault(track: FaceTrack, width: int, height: int, settings: CurateSettings) -> tuple[str, dict[str, float]]:

@@ -142,9 +142,7 @@ def _record(source: Source, number: int, begin: float, end: float, fault: str, *
 
 def _known(source: Source) -> Record:
     """What the manifest says of a video."""
-    return {
-        "identity": source.identity, "language": source.language, "licence": source.licence, "url": source.url
-    }  # fmt: skip
+    return {"identity": source.identity, "language": source.language, "licence": source.licence, "url": source.url}
 
 
 def failed_record(source: Source, error: str) -> Record:
@@ -153,9 +151,15 @@ def failed_record(source: Source, error: str) -> Record:
 
 
 def _check(
-    record: Record, path: Path, facts: VideoFacts, sound: Tensor, spans: list[tuple[float, float]],
-    network: FaceNetwork, settings: CurateSettings, part: Path,
-) -> NDArray[np.float64] | None:  # fmt: skip
+    record: Record,
+    path: Path,
+    facts: VideoFacts,
+    sound: Tensor,
+    spans: list[tuple[float, float]],
+    network: FaceNetwork,
+    settings: CurateSettings,
+    part: Path,
+) -> NDArray[np.float64] | None:
     """Judge a clip and write its files; the curve of lips against sound if it is good so far."""
     begin, end, numbers = record["begin"], record["end"], record["numbers"]
     fps = settings.fps
@@ -190,9 +194,12 @@ def _check(
     labels = read_labels(network, crops.split(25))
     audio = fit_audio((heard * 32767).clamp(-32768, 32767).short().numpy(), len(crops), fps)
     np.savez_compressed(
-        part / f"{record['key']}.npz", squares=squares, landmarks=labels["landmarks"], pose=labels["pose"],
+        part / f"{record['key']}.npz",
+        squares=squares,
+        landmarks=labels["landmarks"],
+        pose=labels["pose"],
         values=labels["values"],
-    )  # fmt: skip
+    )
     _write_flac(part / f"{record['key']}.flac", audio)
     faces = to_bytes(crops).movedim(1, -1).numpy()
     record.update(frames=len(crops), fps=fps)
@@ -220,9 +227,14 @@ def _judge_sync(records: list[Record], curves: dict[int, NDArray[np.float64]], s
 
 
 def _write_crops(
-    target: Path, path: Path, facts: VideoFacts, record: Record, squares: tuple[Squares, Squares],
-    settings: CurateSettings, small_size: int,
-) -> tuple[Tensor, list[dict[str, float]]]:  # fmt: skip
+    target: Path,
+    path: Path,
+    facts: VideoFacts,
+    record: Record,
+    squares: tuple[Squares, Squares],
+    settings: CurateSettings,
+    small_size: int,
+) -> tuple[Tensor, list[dict[str, float]]]:
     """Encode the clip's squares.
 
     Args:

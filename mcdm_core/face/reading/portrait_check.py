@@ -80,16 +80,24 @@ def check_face(
     ]
     score = facial_hair_score(crop, landmarks)
     if score > SURELY_BEARDED and not hidden and not any(finding.kind in ("blurred", "dark") for finding in found):
-        found.append(Finding(
-            "beard", "The person seems to wear a beard or a moustache.",
-            "Lips half hidden in hair are read less surely; look at the mouth in a short trial first.", score,
-        ))  # fmt: skip
+        found.append(
+            Finding(
+                "beard",
+                "The person seems to wear a beard or a moustache.",
+                "Lips half hidden in hair are read less surely; look at the mouth in a short trial first.",
+                score,
+            )
+        )
     others = [width for width in other_widths if width >= OTHER_FACE * face_width]
     if others:
-        found.append(Finding(
-            "several faces", f"There are {len(others) + 1} faces of about the same size.",
-            "Only the largest speaks; give the box of another, or cut the picture.", float(len(others) + 1),
-        ))  # fmt: skip
+        found.append(
+            Finding(
+                "several faces",
+                f"There are {len(others) + 1} faces of about the same size.",
+                "Only the largest speaks; give the box of another, or cut the picture.",
+                float(len(others) + 1),
+            )
+        )
     return found
 
 
@@ -105,15 +113,23 @@ def _covers(reading: FaceReading) -> list[Finding]:
     mouth, *eyes = reading.covered[0].tolist()
     found = []
     if mouth > SURELY_COVERED:
-        found.append(Finding(
-            "covered mouth", "Something seems to cover the mouth.",
-            "Use a picture without a hand, a mask or a microphone before the lips.", mouth,
-        ))  # fmt: skip
+        found.append(
+            Finding(
+                "covered mouth",
+                "Something seems to cover the mouth.",
+                "Use a picture without a hand, a mask or a microphone before the lips.",
+                mouth,
+            )
+        )
     if max(eyes) > SURELY_COVERED:
-        found.append(Finding(
-            "covered eye", "Something seems to cover an eye.",
-            "Use a picture without dark glasses or hair before the eyes, or the eyes will not blink well.", max(eyes),
-        ))  # fmt: skip
+        found.append(
+            Finding(
+                "covered eye",
+                "Something seems to cover an eye.",
+                "Use a picture without dark glasses or hair before the eyes, or the eyes will not blink well.",
+                max(eyes),
+            )
+        )
     return found
 
 
@@ -122,20 +138,32 @@ def _place(pose: list[float]) -> list[Finding]:
     where = "up" if pitch > 0 else "down"
     found = []
     if abs(yaw) > LEAST_TURN:
-        found.append(Finding(
-            "turned", f"The head is turned aside by about {math.degrees(abs(yaw)):.0f} degrees.",
-            "Use a picture seen from the front: the hidden half of the mouth has to be guessed.", abs(yaw),
-        ))  # fmt: skip
+        found.append(
+            Finding(
+                "turned",
+                f"The head is turned aside by about {math.degrees(abs(yaw)):.0f} degrees.",
+                "Use a picture seen from the front: the hidden half of the mouth has to be guessed.",
+                abs(yaw),
+            )
+        )
     if abs(pitch) > LEAST_NOD:
-        found.append(Finding(
-            "nodded", f"The head looks {where} by about {math.degrees(abs(pitch)):.0f} degrees.",
-            "Use a picture taken at the height of the eyes.", abs(pitch),
-        ))  # fmt: skip
+        found.append(
+            Finding(
+                "nodded",
+                f"The head looks {where} by about {math.degrees(abs(pitch)):.0f} degrees.",
+                "Use a picture taken at the height of the eyes.",
+                abs(pitch),
+            )
+        )
     if abs(roll) > LEAST_TILT:
-        found.append(Finding(
-            "tilted", f"The head is tilted by about {math.degrees(abs(roll)):.0f} degrees.",
-            "Turn the picture so that the eyes lie level.", abs(roll),
-        ))  # fmt: skip
+        found.append(
+            Finding(
+                "tilted",
+                f"The head is tilted by about {math.degrees(abs(roll)):.0f} degrees.",
+                "Turn the picture so that the eyes lie level.",
+                abs(roll),
+            )
+        )
     return found
 
 
@@ -143,10 +171,14 @@ def _mouth(landmarks: Tensor) -> list[Finding]:
     opening = float(lip_opening(landmarks))
     if opening <= OPEN_LIPS:
         return []
-    return [Finding(
-        "open mouth", "The mouth is open or shows teeth.",
-        "A portrait with closed, relaxed lips speaks better: a smile stays in the whole video.", opening,
-    )]  # fmt: skip
+    return [
+        Finding(
+            "open mouth",
+            "The mouth is open or shows teeth.",
+            "A portrait with closed, relaxed lips speaks better: a smile stays in the whole video.",
+            opening,
+        )
+    ]
 
 
 def _eyes(landmarks: Tensor) -> list[Finding]:
@@ -160,20 +192,29 @@ def _picture(crop: Tensor, landmarks: Tensor, face_width: float, model_size: int
     found = []
     wanted = model_size * FACE_FRACTION
     if face_width < wanted:
-        found.append(Finding(
-            "small", f"The face is {face_width:.0f} pixels wide; the model draws it at {wanted:.0f}.",
-            "Use a larger or closer picture: this one has to be enlarged and stays soft.", face_width,
-        ))  # fmt: skip
+        found.append(
+            Finding(
+                "small",
+                f"The face is {face_width:.0f} pixels wide; the model draws it at {wanted:.0f}.",
+                "Use a larger or closer picture: this one has to be enlarged and stays soft.",
+                face_width,
+            )
+        )
     light = brightness(crop, landmarks)
     if light < LEAST_LIGHT:
-        found.append(Finding(
-            "dark", "The face is very dark.", "Use a picture with light on the face, or brighten it.", light
-        ))  # fmt: skip
+        found.append(
+            Finding("dark", "The face is very dark.", "Use a picture with light on the face, or brighten it.", light)
+        )
     sharp = sharpness(crop, landmarks)
     if sharp < LEAST_SHARPNESS:
-        found.append(Finding(
-            "blurred", "The face is blurred.", "Use a sharper picture; the video can only be as sharp as it is.", sharp
-        ))  # fmt: skip
+        found.append(
+            Finding(
+                "blurred",
+                "The face is blurred.",
+                "Use a sharper picture; the video can only be as sharp as it is.",
+                sharp,
+            )
+        )
     return found
 
 

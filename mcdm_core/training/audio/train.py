@@ -79,9 +79,16 @@ class AudioObjective:
     """
 
     def __init__(
-        self, encoder: ContextAudioEncoder, config: MCDMConfig, groups: Sequence[list[MotionClip]], batch: int = 24,
-        frames: int = 60, following: float = 0.4, seed: int = 0, device: torch.device | str = "cpu",
-    ) -> None:  # fmt: skip
+        self,
+        encoder: ContextAudioEncoder,
+        config: MCDMConfig,
+        groups: Sequence[list[MotionClip]],
+        batch: int = 24,
+        frames: int = 60,
+        following: float = 0.4,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.encoder, self.batch, self.following = encoder, batch, following
         self.sampler = ClipSampler(config, groups, seed, frames=frames, before=0, device=device)
 
@@ -121,17 +128,29 @@ def validate_audio(encoder: ContextAudioEncoder, clips: Sequence[MotionClip]) ->
     lids = [torch.cat([x[:, BLINK_VALUES].mean(1) for x in series]) for series in (read, [c.values for c in clips])]
     spread = [float(h[:, 0].std() / c.values[:, 0].std().clamp_min(1e-3)) for h, c in zip(read, clips, strict=True)]
     return {
-        "r": mean(read, 0), "width_r": mean(read, 1), "wrong_r": mean(shifted, 0), "range": float(np.mean(spread)),
+        "r": mean(read, 0),
+        "width_r": mean(read, 1),
+        "wrong_r": mean(shifted, 0),
+        "range": float(np.mean(spread)),
         "blink_r": mean_correlation([lids[0]], [lids[1]]),
-    }  # fmt: skip
+    }
 
 
 def pretrain_audio(
-    groups: Sequence[list[MotionClip]], output: Path, minutes: float, held: dict[str, list[MotionClip]],
-    config: MCDMConfig = TINY, seed: int = 0, device: torch.device | str = "cpu", batch: int = 24,
-    learning_rate: float = 2e-3, weight_decay: float = 1e-2, validate_every: int = 500, resume: bool = True,
+    groups: Sequence[list[MotionClip]],
+    output: Path,
+    minutes: float,
+    held: dict[str, list[MotionClip]],
+    config: MCDMConfig = TINY,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    batch: int = 24,
+    learning_rate: float = 2e-3,
+    weight_decay: float = 1e-2,
+    validate_every: int = 500,
+    resume: bool = True,
     start_from: Path | None = None,
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, float]:
     """Train an encoder on ``device`` and write its plain state to ``output``.
 
     ``start_from`` is such a file of an earlier run, to go on from with other data.
@@ -145,9 +164,14 @@ def pretrain_audio(
         encoder.load_state_dict(load_file(str(start_from)))
     encoder.to(device)
     settings = LoopSettings(
-        output, minutes=minutes, learning_rate=learning_rate, weight_decay=weight_decay,
-        validate_every=validate_every, save_every=validate_every, resume=resume,
-    )  # fmt: skip
+        output,
+        minutes=minutes,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        validate_every=validate_every,
+        save_every=validate_every,
+        resume=resume,
+    )
 
     def validate(module: ContextAudioEncoder, step: int) -> dict[str, float]:
         return {f"{n}_{k}": v for n, clips in held.items() for k, v in validate_audio(module, clips).items()}

@@ -86,10 +86,14 @@ def load_codec_frames(
     if not spans:
         raise MediaError(f"No clips in {', '.join(map(str, folders))}; make the data first.")
     return CodecFrames(
-        torch.cat(mouths), torch.cat(faces), torch.cat(points), torch.cat(values), spans,
+        torch.cat(mouths),
+        torch.cat(faces),
+        torch.cat(points),
+        torch.cat(values),
+        spans,
         (torch.cat(pairs) if pairs else torch.zeros(0, 4, dtype=torch.long)).to(device),
         torch.cat(stills).to(device),
-    )  # fmt: skip
+    )
 
 
 def augment(crops: Tensor, generator: torch.Generator) -> Tensor:

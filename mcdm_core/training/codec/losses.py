@@ -181,9 +181,16 @@ class CodecObjective:
     """
 
     def __init__(
-        self, codec: MotionCodec, data: CodecFrames, couples: int = 24, quadruples: int = 5, seed: int = 0,
-        steadiness: float = STEADINESS, progress: Callable[[], float] | None = None, earlier: Tensor | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        codec: MotionCodec,
+        data: CodecFrames,
+        couples: int = 24,
+        quadruples: int = 5,
+        seed: int = 0,
+        steadiness: float = STEADINESS,
+        progress: Callable[[], float] | None = None,
+        earlier: Tensor | None = None,
+    ) -> None:
         self.codec, self.data, self.couples, self.steadiness = codec, data, couples, steadiness
         self.progress, self.earlier = progress or (lambda: 1.0), earlier
         self.quadruples = min(quadruples, len(data.pairs))

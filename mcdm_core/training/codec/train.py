@@ -101,11 +101,22 @@ def finish_codec(codec: MotionCodec, data: CodecFrames) -> None:
 
 
 def train_codec(
-    folders: Sequence[Path], output: Path, minutes: float, validation: Sequence[Path] = (),
-    config: MCDMConfig = TINY, limit: int | None = None, seed: int = 0, resume: bool = True,
-    start_from: Path | None = None, refine: Path | None = None, device: torch.device | str = "cpu",
-    couples: int = 24, quadruples: int = 5, learning_rate: float = 1.5e-3, validate_every: int = 400,
-) -> dict[str, float]:  # fmt: skip
+    folders: Sequence[Path],
+    output: Path,
+    minutes: float,
+    validation: Sequence[Path] = (),
+    config: MCDMConfig = TINY,
+    limit: int | None = None,
+    seed: int = 0,
+    resume: bool = True,
+    start_from: Path | None = None,
+    refine: Path | None = None,
+    device: torch.device | str = "cpu",
+    couples: int = 24,
+    quadruples: int = 5,
+    learning_rate: float = 1.5e-3,
+    validate_every: int = 400,
+) -> dict[str, float]:
     """Train, fill the buffers and write ``output`` (keys prefixed ``motion_codec.``). Returns the validation.
 
     ``start_from`` is a codec's plain state, such as the ``..._training`` file of an earlier run, to begin with.
@@ -126,10 +137,15 @@ def train_codec(
     logger.info("codec: %d frames, %d pairs", len(data.landmarks), len(data.pairs))
     raw_output = output.with_name(output.stem + "_training.safetensors")
     settings = LoopSettings(
-        raw_output, minutes=minutes, learning_rate=learning_rate, validate_every=validate_every,
-        save_every=max(1, validate_every // 2), resume=resume, ema_decay=0.995,
+        raw_output,
+        minutes=minutes,
+        learning_rate=learning_rate,
+        validate_every=validate_every,
+        save_every=max(1, validate_every // 2),
+        resume=resume,
+        ema_decay=0.995,
         metadata={"mcdm_config": to_json(config)},
-    )  # fmt: skip
+    )
     check = None if held is None else (lambda module, step: validate_codec(module, held))
     earlier = None if refine is None else encode_rows(codec.eval(), data, _all_rows(data))
     begin = 0.0 if refine is None else READING_PART

@@ -172,9 +172,15 @@ def train_face_boxes(
 
     boxes: nn.Module = network.boxes.requires_grad_(True)
     settings = LoopSettings(
-        output=Path(output).with_name("face_boxes.safetensors"), steps=steps, minutes=minutes,
-        learning_rate=learning_rate, ema_decay=0.995, save_every=500, validate_every=10**9, resume=resume,
-    )  # fmt: skip
+        output=Path(output).with_name("face_boxes.safetensors"),
+        steps=steps,
+        minutes=minutes,
+        learning_rate=learning_rate,
+        ema_decay=0.995,
+        save_every=500,
+        validate_every=10**9,
+        resume=resume,
+    )
     result = train(boxes, losses, settings)
     network.eval()
     save_state(output, network.state_dict(), {"mcdm_config": to_json(config), "component": "face_network"})

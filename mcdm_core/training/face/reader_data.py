@@ -85,9 +85,11 @@ def load_parts(folder: Path, every: int, device: torch.device | str = "cpu") -> 
     frames, landmarks = read["frames"], read["landmarks"].float()
     left, right = (cut_parts(frames, landmarks, window, EYE_GAPS) for window in (EYE, OTHER_EYE))
     eyes = PartWindows(
-        torch.cat([left.windows, right.windows]), torch.cat([left.points, right.points]),
-        torch.cat([left.scale, right.scale]), EYE_GAPS,
-    )  # fmt: skip
+        torch.cat([left.windows, right.windows]),
+        torch.cat([left.points, right.points]),
+        torch.cat([left.scale, right.scale]),
+        EYE_GAPS,
+    )
     return cut_parts(frames, landmarks, MOUTH, MOUTH_GAPS), eyes
 
 

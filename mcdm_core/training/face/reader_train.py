@@ -148,17 +148,25 @@ def train_part_reader(
             f"{name}_{part}_{key}": value
             for name, pair in measured.items()
             for part, network, windows, size in (
-                ("lip", module.lips, pair[0], MOUTH.size), ("eye", module.eye, pair[1], EYE.size)
+                ("lip", module.lips, pair[0], MOUTH.size),
+                ("eye", module.eye, pair[1], EYE.size),
             )
             for key, value in measure(network, windows, size).items()
-        }  # fmt: skip
+        }
 
     face = dataclasses.replace(config.face_network, part_channels=channels)
     settings = LoopSettings(
-        output=output, steps=steps, minutes=minutes, learning_rate=learning_rate, weight_decay=1e-3,
-        ema_decay=0.995, validate_every=validate_every, save_every=250, resume=resume,
+        output=output,
+        steps=steps,
+        minutes=minutes,
+        learning_rate=learning_rate,
+        weight_decay=1e-3,
+        ema_decay=0.995,
+        validate_every=validate_every,
+        save_every=250,
+        resume=resume,
         metadata={"mcdm_config": to_json(dataclasses.replace(config, face_network=face)), "component": COMPONENT},
-    )  # fmt: skip
+    )
     return train(reader, losses, settings, validate)
 
 

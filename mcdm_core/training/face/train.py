@@ -267,10 +267,17 @@ def train_face_network(
         return numbers
 
     settings = LoopSettings(
-        output=output, steps=steps, minutes=minutes, learning_rate=learning_rate, weight_decay=1e-3,
-        ema_decay=0.998, validate_every=validate_every, save_every=500, resume=resume,
+        output=output,
+        steps=steps,
+        minutes=minutes,
+        learning_rate=learning_rate,
+        weight_decay=1e-3,
+        ema_decay=0.998,
+        validate_every=validate_every,
+        save_every=500,
+        resume=resume,
         metadata={"mcdm_config": to_json(config), "component": "face_network"},
-    )  # fmt: skip
+    )
     result = train(network, losses, settings, validate)
     network.set_template(synthetic.landmarks)
     save_state(settings.output, network.state_dict(), {**settings.metadata, "step": str(result.steps)})

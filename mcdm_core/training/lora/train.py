@@ -76,11 +76,22 @@ class PersonObjective:
 
 
 def train_lora(
-    folders: Sequence[Path], held_folders: Sequence[Path], weights: Path, output: Path,
-    recipe: LoraRecipe | None = None, *, person: str = "", perceptual: Path | None = None,
-    minutes: float | None = None, steps: int | None = None, validate_every: int = 200, bfloat16: bool = True,
-    device: torch.device | str = "cpu", resume: bool = True, seed: int = 0,
-) -> LoraResult:  # fmt: skip
+    folders: Sequence[Path],
+    held_folders: Sequence[Path],
+    weights: Path,
+    output: Path,
+    recipe: LoraRecipe | None = None,
+    *,
+    person: str = "",
+    perceptual: Path | None = None,
+    minutes: float | None = None,
+    steps: int | None = None,
+    validate_every: int = 200,
+    bfloat16: bool = True,
+    device: torch.device | str = "cpu",
+    resume: bool = True,
+    seed: int = 0,
+) -> LoraResult:
     """Train an adapter of one person.
 
     Args:
@@ -99,8 +110,11 @@ def train_lora(
         raise WeightsError(f"{weights} paints no parts; adapters are trained for models that do, as tiny does.")
     denoiser = channels_last(Denoiser(config), device)
     vae, codec = channels_last(build_autoencoder(config), device), MotionCodec(config).to(device)
-    for module, name in (*((child, name) for name, child in denoiser.named_children()),
-                         (vae, "vae"), (codec, "motion_codec")):  # fmt: skip
+    for module, name in (
+        *((child, name) for name, child in denoiser.named_children()),
+        (vae, "vae"),
+        (codec, "motion_codec"),
+    ):
         if name not in states:
             raise WeightsError(f"{weights} lacks {name}; give a whole model.")
         module.load_state_dict(states[name])
@@ -116,23 +130,43 @@ def train_lora(
     denoiser.to(device)
     logger.info("%d values train", sum(p.numel() for p in change.parameters()))
     settings = LoopSettings(
-        output, steps=steps, minutes=minutes, learning_rate=recipe.learning_rate, warmup_steps=20, weight_decay=0.0,
-        ema_decay=0.98, validate_every=validate_every, save_every=validate_every, log_every=25, resume=resume,
+        output,
+        steps=steps,
+        minutes=minutes,
+        learning_rate=recipe.learning_rate,
+        warmup_steps=20,
+        weight_decay=0.0,
+        ema_decay=0.98,
+        validate_every=validate_every,
+        save_every=validate_every,
+        log_every=25,
+        resume=resume,
         metadata=adapter_metadata(info),
-    )  # fmt: skip
+    )
     drawer = BatchDrawer(rows, recipe.frames, [1.0] * len(folders), seed)
     distance = None if perceptual is None else PerceptualDistance.from_file(perceptual).to(device)
 
     def losses(archive: bool) -> PartLosses:
         return PartLosses(
-            denoiser, vae, drawer, FrameDiffusion(config), config.parts.size, clips=recipe.clips,
-            bypass_temporal=False, carried=recipe.carried, archive=archive, bfloat16=bfloat16, perceptual=distance,
-        )  # fmt: skip
+            denoiser,
+            vae,
+            drawer,
+            FrameDiffusion(config),
+            config.parts.size,
+            clips=recipe.clips,
+            bypass_temporal=False,
+            carried=recipe.carried,
+            archive=archive,
+            bfloat16=bfloat16,
+            perceptual=distance,
+        )
 
     result = train(
-        change, PersonObjective(losses(True), losses(False), recipe, seed), settings,
+        change,
+        PersonObjective(losses(True), losses(False), recipe, seed),
+        settings,
         lambda _, step: score_person(painter, held),
-    )  # fmt: skip
+    )
     logger.info("with the adapter: %s", _words(result.validation))
     return LoraResult(before, result.validation, result.steps)
 

@@ -75,11 +75,22 @@ class PartLosses:
     """
 
     def __init__(
-        self, denoiser: Denoiser, vae: Autoencoder, drawer: BatchDrawer, diffusion: FrameDiffusion, size: int, *,
-        clips: int, bypass_temporal: bool, motion_dropout: float = 0.06, carried: float = 0.0, archive: bool = True,
-        retelling: ArchiveRetelling | None = None, perceptual: PerceptualDistance | None = None,
+        self,
+        denoiser: Denoiser,
+        vae: Autoencoder,
+        drawer: BatchDrawer,
+        diffusion: FrameDiffusion,
+        size: int,
+        *,
+        clips: int,
+        bypass_temporal: bool,
+        motion_dropout: float = 0.06,
+        carried: float = 0.0,
+        archive: bool = True,
+        retelling: ArchiveRetelling | None = None,
+        perceptual: PerceptualDistance | None = None,
         bfloat16: bool = True,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.denoiser, self.vae, self.drawer, self.diffusion, self.size = denoiser, vae, drawer, diffusion, size
         self.clips, self.bypass_temporal, self.archive, self.bfloat16 = clips, bypass_temporal, archive, bfloat16
         self.motion_dropout, self.carried, self.retelling = motion_dropout, carried, retelling
@@ -154,9 +165,15 @@ class PartLosses:
         return self.diffusion.add_noise(clean, torch.randn_like(clean) * scale, timestep), timestep
 
     def _denoise(
-        self, noisy: Tensor, timestep: Tensor, archived: Tensor, still: Tensor, tokens: Tensor, guide: Tensor,
+        self,
+        noisy: Tensor,
+        timestep: Tensor,
+        archived: Tensor,
+        still: Tensor,
+        tokens: Tensor,
+        guide: Tensor,
         memory: dict[str, Tensor] | None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         prior = self.denoiser.archived_clip_prior
         with self._autocast():
             f_ac = prior(prior.reference_attention(still), archived)

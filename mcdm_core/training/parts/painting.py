@@ -132,9 +132,14 @@ class Painter:
         def predict(x: Tensor, timestep: Tensor) -> Tensor:
             key = float(timestep)
             prediction, after[key] = self.denoiser.unet(
-                x, timestep.to(x.device).expand(len(x)), f_ac, tokens, carried.get(key), guide,
+                x,
+                timestep.to(x.device).expand(len(x)),
+                f_ac,
+                tokens,
+                carried.get(key),
+                guide,
                 bypass_temporal=self.bypass_temporal,
-            )  # fmt: skip
+            )
             return prediction * (off != "unet")
 
         return self.diffusion.sample(predict, noise, steps, guide), after

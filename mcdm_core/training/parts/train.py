@@ -129,18 +129,35 @@ def train_parts(
     if retelling is not None:
         denoiser.add_module(_RETELLING, retelling)
     settings = LoopSettings(
-        output=output, steps=steps, minutes=minutes, learning_rate=recipe.learning_rate, weight_decay=1e-2,
-        ema_decay=0.998, validate_every=validate_every, save_every=validate_every, log_every=25, resume=resume,
+        output=output,
+        steps=steps,
+        minutes=minutes,
+        learning_rate=recipe.learning_rate,
+        weight_decay=1e-2,
+        ema_decay=0.998,
+        validate_every=validate_every,
+        save_every=validate_every,
+        log_every=25,
+        resume=resume,
         metadata={"mcdm_config": to_json(config), "component": "unet", "stage": str(recipe.stage)},
-    )  # fmt: skip
+    )
     shares = (*recipe.shares, *[1.0] * (len(folders) - len(recipe.shares)))
     drawer = BatchDrawer(rows, recipe.frames, shares, seed)
     losses = PartLosses(
-        denoiser, vae, drawer, FrameDiffusion(config), config.parts.size, clips=recipe.clips,
-        bypass_temporal=recipe.stage == 1, motion_dropout=recipe.motion_dropout,
-        carried=recipe.carried, archive=recipe.archive, retelling=retelling, bfloat16=bfloat16,
+        denoiser,
+        vae,
+        drawer,
+        FrameDiffusion(config),
+        config.parts.size,
+        clips=recipe.clips,
+        bypass_temporal=recipe.stage == 1,
+        motion_dropout=recipe.motion_dropout,
+        carried=recipe.carried,
+        archive=recipe.archive,
+        retelling=retelling,
+        bfloat16=bfloat16,
         perceptual=None if perceptual is None else PerceptualDistance.from_file(perceptual).to(device),
-    )  # fmt: skip
+    )
     logger.info("stage %d on parts: %d clips", recipe.stage, len(rows.clips))
 
     def validate(module: Denoiser, step: int) -> dict[str, float]:

@@ -74,8 +74,13 @@ def _teeth_scores(painter: Painter, rows: FrameRows, people: int, steps: int) ->
     totals: dict[str, list[float]] = defaultdict(list)
     for clip in stills[:people]:
         scores, _ = score_painting(painter, teeth_case(rows, clip, painter.config.clip_frames), steps)
-        for name, of in (("", "mouth"), ("_warp", "mouth_warp"), ("_still", "mouth_still"),
-                         ("_without_archive", "without_archive"), ("_without_f_ac", "without_f_ac")):  # fmt: skip
+        for name, of in (
+            ("", "mouth"),
+            ("_warp", "mouth_warp"),
+            ("_still", "mouth_still"),
+            ("_without_archive", "without_archive"),
+            ("_without_f_ac", "without_f_ac"),
+        ):
             totals[f"teeth{name}"].append(scores[of])
     return {name: sum(values) / len(values) for name, values in totals.items()}
 

@@ -29,9 +29,13 @@ LEAST_VARIANCE = 4e-4
 
 @torch.no_grad()
 def fit_linear_paths(
-    modules: PriorModules, config: MCDMConfig, groups: Sequence[Sequence[MotionClip]] | ClipBank, batches: int = 12,
-    batch: int = 32, seed: int = 0,
-) -> dict[str, Tensor]:  # fmt: skip
+    modules: PriorModules,
+    config: MCDMConfig,
+    groups: Sequence[Sequence[MotionClip]] | ClipBank,
+    batches: int = 12,
+    batch: int = 32,
+    seed: int = 0,
+) -> dict[str, Tensor]:
     """Fit the linear paths to augmented stretches of all groups; takes seconds and shortens training by much.
 
     First the known past (``models/known_past.py``) for every frame of the clip and feature, beside
@@ -86,9 +90,13 @@ def fit_closed_lids(prior: PresentClipPrior, codec: MotionCodec, bank: ClipBank)
 
 
 def _gather(
-    modules: PriorModules, config: MCDMConfig, groups: Sequence[Sequence[MotionClip]] | ClipBank, batches: int,
-    batch: int, seed: int,
-) -> tuple[Tensor, ...]:  # fmt: skip
+    modules: PriorModules,
+    config: MCDMConfig,
+    groups: Sequence[Sequence[MotionClip]] | ClipBank,
+    batches: int,
+    batch: int,
+    seed: int,
+) -> tuple[Tensor, ...]:
     """Last frame, trend and reference ``[s, 1, nq, dm]``, what the prior says at full noise beside its guess from the
     past ``[s, f, nq, dm]``, the sound ``[s, f, k da]``, and the true clip ``[s, f, nq, dm]``."""
     prior, context = modules.present_clip_prior, config.present_clip_prior.context_frames

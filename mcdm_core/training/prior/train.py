@@ -63,8 +63,12 @@ def load_codec(path: Path, config: MCDMConfig) -> MotionCodec:
 
 @torch.no_grad()
 def load_motion_clips(
-    folder: Path, codec: MotionCodec, config: MCDMConfig, limit: int | None = None, batch: int = 1024,
-) -> list[MotionClip]:  # fmt: skip
+    folder: Path,
+    codec: MotionCodec,
+    config: MCDMConfig,
+    limit: int | None = None,
+    batch: int = 1024,
+) -> list[MotionClip]:
     """Encode the clips of a folder's shards with the codec, where its weights are; ``limit`` clips at most.
 
     About ``batch`` frames are encoded at a time. The clips' tensors are on the CPU.
@@ -90,11 +94,14 @@ def load_motion_clips(
         frames, sound = clip["frames"], clip["audio"].float() / 32768
         picked = torch.linspace(0, len(frames) - 1, REFERENCES).round().long()
         made = MotionClip(
-            torch.empty(0), clip["values"].float(),
+            torch.empty(0),
+            clip["values"].float(),
             log_mel(sound, audio.sample_rate, audio.num_mels, audio.hop_length),
-            frames[picked].movedim(-1, 1).contiguous(), clip["landmarks"].float(), info,
+            frames[picked].movedim(-1, 1).contiguous(),
+            clip["landmarks"].float(),
+            info,
             float(info.get("fps", config.fps)),
-        )  # fmt: skip
+        )
         waiting.append((made, frames))
         if sum(len(f) for _, f in waiting) >= batch:
             encode()
@@ -111,9 +118,15 @@ class PriorObjective:
     """
 
     def __init__(
-        self, modules: PriorModules, config: MCDMConfig, groups: Sequence[Sequence[MotionClip]] | ClipBank,
-        batch: int = 16, audio_batch: int = 16, seed: int = 0, device: torch.device | str = "cpu",
-    ) -> None:  # fmt: skip
+        self,
+        modules: PriorModules,
+        config: MCDMConfig,
+        groups: Sequence[Sequence[MotionClip]] | ClipBank,
+        batch: int = 16,
+        audio_batch: int = 16,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.modules, self.config = modules, config
         self.sampler = ClipSampler(config, groups, seed, device=device)
         self.batch, self.audio_batch = batch, audio_batch
@@ -168,19 +181,37 @@ class PriorObjective:
         amount = torch.where(self._some(0.5), 0.02, 0.1)[:, None, None, None]
         before = known + amount * torch.randn(known.shape, generator=self.generator, device=known.device)
         loss, estimate, _ = diffusion_loss(
-            modules.present_clip_prior, clean[:, context:], given, self.generator, audio=sound[:, context:],
-            image=image, context=before, context_audio=known_sound, drop_audio=dropped,
-        )  # fmt: skip
+            modules.present_clip_prior,
+            clean[:, context:],
+            given,
+            self.generator,
+            audio=sound[:, context:],
+            image=image,
+            context=before,
+            context_audio=known_sound,
+            drop_audio=dropped,
+        )
         readout = readout_loss(estimate, clean[:, context:], self.readout, self.lips)
         return {"loss": loss + 2 * auxiliary + 10 * readout, "mse": loss, "audio": auxiliary, "readout": readout}
 
 
 def train_prior(
-    groups: Sequence[list[MotionClip]], codec: MotionCodec, output: Path, minutes: float,
-    held: dict[str, list[MotionClip]], config: MCDMConfig = TINY, batch: int = 12, seed: int = 0,
-    start_from: Path | None = None, audio_from: Path | None = None, learning_rate: float = 2e-3, resume: bool = True,
-    device: torch.device | str = "cpu", weight_decay: float = 1e-3, validate_every: int = 1000,
-) -> dict[str, float]:  # fmt: skip
+    groups: Sequence[list[MotionClip]],
+    codec: MotionCodec,
+    output: Path,
+    minutes: float,
+    held: dict[str, list[MotionClip]],
+    config: MCDMConfig = TINY,
+    batch: int = 12,
+    seed: int = 0,
+    start_from: Path | None = None,
+    audio_from: Path | None = None,
+    learning_rate: float = 2e-3,
+    resume: bool = True,
+    device: torch.device | str = "cpu",
+    weight_decay: float = 1e-3,
+    validate_every: int = 1000,
+) -> dict[str, float]:
     """Train and write ``output`` with the prefixes ``present_clip_prior.``, ``audio_encoder.``, ``image_encoder.``.
 
     Args:
@@ -218,8 +249,14 @@ def train_prior(
         return numbers
 
     settings = LoopSettings(
-        output, minutes=minutes, learning_rate=learning_rate, weight_decay=weight_decay,
-        validate_every=validate_every, save_every=max(1, validate_every // 4), ema_decay=0.997,
-        metadata={"mcdm_config": to_json(config)}, resume=resume,
-    )  # fmt: skip
+        output,
+        minutes=minutes,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        validate_every=validate_every,
+        save_every=max(1, validate_every // 4),
+        ema_decay=0.997,
+        metadata={"mcdm_config": to_json(config)},
+        resume=resume,
+    )
     return train(modules, objective, settings, validate).validation

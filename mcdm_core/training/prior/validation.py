@@ -72,9 +72,14 @@ def last_frame_held(truth: Tensor, clip_frames: int) -> Tensor:
 
 @torch.no_grad()
 def validate_prior(
-    modules: PriorNetworks, codec: MotionCodec, clips: Sequence[MotionClip], steps: int | None = None,
-    temperature: float = 0.0, guidance: float | None = None, seed: int = 0,
-) -> dict[str, float]:  # fmt: skip
+    modules: PriorNetworks,
+    codec: MotionCodec,
+    clips: Sequence[MotionClip],
+    steps: int | None = None,
+    temperature: float = 0.0,
+    guidance: float | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
     """Predict held-out clips from their first frame and sound, as long as the shortest of them.
 
     Steps and guidance are those in use (the preset's defaults) unless given. The temperature is a factor of the

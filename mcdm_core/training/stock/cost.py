@@ -169,8 +169,12 @@ def cost_table(
                 need = cost.memory(samples)
                 rows.append(
                     {
-                        "stage": stage, "gpu": name, "gpus": count, "gigabytes": round(need, 1),
-                        "fits": need < 0.92 * room, "hours": round(cost.hours(recipe, share * peak, count), 1),
+                        "stage": stage,
+                        "gpu": name,
+                        "gpus": count,
+                        "gigabytes": round(need, 1),
+                        "fits": need < 0.92 * room,
+                        "hours": round(cost.hours(recipe, share * peak, count), 1),
                     }
-                )  # fmt: skip
+                )
     return rows

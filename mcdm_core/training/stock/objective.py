@@ -69,9 +69,19 @@ class NoiseObjective:
     """
 
     def __init__(
-        self, denoiser: Denoiser, parts: Parts, samples: ClipSamples, config: MCDMConfig, stage: int, *, batch: int,
-        workers: Workers, device: torch.device, readers: int = 0, bfloat16: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        denoiser: Denoiser,
+        parts: Parts,
+        samples: ClipSamples,
+        config: MCDMConfig,
+        stage: int,
+        *,
+        batch: int,
+        workers: Workers,
+        device: torch.device,
+        readers: int = 0,
+        bfloat16: bool = True,
+    ) -> None:
         self.denoiser, self.parts, self.samples, self.stage = denoiser, parts, samples, stage
         self.schedule = FrameDiffusion(config)
         self.batch, self.workers, self.device = batch, workers, device

@@ -85,7 +85,11 @@ def batches(
     """This process's shares of batches of ``batch`` samples, from batch ``first`` on; ``readers`` processes decode."""
     more: dict[str, Any] = {"prefetch_factor": 2, "persistent_workers": True} if readers else {}
     loader = DataLoader(
-        samples, batch_size=len(workers.share(batch)), sampler=_Numbers(batch, first, workers), num_workers=readers,
-        pin_memory=torch.cuda.is_available(), **more,
-    )  # fmt: skip
+        samples,
+        batch_size=len(workers.share(batch)),
+        sampler=_Numbers(batch, first, workers),
+        num_workers=readers,
+        pin_memory=torch.cuda.is_available(),
+        **more,
+    )
     yield from loader

@@ -73,11 +73,20 @@ ADAPTER_CHANGES: dict[str, object] = {"steps": 1000, "learning_rate": 1e-4, "war
 
 
 def train_stock(
-    stage: int, data: Path, start_from: Sequence[Path], output: Path, recipe: StockRecipe, *,
+    stage: int,
+    data: Path,
+    start_from: Sequence[Path],
+    output: Path,
+    recipe: StockRecipe,
+    *,
     workers: Workers | None = None,
-    device: torch.device | str = "cpu", minutes: float | None = None, tracker: Tracker | None = None,
-    resume: bool = True, seed: int = 0, person: str = "",
-) -> TrainResult:  # fmt: skip
+    device: torch.device | str = "cpu",
+    minutes: float | None = None,
+    tracker: Tracker | None = None,
+    resume: bool = True,
+    seed: int = 0,
+    person: str = "",
+) -> TrainResult:
     """Train stage 1 or 3 of a preset of Stable Diffusion's layout on curated video.
 
     Args:
@@ -113,16 +122,36 @@ def train_stock(
     samples = ClipSamples(clips, config, seed, motion=stage == 3)
     logger.info("stage %d: %d clips, %d parameter tensors train", stage, len(clips), len(trained))
     objective = NoiseObjective(
-        denoiser, parts, samples, config, stage, batch=recipe.batch // recipe.accumulate, workers=workers,
-        device=device, readers=recipe.readers, bfloat16=recipe.bfloat16,
-    )  # fmt: skip
+        denoiser,
+        parts,
+        samples,
+        config,
+        stage,
+        batch=recipe.batch // recipe.accumulate,
+        workers=workers,
+        device=device,
+        readers=recipe.readers,
+        bfloat16=recipe.bfloat16,
+    )
     settings = LoopSettings(
-        output, steps=recipe.steps, minutes=minutes, learning_rate=recipe.learning_rate, betas=(0.9, 0.999),
-        warmup_steps=recipe.warmup_steps, weight_decay=recipe.weight_decay, ema_decay=recipe.ema_decay,
-        validate_every=recipe.validate_every, save_every=recipe.save_every, accumulate=recipe.accumulate,
-        workers=workers, tracker=tracker, resume=resume, log_every=recipe.log_every, eight_bit=recipe.eight_bit,
+        output,
+        steps=recipe.steps,
+        minutes=minutes,
+        learning_rate=recipe.learning_rate,
+        betas=(0.9, 0.999),
+        warmup_steps=recipe.warmup_steps,
+        weight_decay=recipe.weight_decay,
+        ema_decay=recipe.ema_decay,
+        validate_every=recipe.validate_every,
+        save_every=recipe.save_every,
+        accumulate=recipe.accumulate,
+        workers=workers,
+        tracker=tracker,
+        resume=resume,
+        log_every=recipe.log_every,
+        eight_bit=recipe.eight_bit,
         metadata=metadata,
-    )  # fmt: skip
+    )
     held = _held_out(data, config, stage)
 
     def validate(_: nn.Module, step: int) -> dict[str, float]:

@@ -62,8 +62,9 @@ def sample_batch(
     if consecutive:
         numbers = np.stack([_first_frame(int(n), frames, every, random) + np.arange(frames) for n in lengths])
     else:
-        numbers = np.stack([_any_frames(int(n), 0 if s else lag, frames, every, random)
-                            for n, s in zip(lengths, short, strict=True)])  # fmt: skip
+        numbers = np.stack(
+            [_any_frames(int(n), 0 if s else lag, frames, every, random) for n, s in zip(lengths, short, strict=True)]
+        )
     rows = first[:, None] + numbers
     references = data.references(drawn, random)
     reference = data.latents(references)

@@ -100,9 +100,16 @@ GPU_STAGE_3 = replace(STAGE_3, clips=24, decode_frames=6, every=1, references=6,
 
 
 def load_data(
-    folders: Iterable[Path], vae_weights: Path, codec_weights: Path | None, config: MCDMConfig, minimum: int,
-    recipe: Recipe, device: torch.device | str = "cpu", seed: int = 0, limit: int | None = None,
-) -> LatentClips:  # fmt: skip
+    folders: Iterable[Path],
+    vae_weights: Path,
+    codec_weights: Path | None,
+    config: MCDMConfig,
+    minimum: int,
+    recipe: Recipe,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    limit: int | None = None,
+) -> LatentClips:
     """Clips of at least ``minimum`` frames with the frozen autoencoder and, for stage 3, codec."""
     vae = channels_last(build_autoencoder(config))
     vae.load_state_dict(component_state(vae_weights, "vae"))
@@ -124,9 +131,16 @@ class DenoiserObjective:
     """
 
     def __init__(
-        self, denoiser: Denoiser, data: LatentClips, stage: int, recipe: Recipe, *, bfloat16: bool = True,
-        seed: int = 0, progress: Callable[[], float] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        denoiser: Denoiser,
+        data: LatentClips,
+        stage: int,
+        recipe: Recipe,
+        *,
+        bfloat16: bool = True,
+        seed: int = 0,
+        progress: Callable[[], float] | None = None,
+    ) -> None:
         self.denoiser, self.data, self.stage, self.recipe = denoiser, data, stage, recipe
         self.diffusion = FrameDiffusion(data.config)
         self.random = np.random.default_rng([seed, stage])
@@ -138,9 +152,15 @@ class DenoiserObjective:
         recipe = self.recipe
         with_motion = self.stage == 3 and self.random.random() >= recipe.motion_dropout
         return sample_batch(
-            self.data, recipe.clips, recipe.frames, self.random, motion=with_motion, consecutive=self.stage == 3,
-            pictures=recipe.decode_frames, every=recipe.every,
-        )  # fmt: skip
+            self.data,
+            recipe.clips,
+            recipe.frames,
+            self.random,
+            motion=with_motion,
+            consecutive=self.stage == 3,
+            pictures=recipe.decode_frames,
+            every=recipe.every,
+        )
 
     def __call__(self, step: int) -> Mapping[str, Tensor]:
         recipe, device = self.recipe, self.data.device
@@ -157,10 +177,18 @@ class DenoiserObjective:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             batch = self._batch()
             parts, estimate = denoiser_losses(
-                self.denoiser, batch, self.diffusion, timestep.to(device), bypass_temporal=self.stage == 1,
-                vae=self.data.vae, decode_weight=recipe.decode_weight, refined=refined.nonzero()[:, 0].to(device),
-                anywhere=recipe.anywhere, adversary=judged, adversary_weight=recipe.adversary_weight,
-            )  # fmt: skip
+                self.denoiser,
+                batch,
+                self.diffusion,
+                timestep.to(device),
+                bypass_temporal=self.stage == 1,
+                vae=self.data.vae,
+                decode_weight=recipe.decode_weight,
+                refined=refined.nonzero()[:, 0].to(device),
+                anywhere=recipe.anywhere,
+                adversary=judged,
+                adversary_weight=recipe.adversary_weight,
+            )
         self.data.remember(batch.rows, estimate, generated)
         return parts
 
@@ -209,10 +237,18 @@ def train_stage(
     logger.info("stage %d: %d clips, %d parameter tensors train", stage, len(data), len(trained))
     vae = fingerprint({"vae": data.vae.state_dict()}, config)
     settings = LoopSettings(
-        output=output, steps=steps, minutes=minutes, learning_rate=recipe.learning_rate, weight_decay=1e-2,
-        ema_decay=0.995, validate_every=validate_every, save_every=validate_every, log_every=25, resume=resume,
+        output=output,
+        steps=steps,
+        minutes=minutes,
+        learning_rate=recipe.learning_rate,
+        weight_decay=1e-2,
+        ema_decay=0.995,
+        validate_every=validate_every,
+        save_every=validate_every,
+        log_every=25,
+        resume=resume,
         metadata={"mcdm_config": to_json(config), "component": "unet", "stage": str(stage), "vae": vae},
-    )  # fmt: skip
+    )
     objective = DenoiserObjective(
         denoiser, data, stage, recipe, bfloat16=bfloat16, seed=seed, progress=lambda: settings.progress
     )
@@ -264,6 +300,13 @@ def train_stage3(
         if not Path(path).exists():
             raise WeightsError(f"{what} are expected at {path}; train them first.")
     return train_stage(
-        3, folders, validation_folders, vae_weights, output, recipe,
-        start_from=start_from, codec_weights=codec_weights, **settings,
-    )  # fmt: skip
+        3,
+        folders,
+        validation_folders,
+        vae_weights,
+        output,
+        recipe,
+        start_from=start_from,
+        codec_weights=codec_weights,
+        **settings,
+    )

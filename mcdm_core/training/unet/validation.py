@@ -126,9 +126,15 @@ def validate_denoiser(
         videos = {"warp": warped}
         for number in steps:
             latents = generate_frames(
-                denoiser, data, clip, diffusion,
-                num_clips=num_clips, steps=number, bypass_temporal=bypass_temporal, motion=motion,
-            )  # fmt: skip
+                denoiser,
+                data,
+                clip,
+                diffusion,
+                num_clips=num_clips,
+                steps=number,
+                bypass_temporal=bypass_temporal,
+                motion=motion,
+            )
             videos[str(number)] = data.vae.decode(latents[0]).clamp(-1, 1)
         seen = data.vae.decode(data.vae.encode(warped)).clamp(-1, 1)
         moved, painted, through = (x / 2 + 0.5 for x in (warped, videos[str(steps[-1])], seen))

@@ -129,10 +129,17 @@ def train_vae(
     held_out = held_out.to(device).contiguous(memory_format=torch.channels_last)
     adversary = Adversary().to(device) if critic_weight > 0 else None
     settings = LoopSettings(
-        output=output, steps=steps, minutes=minutes, learning_rate=learning_rate, weight_decay=1e-4,
-        ema_decay=0.998, validate_every=validate_every, save_every=1000, resume=resume,
+        output=output,
+        steps=steps,
+        minutes=minutes,
+        learning_rate=learning_rate,
+        weight_decay=1e-4,
+        ema_decay=0.998,
+        validate_every=validate_every,
+        save_every=1000,
+        resume=resume,
         metadata={"mcdm_config": to_json(config), "component": "vae"},
-    )  # fmt: skip
+    )
 
     def losses(step: int) -> Mapping[str, Tensor]:
         if synthetic is not None and folder is not None and step % 400 == 399:

@@ -71,7 +71,7 @@ def _weights(screen, a, b, c, inverse, row, column):
 @njit(**JIT)
 def rasterize(
     screen, triangles, parts, mode, uv, rest, texture, hair_length, seed, size, depth, owner, weight_b, weight_c, base
-):  # fmt: skip
+):
     """Draw triangles into the depth buffer.
 
     Args:

@@ -65,7 +65,7 @@ class Renderer:
         none, parts = np.zeros((2, 2, 4), np.float32), np.full(len(triangles), SKIN, np.int32)
         rasterize(
             screen, triangles, parts, ATLAS_PASS, self._uv, _f32(rest), none, 0.0, 0.0, side, zbuffer, owner, u, v, 0
-        )  # fmt: skip
+        )
         owner, u, v = owner[:height, :width], u[:height, :width, None], v[:height, :width, None]
         corners = triangles[np.maximum(owner, 0)]
 
@@ -102,9 +102,14 @@ class Renderer:
         self._every = np.concatenate([self._body[0], shell]), np.concatenate([self._body[1], shell_part])
         lift = np.zeros(len(self.asset.template), np.float32)
         hair_lift(
-            _f32(self.asset.template), self._masks[:, 1].copy(), self.asset.vertex_part,
-            person.hair_line, person.hair_thickness, person.noise_seed, lift,
-        )  # fmt: skip
+            _f32(self.asset.template),
+            self._masks[:, 1].copy(),
+            self.asset.vertex_part,
+            person.hair_line,
+            person.hair_thickness,
+            person.noise_seed,
+            lift,
+        )
         self._lift = np.concatenate([lift, np.zeros(extra, np.float32)])[:, None]
         self._shadow_matrix = self._make_shadow_matrix(light.key_direction, person)
 
@@ -113,11 +118,20 @@ class Renderer:
         texture[..., :3] = person.skin * 0.8
         parameters = _f32(
             [
-                person.noise_seed, person.beard, person.moustache, person.goatee, person.brow_thickness,
-                person.brow_density, person.age, person.blush, person.collar, person.freckles, person.hair_style,
+                person.noise_seed,
+                person.beard,
+                person.moustache,
+                person.goatee,
+                person.brow_thickness,
+                person.brow_density,
+                person.age,
+                person.blush,
+                person.collar,
+                person.freckles,
+                person.hair_style,
                 person.hair_line,
             ]
-        )  # fmt: skip
+        )
         skin, lip, hair = _f32(person.skin), _f32(person.lip), _f32(person.hair)
         bake(*self._atlas, parameters, skin, lip, hair, _f32(person.brow), _f32(person.cloth), texture)
         return texture
@@ -156,13 +170,39 @@ class Renderer:
         depth_map(in_light, self._shadow_triangles, self.shadow_size, self._shadow)
         light, (triangles, parts) = self._light, self._every
         shade(
-            self._triangle, self._u, self._v, triangles, parts, len(body), vertices, normals, rest,
-            self._all_uv, self._all_masks, self._texture, self._shadow_matrix, self._shadow, float(light.shadow),
-            _f32(person.skin), _f32(person.hair), _f32(person.iris), _f32(person.glasses_colour), _f32(person.teeth),
-            self._eye_centres, seed, _f32(self._camera.position),
-            _f32(light.key_direction), _f32(light.key_colour), _f32(light.fill_direction), _f32(light.fill_colour),
-            _f32(light.sky), _f32(light.ground), float(light.exposure), self._colour, self._covered,
-        )  # fmt: skip
+            self._triangle,
+            self._u,
+            self._v,
+            triangles,
+            parts,
+            len(body),
+            vertices,
+            normals,
+            rest,
+            self._all_uv,
+            self._all_masks,
+            self._texture,
+            self._shadow_matrix,
+            self._shadow,
+            float(light.shadow),
+            _f32(person.skin),
+            _f32(person.hair),
+            _f32(person.iris),
+            _f32(person.glasses_colour),
+            _f32(person.teeth),
+            self._eye_centres,
+            seed,
+            _f32(self._camera.position),
+            _f32(light.key_direction),
+            _f32(light.key_colour),
+            _f32(light.fill_direction),
+            _f32(light.fill_colour),
+            _f32(light.sky),
+            _f32(light.ground),
+            float(light.exposure),
+            self._colour,
+            self._covered,
+        )
         grain = self._noise[self._count % len(self._noise)]
         self._count += 1
         resolve(self._colour, self._covered, self._background, self._picture, size // self.output, grain, self._grain)

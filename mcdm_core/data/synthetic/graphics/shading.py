@@ -67,10 +67,39 @@ def _film(value):
 
 @njit(**JIT)
 def shade(
-    owner, weight_b, weight_c, triangles, parts, num_body, points, normals, rest, uv, masks, texture,
-    shadow_matrix, shadow_map, shadow_strength, skin, hair, iris, frame, teeth, eye_centres, seed,
-    camera, key, key_colour, fill, fill_colour, sky, ground, exposure, colour, covered,
-):  # fmt: skip
+    owner,
+    weight_b,
+    weight_c,
+    triangles,
+    parts,
+    num_body,
+    points,
+    normals,
+    rest,
+    uv,
+    masks,
+    texture,
+    shadow_matrix,
+    shadow_map,
+    shadow_strength,
+    skin,
+    hair,
+    iris,
+    frame,
+    teeth,
+    eye_centres,
+    seed,
+    camera,
+    key,
+    key_colour,
+    fill,
+    fill_colour,
+    sky,
+    ground,
+    exposure,
+    colour,
+    covered,
+):
     """Colour every covered pixel.
 
     Args:

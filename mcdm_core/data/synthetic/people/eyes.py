@@ -42,9 +42,13 @@ def blink_times(
 
 
 def add_blinks(
-    asset: HeadAsset, actions: np.ndarray, rate: float, pauses: list[tuple[float, float]], fidgety: bool,
+    asset: HeadAsset,
+    actions: np.ndarray,
+    rate: float,
+    pauses: list[tuple[float, float]],
+    fidgety: bool,
     rng: np.random.Generator,
-) -> None:  # fmt: skip
+) -> None:
     """Close the lids of ``actions [t, 52]`` (at ``rate`` steps a second) now and then, widened eyes with them."""
     times = np.arange(len(actions)) / rate
     both = [asset.action(name) for name in LIDS]
@@ -62,9 +66,14 @@ def add_blinks(
 
 
 def add_brows(
-    asset: HeadAsset, actions: np.ndarray, rate: float, energy: np.ndarray, melody: np.ndarray, fidgety: bool,
+    asset: HeadAsset,
+    actions: np.ndarray,
+    rate: float,
+    energy: np.ndarray,
+    melody: np.ndarray,
+    fidgety: bool,
     rng: np.random.Generator,
-) -> None:  # fmt: skip
+) -> None:
     """Raise the brows of ``actions [t, 52]`` on loud and high syllables (``energy`` and ``melody [t]``)."""
     accent = gaussian_filter1d(energy, 0.12 * rate) - 0.35 + 0.25 * gaussian_filter1d(melody, 0.12 * rate)
     drift = slow_noise(len(actions), 0.25 if fidgety else 0.05, 0.35 * rate, rng)
@@ -74,9 +83,14 @@ def add_brows(
 
 
 def add_gaze(
-    asset: HeadAsset, actions: np.ndarray, rate: float, head: np.ndarray, pauses: list[tuple[float, float]],
-    fidgety: bool, rng: np.random.Generator,
-) -> None:  # fmt: skip
+    asset: HeadAsset,
+    actions: np.ndarray,
+    rate: float,
+    head: np.ndarray,
+    pauses: list[tuple[float, float]],
+    fidgety: bool,
+    rng: np.random.Generator,
+) -> None:
     """Turn the eyes of ``actions [t, 52]`` to what the speaker looks at, against the turns of ``head [t, 6]``.
 
     Most look into the camera and glance aside in some pauses until they speak on; fidgety ones look about.

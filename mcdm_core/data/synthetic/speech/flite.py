@@ -64,14 +64,17 @@ def _library() -> ctypes.CDLL:
         function = getattr(library, name)
         function.restype, function.argtypes = ctypes.c_void_p, kinds
     library.item_feat_string.restype, library.item_feat_string.argtypes = (
-        ctypes.c_char_p, (ctypes.c_void_p, ctypes.c_char_p)
-    )  # fmt: skip
+        ctypes.c_char_p,
+        (ctypes.c_void_p, ctypes.c_char_p),
+    )
     library.item_feat_float.restype, library.item_feat_float.argtypes = (
-        ctypes.c_float, (ctypes.c_void_p, ctypes.c_char_p)
-    )  # fmt: skip
+        ctypes.c_float,
+        (ctypes.c_void_p, ctypes.c_char_p),
+    )
     library.feat_set_float.restype, library.feat_set_float.argtypes = (
-        None, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_float)
-    )  # fmt: skip
+        None,
+        (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_float),
+    )
     library.delete_utterance.restype, library.delete_utterance.argtypes = None, (ctypes.c_void_p,)
     library.flite_init()
     return library
