@@ -1,7 +1,7 @@
 /** The panel of the Face Editor: the portrait's face, which follows the sliders. */
 
 /** The widgets whose values make the look. */
-export const LOOK = ["expression", "strength", "smile", "brows", "eyes", "gaze_x", "gaze_y"];
+export const LOOK = ["expression", "strength", "smile", "brows", "eyes", "gaze_x", "gaze_y", "yaw", "pitch", "roll"];
 export const EDITOR_HEIGHT = 260;
 
 /**
@@ -32,6 +32,10 @@ export class FaceEditor {
   /** `host`: `{api, t, values(): object, place(): {workflow, node}}`. */
   constructor(host) {
     this.host = host;
+    /** The run whose face this is, where it is not the page's own: ComfyUI's cache gave its result. */
+    this.made = null;
+    /** Whether a face was asked for while a workflow ran. */
+    this.waits = false;
     this.element = document.createElement("section");
     this.element.className = "mcdm-face";
     this.element.setAttribute("aria-label", host.t("faceEditor"));
@@ -61,17 +65,38 @@ export class FaceEditor {
     if (old) URL.revokeObjectURL(old);
   }
 
+  /** A run of this node has sent its face. */
+  ran(address) {
+    this.made = null;
+    this.show(address);
+  }
+
+  /** ComfyUI has told the node's result; `made` is the run that it is from. */
+  async executed(made) {
+    const { workflow, node } = this.host.place();
+    if (made.workflow === workflow && made.node === node && !this.image.hidden) return;
+    this.made = made;
+    await this.refresh();
+  }
+
+  /** A run has ended: what had to wait for it is drawn now. */
+  async runEnded() {
+    if (this.waits) await this.refresh();
+  }
+
   /** Ask the server for the face with the sliders' present values. */
   async draw() {
     const { api, t, values, place } = this.host;
+    this.waits = false;
     try {
       const answer = await api.fetchApi("/mcdm/face", {
         method: "POST",
         headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ ...place(), look: values() }),
+        body: JSON.stringify({ ...(this.made ?? place()), look: values() }),
       });
       if (answer.ok) return this.show(URL.createObjectURL(await answer.blob()), true);
-      this.say(t(answer.status === 409 ? "faceBusy" : "faceIdle"));
+      this.waits = answer.status === 409;
+      this.say(t(this.waits ? "faceBusy" : "faceIdle"));
     } catch (error) {
       this.say(t("faceFailed", { reason: error.message }));
     }

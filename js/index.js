@@ -37,6 +37,7 @@ const livePlayers = new Set();
 const weightPanels = new WeakMap();
 const noteLines = new WeakMap();
 const faceEditors = new WeakMap();
+const liveEditors = new Set();
 
 const rootGraph = () => app.rootGraph ?? app.graph?.rootGraph ?? app.graph;
 const setting = (name) => app.extensionManager?.setting?.get(`MCDM.Player.${name}`);
@@ -126,17 +127,29 @@ function addFaceEditor(node) {
   }
   const take = ({ node: id, image }) => {
     executionId = String(id);
-    if (image?.startsWith("data:image/")) editor.show(image);
+    if (image?.startsWith("data:image/")) editor.ran(image);
   };
-  faceEditors.set(node, take);
-  onRemoved(node, () => editor.destroy());
+  faceEditors.set(node, { editor, take });
+  liveEditors.add(editor);
+  onRemoved(node, () => {
+    liveEditors.delete(editor);
+    editor.destroy();
+  });
   // A loaded workflow sets its values after the node was made; the server may still know the face of an earlier page.
   setTimeout(() => editor.refresh(), 200);
 }
 
 function showFace(detail) {
   const node = runs.isShown(detail.workflow) ? nodeOfExecutionId(rootGraph(), detail.node) : null;
-  if (node) faceEditors.get(node)?.(detail);
+  if (node) faceEditors.get(node)?.take(detail);
+}
+
+/** ComfyUI's own `executed` of a Face Editor: the only word of one whose result came out of the cache. */
+async function faceExecuted({ node: executed, display_node: displayed, prompt_id: promptId, output }) {
+  const made = output?.face?.[0];
+  if (!made?.node || !runs.isShown(await runs.workflowOf(promptId))) return;
+  const node = nodeOfExecutionId(rootGraph(), displayed ?? executed);
+  if (node) await faceEditors.get(node)?.editor.executed(made);
 }
 
 function showMissingWeights(node, files) {
@@ -194,7 +207,10 @@ function listen() {
   }
   api.addEventListener("mcdm.face", ({ detail }) => showFace(detail));
   api.addEventListener("mcdm.note", ({ detail }) => showNote(detail));
-  api.addEventListener("executed", ({ detail }) => runs.executed(detail ?? {}));
+  api.addEventListener("executed", ({ detail }) => {
+    runs.executed(detail ?? {});
+    faceExecuted(detail ?? {});
+  });
   // A node with a panel that ran without raising again has its weights: the next node begins, or the run succeeds.
   let executing = null;
   const passed = () => {
@@ -212,6 +228,8 @@ function listen() {
       if (name === "execution_success") passed();
       executing = null;
       for (const player of livePlayers) if (player.promptId === detail?.prompt_id) player.endRun();
+      // The server takes the run off its list a moment after it has told its end.
+      setTimeout(() => liveEditors.forEach((editor) => editor.runEnded()), 500);
       const files = parseMissingWeights(detail?.exception_message);
       const node = files && nodeOfExecutionId(rootGraph(), detail.node_id);
       if (node) showMissingWeights(node, files);

@@ -31,7 +31,7 @@ export const ENGLISH = Object.freeze({
   smallerPlayer: "Make the player smaller",
   faceEditor: "The face with these sliders",
   faceIdle: "Run the workflow once; then the face follows the sliders.",
-  faceBusy: "A workflow is running; move a slider again when it has ended.",
+  faceBusy: "A workflow is running; the face follows when it has ended.",
   faceFailed: "The face could not be drawn: {reason}",
   noteTitle: "MCDM: please look at this input",
   notRunning: "This node is not running",

@@ -1,4 +1,4 @@
-"""Face Editor: sliders for expression, brows, eyes and gaze that show the face at once; a line for the samplers."""
+"""Face Editor: sliders for expression, gaze and head that show the face at once; a line for the samplers."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class MCDMFaceEditor(io.ComfyNode):
         return schema(
             "MCDMFaceEditor",
             "Face Editor",
-            description="Sliders for expression and gaze; the face follows them at once after the first run.",
-            search_aliases=["expression editor", "gaze", "brows", "smile", "emotion slider"],
+            description="Sliders for expression, gaze and head; the face follows them at once after the first run.",
+            search_aliases=["expression editor", "gaze", "brows", "smile", "head pose", "emotion slider"],
             is_output_node=True,
             inputs=[
                 inputs.model(),
@@ -84,12 +84,16 @@ class MCDMFaceEditor(io.ComfyNode):
         eyes: float,
         gaze_x: float,
         gaze_y: float,
+        yaw: float,
+        pitch: float,
+        roll: float,
         seconds: float,
         earlier: str | None = None,
     ) -> io.NodeOutput:
         from ..mcdm_core.motion.expression_schedule import format_key, parse_schedule
 
         traits = {"smile": smile, "brows": brows, "eyes": eyes, "gaze_x": gaze_x, "gaze_y": gaze_y}
+        traits |= {"yaw": yaw, "pitch": pitch, "roll": roll}
         look = look_of({"expression": expression, "strength": strength, "seconds": seconds} | traits)
         keys = sorted([*parse_schedule(earlier or ""), look], key=lambda key: key.seconds)
         run = NodeRun.of(cls)
@@ -97,4 +101,6 @@ class MCDMFaceEditor(io.ComfyNode):
         face = LIVE_FACES.picture(run.workflow, run.node, look)
         run.send("face", {"image": data_url(face)})
         line = ", ".join(map(format_key, keys))
-        return io.NodeOutput(line, media_bridge.frames_to_image(face[None]), ui={"text": [line]})
+        # Kept with the result: a page that gets it out of ComfyUI's cache asks for faces under the run that made it.
+        place = {"workflow": run.workflow, "node": run.node}
+        return io.NodeOutput(line, media_bridge.frames_to_image(face[None]), ui={"text": [line], "face": [place]})

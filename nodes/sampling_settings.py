@@ -87,11 +87,13 @@ class MotionSettings:
         from ..mcdm_core.motion.expression_schedule import parse_schedule, schedule_expressions
 
         motion = pipeline.predict_motion(reference, audio, memory, **self.arguments(), **others)
-        codec = pipeline.model.motion_codec
-        changed = schedule_expressions(motion, codec, parse_schedule(self.expression))
-        rest = reference.motion_tokens.map(lambda stream: stream[0])
+        changed = motion
         if self.head_movement != 1.0:
+            rest = reference.motion_tokens.map(lambda stream: stream[0])
             changed = editing.scale_motion(changed, rest, head=self.head_movement)
+        # After it: what the schedule turns by hand is not made less.
+        codec, keys = pipeline.model.motion_codec, parse_schedule(self.expression)
+        changed = schedule_expressions(changed, codec, keys, reference.landmarks)
         if changed is motion:
             return motion
         tokens = changed.tokens.map(lambda stream: stream.to(pipeline.device))

@@ -26,7 +26,8 @@ def still_face(pipe: MCDMPipeline, reference: Reference, look: ExpressionKey, se
     codec = pipe.model.motion_codec
     own = reference.motion_tokens.map(lambda stream: stream[:1].cpu())
     still = Motion(own, None, None, pipe.config.fps)
-    motion = schedule_expressions(still, codec, [dataclasses.replace(look, seconds=0.0)])
+    key = dataclasses.replace(look, seconds=0.0)
+    motion = schedule_expressions(still, codec, [key], reference.landmarks)
     tokens = motion.tokens.map(lambda stream: stream.to(pipe.device))
     motion = pipe.motion.decode(reference, tokens, motion.fps)
     memory = pipe.start_memory(reference, seed)

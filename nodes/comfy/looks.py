@@ -15,8 +15,11 @@ TRAITS = {
     "eyes": "Above 0: eyes wide; below: narrowed.",
     "gaze_x": "Above 0: looks to the picture's right; below: to its left.",
     "gaze_y": "Above 0: looks up; below: down.",
+    "yaw": "Above 0: the head turns to the picture's right; below: to its left.",
+    "pitch": "Above 0: the head is lifted; below: lowered.",
+    "roll": "Above 0: the head tips to the picture's right; below: to its left.",
 }
-"""As in ``motion/face_values.py``, written out: importing it would slow ComfyUI's start."""
+"""As in ``motion/face_values.py`` and ``motion/head_turn.py``, written out: importing would slow ComfyUI's start."""
 
 
 def look_of(values: object) -> ExpressionKey:

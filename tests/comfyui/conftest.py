@@ -135,7 +135,7 @@ def quick(prompt: dict[str, Any], seconds: float) -> dict[str, Any]:
         for name, value in (("steps", 1), ("motion_steps", 2)):
             if name in inputs:
                 inputs[name] = value
-        if node["class_type"] == "MCDMEmbedAudio" and inputs["duration"] == 0:
+        if node["class_type"] == "MCDMEmbedAudio" and not 0 < inputs["duration"] <= seconds:
             inputs["duration"] = seconds
         if node["class_type"] == "MCDMLoadModel" and not trained:
             inputs["model_name"] = RANDOM

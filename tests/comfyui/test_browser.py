@@ -20,7 +20,7 @@ CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required"]
 TEMPLATE = "MCDM 02 Step by step"
-WAIT = 600_000
+WAIT = 300_000
 """Milliseconds; seconds on an idle machine."""
 
 

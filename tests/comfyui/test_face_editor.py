@@ -52,6 +52,10 @@ def test_the_face_follows_the_sliders_after_one_run(server: Any, workflow_prompt
             assert np.abs(pictures[one] - pictures[other]).max() > 8, "each look is another face"
     assert ask(server, node, {"smile": 9})[0] == 400 and ask(server, node, {"smile": "x"})[0] == 400
 
+    again = server.run(prompt, workflow={"id": "the same in another tab", "nodes": []})
+    assert again.status == "execution_success" and not again.named("mcdm.face"), "out of the cache"
+    assert again.outputs[node]["face"] == [{"workflow": "faces", "node": node}], "where that page can ask"
+
 
 def test_a_running_workflow_is_left_alone(server: Any, workflow_prompt: Any) -> None:
     prompt = workflow_prompt(TEMPLATE, seconds=0.7)

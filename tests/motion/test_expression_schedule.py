@@ -48,6 +48,8 @@ def test_single_traits_stand_beside_an_expression_or_alone() -> None:
     both, alone = parse_schedule("2 happy 0.5 Gaze_X -0.3 brows, 4 gaze_y 0.2")
     assert (both.name, both.strength, both.traits) == ("happy", 0.5, (("gaze_x", -0.3), ("brows", 1.0)))
     assert (alone.name, alone.strength, alone.traits) == ("neutral", 0.0, (("gaze_y", 0.2),))
+    (turned,) = parse_schedule("yaw 0.5 smile 0.2")
+    assert (turned.seconds, turned.traits) == (0.0, (("yaw", 0.5), ("smile", 0.2)))
 
 
 @pytest.mark.parametrize("text", ["0 neutral", "3.5 happy 0.8", "1 smile -0.25", "2 sad 1 gaze_x 0.4 eyes -1"])

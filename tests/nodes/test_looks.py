@@ -16,11 +16,11 @@ live_faces = pack_module("comfy.live_faces")
 NodeRun = pack_module("comfy.node_run").NodeRun
 core = "mcdm_pack_under_test.mcdm_core"
 ExpressionKey = importlib.import_module(f"{core}.motion.expression_schedule").ExpressionKey
-TRAITS = importlib.import_module(f"{core}.motion.face_values").TRAITS
+BY_HAND = importlib.import_module(f"{core}.motion.expression_schedule").BY_HAND
 
 
 def test_every_trait_of_the_core_has_a_slider() -> None:
-    assert list(looks.TRAITS) == list(TRAITS)
+    assert list(looks.TRAITS) == list(BY_HAND)
 
 
 def test_sliders_become_a_look() -> None:
