@@ -113,7 +113,7 @@ def write_spoken_shard(path: Path | str, clips: Sequence[tuple[np.ndarray, np.nd
     """
     tensors: dict[str, Tensor] = {}
     for number, (audio, values, _) in enumerate(clips):
-        tensors[f"{number}/audio"] = torch.tensor(audio)  # of its own: stretches overlap
+        tensors[f"{number}/audio"] = torch.tensor(audio)  # of its own: segments overlap
         tensors[f"{number}/values"] = torch.from_numpy(values)
     write_tensors(Path(path), tensors, {"clips": json.dumps([info for _, _, info in clips], ensure_ascii=False)})
 

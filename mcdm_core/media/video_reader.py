@@ -36,7 +36,7 @@ class VideoReader:
     Args:
         source: a path, or an open binary file, which is read from its beginning each time.
         name: for messages; a file's own by default.
-        start, duration: the stretch that is read, in seconds; 0 seconds last to the end.
+        start, duration: the segment that is read, in seconds; 0 seconds last to the end.
 
     Attributes:
         fps: average frame rate; width, height: of the upright frames; metadata: of the container.

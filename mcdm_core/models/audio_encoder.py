@@ -173,8 +173,8 @@ class AudioEncoder(nn.Module):
 class ContextAudioEncoder(AudioEncoder):
     """Convolutional encoder of log-mel windows, a third of a second to either side of a frame (``logmel_context``).
 
-    No layer pads and none mixes moments in its norm, so a stretch of speech goes through the convolutions once
-    instead of window by window (:meth:`encode_stretch`): training costs a tenth.
+    No layer pads and none mixes moments in its norm, so a segment of speech goes through the convolutions once
+    instead of window by window (:meth:`encode_segment`): training costs a tenth.
 
     ``predict_values`` is a linear head from the tokens to the sixteen facial values. It is an auxiliary target in
     training only: it makes the tokens carry the mouth's shape long before the diffusion loss alone would.
@@ -217,7 +217,7 @@ class ContextAudioEncoder(AudioEncoder):
         self.check_windows(windows)
         return self._features(windows)[:, 0]
 
-    def encode_stretch(self, mels: Tensor, hop: int) -> Tensor:
+    def encode_segment(self, mels: Tensor, hop: int) -> Tensor:
         """Tokens of consecutive frames whose windows overlap.
 
         Args:

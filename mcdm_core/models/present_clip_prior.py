@@ -131,8 +131,8 @@ class PresentClipPrior(nn.Module):
         # trained).
         sound_width = audio_tokens * config.audio_encoder.feature_dim
         lips = slice(codec.head_tokens, codec.head_tokens + codec.lip_tokens)
-        self.heard = {"lip": lips, "all": slice(0, self.motion_tokens)}[prior.sound_path]
-        reached = self.heard.stop - self.heard.start
+        self.audio_driven = {"lip": lips, "all": slice(0, self.motion_tokens)}[prior.sound_path]
+        reached = self.audio_driven.stop - self.audio_driven.start
         self.direct = nn.Linear(sound_width, reached * codec.motion_dim, bias=False)
         nn.init.zeros_(self.direct.weight)
         shape = (config.clip_frames, self.motion_tokens, codec.motion_dim)
@@ -190,7 +190,7 @@ class PresentClipPrior(nn.Module):
             mixed = torch.where(given[:, None, None, None], head, noisy[:, :, :number])
             noisy = torch.cat([mixed, noisy[:, :, number:]], dim=2)
         audio = self._drop(audio, drop_audio)
-        heard = self.direct(audio.flatten(2)).unflatten(2, (self.heard.stop - self.heard.start, -1))
+        from_audio = self.direct(audio.flatten(2)).unflatten(2, (self.audio_driven.stop - self.audio_driven.start, -1))
         motion = self.embed(noisy)
         flag = given[:, None, None, None] * self.known
         motion = torch.cat([motion[:, :, : self.head_tokens] + flag, motion[:, :, self.head_tokens :]], dim=2)
@@ -217,7 +217,7 @@ class PresentClipPrior(nn.Module):
         out = torch.einsum("bfnd,nde->bfne", x, self.output["weight"]) + self.output["bias"]
         alpha_squared = self.alphas_cumprod[timestep][:, None, None, None].to(out.dtype)
         guess = torch.zeros_like(out)
-        guess[:, :, self.heard] = heard
+        guess[:, :, self.audio_driven] = from_audio
         if self.past is not None:
             if context is not None:
                 # Other image tokens say nothing of the portrait's motion.
@@ -225,7 +225,7 @@ class PresentClipPrior(nn.Module):
                 guess = guess + self.past(context, reference, frames)
             out = self._around(guess, out, noisy, alpha_squared)
         else:
-            # The estimate of the clean tokens is alpha z - sigma v: what is heard enters it times sigma to the fourth.
+            # The clean tokens' estimate is alpha z - sigma v: the sound's part enters it times sigma to the fourth.
             out = out - (1 - alpha_squared) ** 1.5 * guess
         if self.config.present_clip_prior.prediction_type == "epsilon":
             out = (1 - alpha_squared).sqrt() * noisy + alpha_squared.sqrt() * out

@@ -1,4 +1,4 @@
-"""The motion of a stretch of video, as the pipeline hands it around and stores it."""
+"""The motion of a segment of video, as the pipeline hands it around and stores it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Motion:
         return [self[start : start + frames] for start in range(0, len(self), frames)]
 
     def with_tokens(self, tokens: MotionTokens) -> Motion:
-        """The same stretch with other tokens; what had been decoded is dropped, because it no longer fits."""
+        """The same segment with other tokens; what had been decoded is dropped, because it no longer fits."""
         return replace(self, tokens=tokens, landmarks=None, values=None)
 
     @staticmethod

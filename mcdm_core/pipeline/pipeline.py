@@ -105,9 +105,7 @@ class MCDMPipeline:
         return cls.from_file(path, device, adapters)
 
     @classmethod
-    def from_file(
-        cls, path: str | Path, device: torch.device | str = "cpu", adapters: Adapters = ()
-    ) -> MCDMPipeline:
+    def from_file(cls, path: str | Path, device: torch.device | str = "cpu", adapters: Adapters = ()) -> MCDMPipeline:
         """Weights of one file, or of a training directory of one file a component.
 
         Args:

@@ -281,7 +281,7 @@ class RunFolder:
 
         Args:
             frames: [f, 3, h, w] in [0, 1] or uint8, or parts of it one after the other.
-            audio: this clip's own stretch of the sound.
+            audio: this clip's own segment of the sound.
             memory: after this clip; motion: of this clip. Both have ``save(path)``.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Random stretches of speech with their motion, sound augmented: what the prior and its audio encoder train on."""
+"""Random segments of speech with their motion, sound augmented: what the prior and its audio encoder train on."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ class ClipBank:
 
 
 @dataclass
-class Stretches:
-    """A batch. ``mels [b, m, hop (f - 1) + w]`` normalised (``ContextAudioEncoder.encode_stretch``), of the frames at
+class SegmentBatch:
+    """A batch. ``mels [b, m, hop (f - 1) + w]`` normalised (``ContextAudioEncoder.encode_segment``), of the frames at
     ``positions [b, f]`` (real frame numbers of ``clips [b]`` of the bank), which may lie before a clip or after it."""
 
     bank: ClipBank
@@ -111,7 +111,7 @@ class Stretches:
 
 
 class ClipSampler:
-    """Draws stretches of ``before`` frames and ``frames`` more at the configuration's frame rate.
+    """Draws segments of ``before`` frames and ``frames`` more at the configuration's frame rate.
 
     Which clip, where and how fast is drawn on the CPU; what costs time is on the bank's device, never waited for.
 
@@ -140,8 +140,8 @@ class ClipSampler:
         self.random = np.random.default_rng(seed)
         self.generator = torch.Generator(self.bank.device).manual_seed(seed)
 
-    def sample(self, number: int) -> Stretches:
-        """A batch of augmented stretches, a part of them slower or faster than they were spoken."""
+    def sample(self, number: int) -> SegmentBatch:
+        """A batch of augmented segments, a part of them slower or faster than they were spoken."""
         bank = self.bank
         group = np.arange(number) % len(bank.group_size)
         clips = bank.group_first[group] + self.random.integers(bank.group_size[group])
@@ -150,9 +150,9 @@ class ClipSampler:
         room = np.maximum(0.0, bank.frames[clips] - 1 - (self.frames - 1) * step)
         start = self.random.uniform(0, room)
         positions = start[:, None] + np.arange(-self.before, self.frames) * step[:, None]
-        return self.stretches(clips, positions, speed)
+        return self.segments(clips, positions, speed)
 
-    def stretches(self, clips: np.ndarray, positions: np.ndarray, speed: np.ndarray) -> Stretches:
+    def segments(self, clips: np.ndarray, positions: np.ndarray, speed: np.ndarray) -> SegmentBatch:
         """The batch of ``clips [b]`` at consecutive ``positions [b, f]``, spoken ``speed [b]`` times as fast; the sound
         is augmented, and beyond a clip silent."""
         audio, bank, device = self.config.audio_encoder, self.bank, self.bank.device
@@ -165,18 +165,18 @@ class ClipSampler:
         at = start[:, None] + (columns - audio.window_frames / 2) * pace[:, None]
         outside = (at < 0) | (at > bank.mel_length[chosen, None] - 1)
         mels = interpolate(whole, at, -1).masked_fill(outside[:, None], -1.0)
-        return Stretches(bank, chosen, bank.send(positions.astype(np.float32)), mels)
+        return SegmentBatch(bank, chosen, bank.send(positions.astype(np.float32)), mels)
 
-    def earlier_tokens(self, stretches: Stretches, number: int | None = None) -> Tensor:
-        """Tokens ``[b, nq, dm]`` of a frame of each clip that is no later than the stretch's first after the frames
+    def earlier_tokens(self, segments: SegmentBatch, number: int | None = None) -> Tensor:
+        """Tokens ``[b, nq, dm]`` of a frame of each clip that is no later than the segment's first after the frames
         before it: a reference's, as a portrait is in use, and nothing of what is to be predicted."""
-        first = stretches.positions[:number, self.before].clamp_min(0)
+        first = segments.positions[:number, self.before].clamp_min(0)
         drawn = first * torch.rand(first.shape, generator=self.generator, device=first.device)
-        return self.bank.resample("tokens", stretches.clips[:number], drawn.round()[:, None])[:, 0]
+        return self.bank.resample("tokens", segments.clips[:number], drawn.round()[:, None])[:, 0]
 
-    def references(self, stretches: Stretches, number: int | None = None) -> Tensor:
-        """A random reference picture of the clip of each of the first ``number`` stretches, ``[b, 3, 128, 128]`` in
+    def references(self, segments: SegmentBatch, number: int | None = None) -> Tensor:
+        """A random reference picture of the clip of each of the first ``number`` segments, ``[b, 3, 128, 128]`` in
         [-1, 1]."""
-        chosen = stretches.clips[:number]
+        chosen = segments.clips[:number]
         picture = self.random.integers(self.bank.references.shape[1], size=len(chosen))
         return to_unit(self.bank.references[chosen, self.bank.send(picture)])

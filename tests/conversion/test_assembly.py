@@ -141,9 +141,15 @@ def test_files_of_full_size_have_a_place_for_each_key() -> None:
         model = MCDMModel(BASE)
         unet, vae, motion = stock_unet(BASE), stock_vae(BASE), stock_motion(BASE)
         tower = clip_tower(transformers, BASE).state_dict()
-        ear = transformers.Wav2Vec2Model(transformers.Wav2Vec2Config()).state_dict()
+        wav2vec = transformers.Wav2Vec2Model(transformers.Wav2Vec2Config()).state_dict()
     checkpoint = {**layouts.original_unet(unet.state_dict()), **layouts.original_vae(vae.state_dict())}
-    parts = {"unet": checkpoint, "vae": checkpoint, "motion_module": animatediff(motion), "clip": tower, "wav2vec": ear}
+    parts = {
+        "unet": checkpoint,
+        "vae": checkpoint,
+        "motion_module": animatediff(motion),
+        "clip": tower,
+        "wav2vec": wav2vec,
+    }
     fates = place_weights(model, parts)
     counts = {p: sum(f.part == p and bool(f.place) for f in fates) for p in parts}
     # AnimateDiff has five motion modules of 27 keys at the level where Stable Diffusion has no attention.
@@ -172,7 +178,7 @@ def encoders() -> dict:
     audio = NARROW.audio_encoder
     torch.manual_seed(2)
     tower = clip_tower(transformers, NARROW)
-    ear = transformers.Wav2Vec2Model(
+    wav2vec = transformers.Wav2Vec2Model(
         transformers.Wav2Vec2Config(
             hidden_size=audio.feature_dim,
             intermediate_size=4 * audio.feature_dim,
@@ -181,19 +187,19 @@ def encoders() -> dict:
         )
     ).eval()
     bare = {key.removeprefix("vision_model."): value for key, value in tower.state_dict().items()}
-    heard = {f"wav2vec2.{key}": value for key, value in ear.state_dict().items()}
+    prefixed_wav2vec = {f"wav2vec2.{key}": value for key, value in wav2vec.state_dict().items()}
     older = {
         key.replace("parametrizations.weight.original0", "weight_g").replace(
             "parametrizations.weight.original1", "weight_v"
         ): value
-        for key, value in heard.items()
+        for key, value in prefixed_wav2vec.items()
     }
-    heard["lm_head.weight"] = torch.zeros(2)
+    prefixed_wav2vec["lm_head.weight"] = torch.zeros(2)
     prefixed = {f"vision_model.{key}": value for key, value in bare.items()}
     prefixed |= {"text_model.embeddings.token_embedding.weight": torch.zeros(2), "logit_scale": torch.zeros(())}
     prefixed |= {"vision_model.embeddings.position_ids": torch.zeros(1, 5), "visual_projection.weight": torch.zeros(2)}
-    clips, ears = (prefixed, layouts.original_clip(bare)), (heard, older)
-    return {"tower": tower, "ear": ear, "clip": clips, "wav2vec": ears}
+    clips, both_wav2vec = (prefixed, layouts.original_clip(bare)), (prefixed_wav2vec, older)
+    return {"tower": tower, "speech": wav2vec, "clip": clips, "wav2vec": both_wav2vec}
 
 
 @pytest.mark.parametrize("layout", [0, 1])
@@ -207,7 +213,7 @@ def test_clip_and_wav2vec_give_the_stock_outputs(encoders, layout: int) -> None:
     normal = ((pictures + 1) / 2 - model.image_encoder.mean) / model.image_encoder.std
     expected = encoders["tower"](pixel_values=normal).last_hidden_state
     torch.testing.assert_close(model.image_encoder(pictures), expected, atol=1e-5, rtol=1e-5)
-    expected = encoders["ear"](((sound - sound.mean()) / sound.std(correction=0))[None]).last_hidden_state[0]
+    expected = encoders["speech"](((sound - sound.mean()) / sound.std(correction=0))[None]).last_hidden_state[0]
     torch.testing.assert_close(model.audio_encoder.features(sound), expected, atol=1e-5, rtol=1e-5)
 
 

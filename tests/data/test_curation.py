@@ -82,26 +82,26 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texture = cv2.GaussianBlur(random.random((384, 800)).astype(np.float32), (0, 0), 6)
     texture = (255 * (texture - texture.min()) / np.ptp(texture)).astype(np.uint8)
     nobody = np.stack([np.repeat(texture[:, k : k + 384, None], 3, 2) for k in range(100)])
-    short, heard = frames[:100], audio[: 4 * RATE]
+    short, speech = frames[:100], audio[: 4 * RATE]
     write(folder / "a_good.mp4", frames, audio)
     write(folder / "copy.mp4", frames, audio, crf=26)
     write(
         folder / "cut.mp4",
         np.concatenate([frames[:100], nobody, frames[100:200]]),
-        np.concatenate([heard, heard, audio[4 * RATE : 8 * RATE]]),
+        np.concatenate([speech, speech, audio[4 * RATE : 8 * RATE]]),
     )
-    write(folder / "two.mp4", np.concatenate([short, short[:, :, ::-1]], axis=2), heard)
-    write(folder / "nobody.mp4", nobody, heard)
-    write(folder / "muted.mp4", short, np.zeros_like(heard))
+    write(folder / "two.mp4", np.concatenate([short, short[:, :, ::-1]], axis=2), speech)
+    write(folder / "nobody.mp4", nobody, speech)
+    write(folder / "muted.mp4", short, np.zeros_like(speech))
     write(folder / "no_sound.mp4", short, None)
     write(folder / "shifted.mp4", frames, np.concatenate([np.zeros(RATE // 5, np.int16), audio[: -RATE // 5]]))
-    write(folder / "blurred.mp4", np.stack([cv2.GaussianBlur(frame, (0, 0), 5) for frame in short]), heard)
-    write(folder / "dark.mp4", (short * 0.1).astype(np.uint8), heard)
-    write(folder / "cut_off.mp4", short[:, :, 192:], heard)
-    write(folder / "rotated.mp4", np.rot90(short, 1, (1, 2)), heard)
+    write(folder / "blurred.mp4", np.stack([cv2.GaussianBlur(frame, (0, 0), 5) for frame in short]), speech)
+    write(folder / "dark.mp4", (short * 0.1).astype(np.uint8), speech)
+    write(folder / "cut_off.mp4", short[:, :, 192:], speech)
+    write(folder / "rotated.mp4", np.rot90(short, 1, (1, 2)), speech)
     turn_by_header(folder / "rotated.mp4")
     shown = [k for k in range(len(short)) if k % 7 not in (2, 5)]
-    write(folder / "variable.mp4", frames[shown], heard, times=[40 * k for k in shown])
+    write(folder / "variable.mp4", frames[shown], speech, times=[40 * k for k in shown])
     (folder / "broken.mp4").write_bytes((folder / "a_good.mp4").read_bytes()[:200] + random.bytes(20_000))
     return folder
 
@@ -174,8 +174,8 @@ def test_the_set_can_be_read_and_is_described(curated: Path) -> None:
             pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(container.streams.video[0])]
         assert len(pictures) == count and pictures[0].shape == (128, 128, 3)
         with av.open(io.BytesIO(sample["flac"])) as container:
-            heard = sum(frame.samples for frame in container.decode(container.streams.audio[0]))
-        assert abs(heard - count * RATE // 25) <= 1
+            samples = sum(frame.samples for frame in container.decode(container.streams.audio[0]))
+        assert abs(samples - count * RATE // 25) <= 1
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills a process by a signal")

@@ -205,8 +205,8 @@ def test_recordings_are_spoken_with_the_fitted_lips_and_all_else_as_before(tmp_p
     fitted = list(real_speech.SpeechLabeller(None, mouth=mouth).clips(recording))
     whole, amplitudes = mouth.values(phonemes, sound, 125), []
     assert len(plain) == len(fitted) == 2
-    for (_, before), (heard, after) in zip(plain, fitted, strict=True):
-        start = next(s for s in range(125) if np.array_equal(sound[s * 640 : s * 640 + len(heard)], heard))
+    for (_, before), (spoken, after) in zip(plain, fitted, strict=True):
+        start = next(s for s in range(125) if np.array_equal(sound[s * 640 : s * 640 + len(spoken)], spoken))
         ratio = after[:, :4] / whole[start : start + len(after)]
         assert np.array_equal(before[:, 4:], after[:, 4:]) and np.ptp(ratio) < 1e-4
         amplitudes.append(ratio.mean())

@@ -137,8 +137,8 @@ def test_a_part_at_another_rate_keeps_its_pitch(tmp_path: Path) -> None:
     audio = load_audio(tmp_path / "both.mp3")
     assert audio.sample_rate == 44_100 and audio.duration == pytest.approx(3, abs=0.2)
     for begin in (0.4, 2.0):
-        stretch = audio.waveform[0, round(begin * 44_100) :][: 44_100 // 2]
-        assert abs(torch.fft.rfft(stretch).abs().argmax().item() * 2 - 440) < 5
+        segment = audio.waveform[0, round(begin * 44_100) :][: 44_100 // 2]
+        assert abs(torch.fft.rfft(segment).abs().argmax().item() * 2 - 440) < 5
 
 
 def test_a_chained_ogg_file_is_cut_at_its_links(tmp_path: Path) -> None:

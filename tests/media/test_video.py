@@ -77,8 +77,8 @@ def test_an_impulse_is_heard_at_its_frame(tmp_path: Path) -> None:
     with VideoWriter(path, 32, 32, 25, Audio(wave, 16_000)) as writer:
         writer.write(torch.rand(50, 3, 32, 32))
     start, _ = stream_span(path, "audio")
-    heard = load_audio(path)
-    when = start + heard.waveform[0].abs().argmax().item() / heard.sample_rate
+    sound = load_audio(path)
+    when = start + sound.waveform[0].abs().argmax().item() / sound.sample_rate
     assert abs(when - 1.5) < 0.04
 
 
@@ -254,11 +254,11 @@ def test_a_turned_video_stands_upright() -> None:
     assert frame.shape == (3, reader.height, reader.width) and reader.height > reader.width
 
 
-def test_a_stretch_is_read_of_a_file_and_of_a_stream(tmp_path: Path) -> None:
+def test_a_segment_is_read_of_a_file_and_of_a_stream(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "a.mp4", 32, 32, 25, tone(2, 16_000)) as writer:
         writer.write(torch.linspace(0, 1, 50)[:, None, None, None].expand(-1, 3, 32, 32))
-    stretch = list(VideoReader(tmp_path / "a.mp4", start=0.4, duration=0.2))
-    assert len(stretch) == 5 and abs(float(stretch[0].mean()) - 10 / 49) < 0.02
+    segment = list(VideoReader(tmp_path / "a.mp4", start=0.4, duration=0.2))
+    assert len(segment) == 5 and abs(float(segment[0].mean()) - 10 / 49) < 0.02
     with open(tmp_path / "a.mp4", "rb") as file:
         reader = VideoReader(file, name="the stream")
         assert len(list(reader)) == len(list(reader)) == 50

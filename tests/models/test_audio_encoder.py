@@ -60,15 +60,15 @@ def test_silence_stays_silence_and_the_end_is_padded_with_it() -> None:
     assert (windows[-1] == -1).all()
 
 
-def test_a_stretch_gives_the_tokens_of_its_windows() -> None:
+def test_a_segment_gives_the_tokens_of_its_windows() -> None:
     torch.manual_seed(0)
     model, width = encoder(), CONFIG.audio_encoder.window_frames
     mels = torch.randn(2, 80, 4 * 6 + width)
-    tokens = model.encode_stretch(mels, 4)
+    tokens = model.encode_segment(mels, 4)
     assert tokens.shape == (2, 7, 1, 128)
     for frame in (0, 3, 6):
         assert torch.allclose(tokens[:, frame], model(mels[:, :, 4 * frame : 4 * frame + width]), atol=1e-5)
-    second = model.encode_stretch(mels[:, :, : 5 + width], 5)[:, 1]
+    second = model.encode_segment(mels[:, :, : 5 + width], 5)[:, 1]
     assert torch.allclose(second, model(mels[:, :, 5 : 5 + width]), atol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""Training of the prior: sampling of stretches, augmentation of sound, auxiliary losses."""
+"""Training of the prior: sampling of segments, augmentation of sound, auxiliary losses."""
 
 from __future__ import annotations
 
@@ -45,21 +45,21 @@ def clip(frames: int = 30, seed: int = 0) -> MotionClip:
     )
 
 
-def test_training_stretches_are_the_windows_of_inference(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_segments_are_the_windows_of_inference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clip_sampler, "augment_mels", lambda mels, random: mels)
     one, other = clip(), clip(20, seed=1)
     sampler = ClipSampler(CONFIG, [[one], [other]])
     positions = np.arange(20.0)[None].repeat(2, 0)
-    made = sampler.stretches(np.array([0, 1]), positions, np.ones(2)).mels
+    made = sampler.segments(np.array([0, 1]), positions, np.ones(2)).mels
     encoder = build_audio_encoder(CONFIG).eval()
     with torch.no_grad():
-        tokens = encoder.encode_stretch(made, sampler.hop)
+        tokens = encoder.encode_segment(made, sampler.hop)
     # The shorter clip is repeated for its level, which that changes a little; its last window ends with its sound.
     assert (tokens[1] - encode_sound(encoder, other, 20))[:19].abs().mean() < 0.02
     assert torch.allclose(tokens[0], encode_sound(encoder, one, 30)[:20], atol=1e-4)
 
 
-def test_a_faster_stretch_spans_more_sound_and_motion() -> None:
+def test_a_faster_segment_spans_more_sound_and_motion() -> None:
     one = clip()
     one.mels = torch.arange(one.mels.shape[1]).float().expand(one.mels.shape).clone()
     one.values = torch.arange(30.0)[:, None].expand(-1, 16)
@@ -213,10 +213,10 @@ def test_the_sound_s_linear_path_reaches_the_tokens_it_names(path: str, monkeypa
     one = clip(60)
     with torch.no_grad():
         sound = encode_sound(modules.audio_encoder, one, 60)
-    # Motion that is heard: the loudest direction of the sound's features moves all tokens alike.
+    # Motion that is spoken: the loudest direction of the sound's features moves all tokens alike.
     features = sound.flatten(1) - sound.flatten(1).mean(0)
-    heard = features @ torch.linalg.svd(features, full_matrices=False)[2][0]
-    one.tokens = (heard / heard.std())[:, None, None].expand(60, TOKENS, DIM).clone()
+    spoken = features @ torch.linalg.svd(features, full_matrices=False)[2][0]
+    one.tokens = (spoken / spoken.std())[:, None, None].expand(60, TOKENS, DIM).clone()
     fit_linear_paths(modules, config, [[one]], batches=4, batch=16)
     prior, noise = modules.present_clip_prior, torch.zeros(1, 60, TOKENS, DIM)
     with torch.no_grad():

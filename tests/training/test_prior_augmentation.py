@@ -85,13 +85,13 @@ def test_other_faces_are_constant_differences_between_people_and_leave_the_head(
     assert 0.3 < float(changed) < 0.75
 
 
-def test_a_reference_frame_is_never_later_than_the_stretch_begins() -> None:
+def test_a_reference_frame_is_never_later_than_the_segment_begins() -> None:
     one = clip(60)
     one.tokens = torch.arange(60.0)[:, None, None].expand(60, TOKENS, DIM).clone()
     sampler = ClipSampler(CONFIG, [[one]], frames=6, before=2)
-    stretches = sampler.sample(200)
-    picked = sampler.earlier_tokens(stretches)[:, 0, 0]
-    begin = stretches.of("tokens")[:, 2, 0, 0]
+    segments = sampler.sample(200)
+    picked = sampler.earlier_tokens(segments)[:, 0, 0]
+    begin = segments.of("tokens")[:, 2, 0, 0]
     assert (picked <= begin + 0.5).all() and float((begin - picked).max()) > 10
 
 

@@ -42,7 +42,7 @@ MIN_SECONDS, MAX_SECONDS = 1, 40
 RECORDINGS_PER_SHARD = 60
 _MARGIN = 0.5
 _AMPLITUDE = (0.85, 1.3)
-"""How widely a fitted mouth is moved, drawn for each stretch: other people than its speaker speak."""
+"""How widely a fitted mouth is moved, drawn for each segment: other people than its speaker speak."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,7 @@ class SpeechLabeller:
         self._parts = RigParts(asset)
 
     def clips(self, recording: Recording) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Stretches of up to 3 s, each spoken by another face: sound ``[s]`` int16 at 16 kHz and values ``[t, 16]``.
+        """Segments of up to 3 s, each spoken by another face: sound ``[s]`` int16 at 16 kHz and values ``[t, 16]``.
 
         They lie evenly over what is said (silence around it is cut to half a second), so that neighbours may overlap.
 
@@ -213,6 +213,6 @@ def _read(path: Path) -> np.ndarray:
 
 
 def _between(phonemes: list[Phoneme], start: float, seconds: float) -> list[Phoneme]:
-    """The phonemes of a stretch and just around it, with times from its start."""
+    """The phonemes of a segment and just around it, with times from its start."""
     moved = [Phoneme(p.symbol, p.start - start, p.end - start) for p in phonemes]
     return [p for p in moved if p.end > -0.3 and p.start < seconds + 0.3]

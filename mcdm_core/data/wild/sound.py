@@ -31,7 +31,7 @@ def _detector() -> Any:
 
 
 def speech_spans(sound: Tensor) -> list[tuple[float, float]]:
-    """Stretches ``(begin, end)`` in seconds in which somebody speaks, of sound ``[s]`` at 16 kHz."""
+    """Segments ``(begin, end)`` in seconds in which somebody speaks, of sound ``[s]`` at 16 kHz."""
     from silero_vad import get_speech_timestamps
 
     found = get_speech_timestamps(sound, _detector(), sampling_rate=MODEL_SAMPLE_RATE)
@@ -65,8 +65,8 @@ def sync_curve(opening: Tensor, sound: Tensor, fps: int) -> NDArray[np.float64]:
     reach = min(round(_REACH * fps), max(1, len(lips) // 4))
     curve = np.full(2 * round(_REACH * fps) + 1, np.nan)
     for lag in range(-reach, reach + 1):
-        moved, heard = (lips[lag:], level[: len(level) - lag]) if lag >= 0 else (lips[:lag], level[-lag:])
-        curve[lag + len(curve) // 2] = correlation(moved, heard)
+        moved, loud = (lips[lag:], level[: len(level) - lag]) if lag >= 0 else (lips[:lag], level[-lag:])
+        curve[lag + len(curve) // 2] = correlation(moved, loud)
     return curve
 
 

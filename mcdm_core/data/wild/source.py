@@ -69,7 +69,7 @@ def probe(path: Path) -> VideoFacts:
 def read_frames(
     path: Path, facts: VideoFacts, fps: int, begin: float = 0.0, end: float | None = None, longest: int | None = None
 ) -> Iterator[Frame]:
-    """Frames ``[h, w, 3]`` of a stretch at a constant rate: frame k is the one shown at the middle of its time.
+    """Frames ``[h, w, 3]`` of a segment at a constant rate: frame k is the one shown at the middle of its time.
 
     A file of a variable rate is evened out by this, one that is damaged further on ends there.
 
@@ -77,7 +77,7 @@ def read_frames(
         begin, end: seconds from the first frame. longest: shrink so that no side is longer.
 
     Raises:
-        MediaError: if nothing of the stretch can be decoded.
+        MediaError: if nothing of the segment can be decoded.
     """
     import av
     import av.error
@@ -152,7 +152,7 @@ def read_sound(path: Path, facts: VideoFacts) -> torch.Tensor:
 
 
 def find_shots(path: Path, facts: VideoFacts, settings: CurateSettings) -> list[tuple[float, float]]:
-    """Stretches ``(begin, end)`` in seconds between the cuts, each cut into equal clips of the longest length at most.
+    """Segments ``(begin, end)`` in seconds between the cuts, each cut into equal clips of the longest length at most.
 
     Raises:
         MediaError: if nothing can be decoded.

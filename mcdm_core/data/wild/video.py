@@ -182,8 +182,8 @@ def _check(
     if record["fault"]:
         return None
     first = round(begin * MODEL_SAMPLE_RATE)
-    heard = sound[first : first + round(len(crops) / fps * MODEL_SAMPLE_RATE)]
-    numbers["loudness"] = loudness_db(heard)
+    speech = sound[first : first + round(len(crops) / fps * MODEL_SAMPLE_RATE)]
+    numbers["loudness"] = loudness_db(speech)
     numbers["speech"] = speech_share(spans, begin, end)
     if numbers["loudness"] < settings.min_loudness:
         record["fault"] = "silent"
@@ -192,7 +192,7 @@ def _check(
         record["fault"] = "no speech"
         return None
     labels = read_labels(network, crops.split(25))
-    audio = fit_audio((heard * 32767).clamp(-32768, 32767).short().numpy(), len(crops), fps)
+    audio = fit_audio((speech * 32767).clamp(-32768, 32767).short().numpy(), len(crops), fps)
     np.savez_compressed(
         part / f"{record['key']}.npz",
         squares=squares,
@@ -205,7 +205,7 @@ def _check(
     record.update(frames=len(crops), fps=fps)
     record["sound_signature"] = sound_signature(torch.from_numpy(audio.astype(np.float32) / 32768)).tobytes().hex()
     record["picture_signature"] = picture_signature(faces).tobytes().hex()
-    return sync_curve(lip_opening(torch.from_numpy(labels["landmarks"])), heard, fps)
+    return sync_curve(lip_opening(torch.from_numpy(labels["landmarks"])), speech, fps)
 
 
 def _judge_sync(records: list[Record], curves: dict[int, NDArray[np.float64]], settings: CurateSettings) -> None:

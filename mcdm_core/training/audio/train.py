@@ -72,10 +72,10 @@ def spoken_clips(folder: Path, config: MCDMConfig) -> list[MotionClip]:
 
 
 class AudioObjective:
-    """Loss of the value head on a batch of augmented stretches; called by the training loop.
+    """Loss of the value head on a batch of augmented segments; called by the training loop.
 
     Args:
-        frames: length of a stretch; batch: stretches a step; following: weight of the correlation beside the error.
+        frames: length of a segment; batch: segments a step; following: weight of the correlation beside the error.
     """
 
     def __init__(
@@ -93,9 +93,9 @@ class AudioObjective:
         self.sampler = ClipSampler(config, groups, seed, frames=frames, before=0, device=device)
 
     def __call__(self, step: int) -> dict[str, Tensor]:
-        stretches = self.sampler.sample(self.batch)
-        predicted = self.encoder.predict_values(self.encoder.encode_stretch(stretches.mels, self.sampler.hop))
-        values, inside = stretches.of("values"), stretches.inside
+        segments = self.sampler.sample(self.batch)
+        predicted = self.encoder.predict_values(self.encoder.encode_segment(segments.mels, self.sampler.hop))
+        values, inside = segments.of("values"), segments.inside
         error = auxiliary_value_loss(predicted, values, inside)
         apart = correlation_loss(predicted, values, inside)
         return {"loss": error + self.following * apart, "error": error, "apart": apart}

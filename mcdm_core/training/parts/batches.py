@@ -94,20 +94,20 @@ class BatchDrawer:
         begin = clip.first + int(self.random.integers(clip.length - needed + 1))
         end = begin + needed
 
-        def stretch(first: int) -> list[int]:
+        def window(first: int) -> list[int]:
             return list(range(first, first + frames))
 
         reference = self._portrait(clip)
-        target, chance = stretch(end - frames), self.random.random()
+        target, chance = window(end - frames), self.random.random()
         if chance < 0.35:
-            archive = stretch(end - 2 * frames)
+            archive = window(end - 2 * frames)
         elif chance < 0.75:
             archive = self._alike(clip, target)
         elif chance < 0.9:
-            archive = stretch(clip.first + int(self.random.integers(clip.length - frames + 1)))
+            archive = window(clip.first + int(self.random.integers(clip.length - frames + 1)))
         else:
             archive = [reference] * frames
-        return reference, target, archive, stretch(max(begin, end - 2 * frames)), stretch(begin)
+        return reference, target, archive, window(max(begin, end - 2 * frames)), window(begin)
 
     def _alike(self, clip: ClipRows, target: list[int]) -> list[int]:
         """Other frames of the clip with mouths as wide as the target's widest, or lids as low as its lowest."""

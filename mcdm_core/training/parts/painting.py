@@ -32,7 +32,7 @@ Carried = dict[float, dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class PaintingCase:
-    """A stretch of video of one person, with what the model is given.
+    """A segment of video of one person, with what the model is given.
 
     Attributes:
         portrait: ``[3, s, s]`` in [-1, 1]; reference: its landmarks ``[68, 2]``; reference_tokens: ``[m, d]``.

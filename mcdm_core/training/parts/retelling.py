@@ -33,24 +33,26 @@ class ArchiveRetelling(nn.Module):
         super().__init__()
         width, channels = config.unet.block_channels[0], config.unet.latent_channels
         self.archived, self.temporal = nn.Linear(width, channels), nn.Linear(width, channels)
-        self._heard: dict[str, list[Tensor]] = {"archived": [], "temporal": []}
+        self._captured: dict[str, list[Tensor]] = {"archived": [], "temporal": []}
         blocks = unet.transformer_blocks()
         for block in (blocks[0], blocks[-1]):
-            block.archived_attn.register_forward_hook(self._hear_archived)
-            block.temporal.register_forward_hook(self._hear_temporal)
+            block.archived_attn.register_forward_hook(self._capture_archived)
+            block.temporal.register_forward_hook(self._capture_temporal)
 
-    def _hear_archived(self, layer: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
-        self._hear("archived", made)
+    def _capture_archived(self, layer: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
+        self._capture("archived", made)
 
-    def _hear_temporal(self, layer: nn.Module, given: tuple[Tensor, ...], made: tuple[Tensor, Tensor | None]) -> None:
-        self._hear("temporal", made[0] - given[1])
+    def _capture_temporal(
+        self, layer: nn.Module, given: tuple[Tensor, ...], made: tuple[Tensor, Tensor | None]
+    ) -> None:
+        self._capture("temporal", made[0] - given[1])
 
-    def _hear(self, layer: str, made: Tensor) -> None:
+    def _capture(self, layer: str, made: Tensor) -> None:
         if torch.is_grad_enabled():
-            self._heard[layer].append(made)
+            self._captured[layer].append(made)
 
     def forward(self, archived: Tensor, composite: Tensor, region: Tensor) -> Tensor:
-        """Squared error of the archive as retold, and forgetting of what was heard.
+        """Squared error of the archive as retold, and forgetting of what was captured.
 
         Args:
             archived: latents ``[b*2, f, c, h, w]`` that F_ac was made of; composite: the guide's, of the same shape.
@@ -63,9 +65,9 @@ class ArchiveRetelling(nn.Module):
         weight = weight / weight.mean()
         total = archived.new_zeros(())
         for layer, wanted, share in (("archived", told, 1.0), ("temporal", missing, TEMPORAL_WEIGHT)):
-            heard = self._heard[layer]
-            for made in heard:
+            captured = self._captured[layer]
+            for made in captured:
                 retold = getattr(self, layer)(made.float()).reshape_as(wanted)
-                total = total + share * (F.mse_loss(retold, wanted, reduction="none") * weight).mean() / len(heard)
-            heard.clear()
+                total = total + share * (F.mse_loss(retold, wanted, reduction="none") * weight).mean() / len(captured)
+            captured.clear()
         return total

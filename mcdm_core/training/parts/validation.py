@@ -21,7 +21,7 @@ SHEET_COLUMNS = ("true", "still", "warp", "painted", "without_archive", "without
 
 
 def painting_case(rows: FrameRows, clip: ClipRows, length: int, clips: int = 2) -> PaintingCase:
-    """The stretch of a clip with the widest mouths, driven from its most portrait-like frame."""
+    """The segment of a clip with the widest mouths, driven from its most portrait-like frame."""
     own = torch.arange(clip.first, clip.first + clip.length)
     lips, lids = rows.lips[own], rows.lids[own]
     count = min(clips, clip.length // length) * length

@@ -36,7 +36,7 @@ def fit_linear_paths(
     batch: int = 32,
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    """Fit the linear paths to augmented stretches of all groups; takes seconds and shortens training by much.
+    """Fit the linear paths to augmented segments of all groups; takes seconds and shortens training by much.
 
     First the known past (``models/known_past.py``) for every frame of the clip and feature, beside
     what the sound and the layers already say; then the path from the sound to what is still missed; then the variance
@@ -47,18 +47,18 @@ def fit_linear_paths(
         ``deviation [f, nq]`` of it.
     """
     prior = modules.present_clip_prior
-    last, trend, still, rest, heard, target = _gather(modules, config, groups, batches, batch, seed)
+    last, trend, still, rest, sound, target = _gather(modules, config, groups, batches, batch, seed)
     if prior.past is not None:
         said = _fit_past(prior, last, trend, still, rest, target)
         guess = prior.past.last * last + prior.past.trend * trend + prior.past.reference * still + said * rest
     else:
         guess = rest
     missed = target - guess
-    features = heard.flatten(0, 1)
-    wanted = missed[:, :, prior.heard].flatten(2).flatten(0, 1)
+    features = sound.flatten(0, 1)
+    wanted = missed[:, :, prior.audio_driven].flatten(2).flatten(0, 1)
     weight = ridge_solution(features, wanted, 0.02 * len(features)).T
     prior.direct.weight += weight
-    missed[:, :, prior.heard] -= (heard @ weight.T).unflatten(2, (-1, missed.shape[-1]))
+    missed[:, :, prior.audio_driven] -= (sound @ weight.T).unflatten(2, (-1, missed.shape[-1]))
     variance = missed.square().mean(0).clamp_min(LEAST_VARIANCE)
     if prior.variance is not None:
         scale = (prior.variance.mean(0) / variance.mean(0)).sqrt()
@@ -103,13 +103,13 @@ def _gather(
     sampler = ClipSampler(config, groups, seed)
     rows: list[tuple[Tensor, ...]] = []
     for _ in range(batches):
-        stretches = sampler.sample(batch)
-        tokens = stretches.of("tokens")
+        segments = sampler.sample(batch)
+        tokens = segments.of("tokens")
         known, clean = tokens[:, :context], tokens[:, context:]
-        sound = modules.audio_encoder.encode_stretch(stretches.mels, sampler.hop)
-        still = sampler.earlier_tokens(stretches)
+        sound = modules.audio_encoder.encode_segment(segments.mels, sampler.hop)
+        still = sampler.earlier_tokens(segments)
         coded = config.image_encoder.kind == "codec"
-        image = modules.image_encoder(still if coded else sampler.references(stretches))
+        image = modules.image_encoder(still if coded else sampler.references(segments))
         time = torch.full((batch,), len(prior.alphas_cumprod) - 1, device=clean.device)
         noise = torch.randn(clean.shape, generator=sampler.generator, device=clean.device)
         out = prior(noise, time, sound[:, context:], image, context=known, context_audio=sound[:, :context])
@@ -148,5 +148,5 @@ def _fit_past(
         getattr(prior.past, name).copy_(solution[..., index])
     prior.output["weight"] *= said[:, None]
     prior.output["bias"] *= said
-    prior.direct.weight *= said[prior.heard].flatten()[:, None]
+    prior.direct.weight *= said[prior.audio_driven].flatten()[:, None]
     return said

@@ -28,7 +28,7 @@ from ...models.image_encoder import build_image_encoder
 from ...models.motion_codec import MotionCodec
 from ...models.present_clip_prior import PresentClipPrior
 from ...motion.blinks import LidAxis
-from ..clip_sampler import ClipBank, ClipSampler, MotionClip, Stretches
+from ..clip_sampler import ClipBank, ClipSampler, MotionClip, SegmentBatch
 from ..codec.data import augment
 from ..loop import LoopSettings, train
 from .augmentation import OtherFaces, elsewhere, opened_lids
@@ -144,34 +144,34 @@ class PriorObjective:
         """Boolean ``[batch]``, True for about ``share`` of the samples."""
         return torch.rand(self.batch, generator=self.generator, device=self.generator.device) < share
 
-    def _image(self, stretches: Stretches, known: Tensor, begins: Tensor, other: Tensor) -> Tensor:
+    def _image(self, segments: SegmentBatch, known: Tensor, begins: Tensor, other: Tensor) -> Tensor:
         """Image tokens of a reference for each sample; where a video ``begins`` it is the first frame before it."""
         if self.config.image_encoder.kind != "codec":
             # A picture seen exactly would name its clip, whose motion could be learnt by heart.
-            pictures = augment(self.sampler.references(stretches, self.batch), self.generator)
+            pictures = augment(self.sampler.references(segments, self.batch), self.generator)
             return self.modules.image_encoder(pictures)
-        earlier = self.sampler.earlier_tokens(stretches, self.batch) + other[:, 0]
+        earlier = self.sampler.earlier_tokens(segments, self.batch) + other[:, 0]
         return self.modules.image_encoder(torch.where(begins[:, None, None], known[:, -1], earlier))
 
     def __call__(self, step: int) -> dict[str, Tensor]:
         modules, context = self.modules, self.config.present_clip_prior.context_frames
-        stretches = self.sampler.sample(self.batch + self.audio_batch)
+        segments = self.sampler.sample(self.batch + self.audio_batch)
         frozen = not modules.audio_encoder.value_head.weight.requires_grad
         with torch.set_grad_enabled(not frozen):
-            sound = modules.audio_encoder.encode_stretch(stretches.mels, self.sampler.hop)
-            predicted, values = modules.audio_encoder.predict_values(sound), stretches.of("values")
+            sound = modules.audio_encoder.encode_segment(segments.mels, self.sampler.hop)
+            predicted, values = modules.audio_encoder.predict_values(sound), segments.of("values")
             auxiliary = auxiliary_value_loss(predicted[:, context:], values[:, context:])
         other = self.faces.draw(self.batch, self.generator)
-        clean = stretches.of("tokens", self.batch)
+        clean = segments.of("tokens", self.batch)
         if self.sampler.bank.opened is not None:
             # The past may blink; what is predicted does not, blinks are drawn for a whole video (motion/blinks.py).
-            clean = torch.cat([clean[:, :context], stretches.of("opened", self.batch)[:, context:]], dim=1)
+            clean = torch.cat([clean[:, :context], segments.of("opened", self.batch)[:, context:]], dim=1)
         clean = clean + other
         # A video's start: the frame before the clip, repeated, is all that is known.
         known, begins = clean[:, :context], self._some(0.3)
         known = torch.where(begins[:, None, None, None], known[:, -1:], known)
         sound = sound[: self.batch]
-        image = self._image(stretches, known, begins, other)
+        image = self._image(segments, known, begins, other)
         known_sound = sound[:, :context]
         if self.random.random() < 0.3:
             known_sound = None

@@ -59,8 +59,8 @@ def after_true_past(prior: PresentClipPrior, sound: Tensor, image: Tensor, truth
     parts = []
     for first in range(0, truth.shape[1], size):
         before = slice(max(0, first - past), first) if first else slice(0, 1)
-        heard = sound[:, before] if first else None
-        parts.append(prior.predict(sound[:, first : first + size], image, truth[:, before], heard, **sampling))
+        past_sound = sound[:, before] if first else None
+        parts.append(prior.predict(sound[:, first : first + size], image, truth[:, before], past_sound, **sampling))
     return torch.cat(parts, 1)
 
 
@@ -120,7 +120,7 @@ def validate_prior(
     tokens, values = predicted(sound)
     _, wrong = predicted(sound.roll(1, 0))
     real = torch.stack([c.values[:length, 0] for c in clips])
-    heard = encoder.predict_values(sound)[..., 0].cpu()
+    read = encoder.predict_values(sound)[..., 0].cpu()
     generator = torch.Generator().manual_seed(seed)
     after = after_true_past(prior, sound, image, truth, generator=generator, **sampling)
     found = stream_cosines(tokens, truth, config)
@@ -130,7 +130,7 @@ def validate_prior(
     return {
         "lip_r": mean_correlation(list(values[..., 0]), list(real)),
         "lip_r_wrong": mean_correlation(list(wrong[..., 0]), list(real)),
-        "audio_r": mean_correlation(list(heard), list(real)),
+        "audio_r": mean_correlation(list(read), list(real)),
         "cosine": found["all"],
         **{f"{name}_cosine": found[name] for name in STREAMS},
         "still_cosine": held["all"],
