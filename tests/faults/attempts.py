@@ -75,7 +75,7 @@ def attempt(
     Args:
         work: returns the exit status.
         log: where its messages go.
-        after: seconds until ``sent`` is sent to it; None lets it be.
+        after: seconds of the processor until ``sent`` is sent to it, alike on a busy machine; None lets it be.
         file_size, more_memory: limits in bytes of each file it writes, and of memory beside what this process has.
     """
     began = time.monotonic()
@@ -83,7 +83,7 @@ def attempt(
     if child == 0:
         _child(work, log, file_size, more_memory)
     while (done := os.wait4(child, os.WNOHANG))[0] == 0:
-        if after is not None and time.monotonic() - began >= after:
+        if after is not None and _seconds_of_processor(child) >= after:
             os.kill(child, sent)
             after = None
         if time.monotonic() - began > LONGEST:
@@ -95,6 +95,12 @@ def attempt(
     code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
     worked = used.ru_utime + used.ru_stime
     return Ending(code, log.read_text(errors="replace"), time.monotonic() - began, worked)
+
+
+def _seconds_of_processor(process: int) -> float:
+    """What a running process has used so far."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _child(work: Callable[[], int], log: Path, file_size: int | None, more_memory: int | None) -> None:
@@ -125,7 +131,7 @@ def _child(work: Callable[[], int], log: Path, file_size: int | None, more_memor
 
 
 def moments(seed: int, longest: float, count: int = TRIES) -> Iterator[float]:
-    """Random moments of an attempt that takes so long, as many as the time allows."""
+    """Random moments of an attempt that takes so long (or sizes up to so much), as many as the time allows."""
     chance, began = random.Random(seed), time.monotonic()
     for _ in range(count):
         if time.monotonic() - began > SECONDS_A_KIND:
