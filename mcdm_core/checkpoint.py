@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from torch import Tensor
 from .config import FaceNetworkConfig, MCDMConfig, differences, from_json, to_json
 from .errors import WeightsError
 from .files import read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from .face.reading.face_network import FaceNetwork
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +145,24 @@ def component_state(path: str | Path, component: str) -> StateDict:
     tensors, _ = _read(Path(path))
     own = {key.partition(".")[2]: value for key, value in tensors.items() if key.partition(".")[0] == component}
     return own or tensors
+
+
+def load_face_network(path: Path) -> FaceNetwork:
+    """The face network alone, of a weight file or a training folder, ready to read.
+
+    Raises:
+        WeightsError: if there is none in it, or the file is missing or damaged.
+    """
+    from .face.reading.face_network import FaceNetwork
+
+    found = load_directory(path) if path.is_dir() else load_checkpoint(path)
+    if "face_network" not in found.states:
+        raise WeightsError(
+            f"{path} holds no face network. Give a whole model's file, or train one: python -m mcdm_core train face."
+        )
+    network = FaceNetwork(found.config)
+    network.load_state_dict(found.states["face_network"])
+    return network.eval()
 
 
 def load_directory(directory: str | Path, config: MCDMConfig | None = None) -> Checkpoint:

@@ -8,7 +8,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mcdm_core.checkpoint import COMPONENTS, bundle, fingerprint, load_checkpoint, load_directory, save_checkpoint
+from mcdm_core.checkpoint import (
+    COMPONENTS,
+    bundle,
+    fingerprint,
+    load_checkpoint,
+    load_directory,
+    load_face_network,
+    save_checkpoint,
+)
 from mcdm_core.config import TINY, to_json
 from mcdm_core.errors import PackageError, WeightsError
 from mcdm_core.models.present_clip_prior import PresentClipPrior
@@ -125,6 +133,20 @@ def test_each_part_brings_its_own_section_of_the_configuration(tmp_path) -> None
     assert found.present_clip_prior == prior and found.audio_encoder == audio
     assert found.vae == TINY.vae and found.fps == TINY.fps
     assert load_directory(tmp_path, TINY).config == TINY
+
+
+def test_the_face_network_is_read_alone_of_a_file_or_a_folder(pipe, tmp_path) -> None:
+    save_checkpoint(tmp_path / "whole.safetensors", pipe.model.states(), pipe.config)
+    (tmp_path / "parts").mkdir()
+    own = {name: tensor.clone() for name, tensor in pipe.model.states()["face_network"].items()}
+    save_file(own, str(tmp_path / "parts" / "face_network.safetensors"), {"mcdm_config": to_json(pipe.config)})
+    for path in (tmp_path / "whole.safetensors", tmp_path / "parts"):
+        network = load_face_network(path)
+        assert not network.training
+        assert all(torch.allclose(value, own[name], atol=1e-3) for name, value in network.state_dict().items())
+    save_file({"vae.x": torch.ones(1)}, str(tmp_path / "vae.safetensors"), {"mcdm_config": to_json(pipe.config)})
+    with pytest.raises(WeightsError, match="no face network"):
+        load_face_network(tmp_path / "vae.safetensors")
 
 
 def test_a_second_reading_joins_the_face_network_and_loads(tmp_path) -> None:

@@ -60,9 +60,11 @@ def run(options: argparse.Namespace) -> int:
     """Label both splits; returns the exit status."""
     import torch
 
+    from ...checkpoint import load_face_network
     from ...data.real.stills import list_stills, write_still_shards
     from ...data.real.teacher import MeshTeacher
     from ...data.real.video import list_clips, write_real_shards
+    from ...pipeline import preset_weights
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -71,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     if options.curated is not None:
         return _take_curated(options)
     teacher = MeshTeacher() if options.teacher else None
-    network = _face_network(options.weights)
+    network = load_face_network(options.weights or preset_weights("tiny"))
     common = {
         "size": options.size,
         "teacher": teacher,
@@ -114,23 +116,3 @@ def _take_curated(options: argparse.Namespace) -> int:
         raise MediaError(f"{options.curated} holds no tars in train/; make them with `python -m mcdm_core curate`.")
     print(f"{counts['train']} training clips and {counts['val']} for validation in {options.output}")
     return 0
-
-
-def _face_network(weights: Path | None) -> Any:
-    """The face network of a weight file or training folder.
-
-    Raises:
-        WeightsError: if there is none in it.
-    """
-    from ...checkpoint import load_checkpoint, load_directory
-    from ...errors import WeightsError
-    from ...face.reading.face_network import FaceNetwork
-    from ...pipeline import preset_weights
-
-    path = preset_weights("tiny") if weights is None else weights
-    found = load_directory(path) if path.is_dir() else load_checkpoint(path)
-    if "face_network" not in found.states:
-        raise WeightsError(f"{path} holds no face network; train it first (python -m mcdm_core train face).")
-    network = FaceNetwork(found.config)
-    network.load_state_dict(found.states["face_network"])
-    return network.eval()

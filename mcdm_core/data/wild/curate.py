@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import PackageError, WeightsError
-from ...face.reading.face_network import FaceNetwork
+from ...checkpoint import load_face_network
+from ...errors import PackageError
 from ..parallel import run_all
 from .manifest import Source
 from .report import write_report
@@ -44,16 +44,7 @@ class CurateVideo:
         return curate_video(source, _network(self.weights), self.settings, self.folder)
 
 
-@functools.lru_cache(maxsize=1)
-def _network(weights: Path) -> FaceNetwork:
-    from ...checkpoint import load_checkpoint, load_directory
-
-    found = load_directory(weights) if weights.is_dir() else load_checkpoint(weights)
-    if "face_network" not in found.states:
-        raise WeightsError(f"{weights} holds no face network; give a whole model's file.")
-    network = FaceNetwork(found.config)
-    network.load_state_dict(found.states["face_network"])
-    return network.eval()
+_network = functools.lru_cache(maxsize=1)(load_face_network)
 
 
 def curate(
