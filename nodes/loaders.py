@@ -57,6 +57,24 @@ class MCDMLoadModel(io.ComfyNode):
                 io.AudioEncoder.Input(
                     "audio_encoder", optional=True, tooltip="base only: wav2vec2 base from Load Audio Encoder."
                 ),
+                io.Combo.Input(
+                    "adapter",
+                    options=model_patcher.available_adapters(),
+                    default=model_patcher.NO_ADAPTER,
+                    optional=True,
+                    tooltip="One person's fine-tuning in models/mcdm, made by mcdm train lora.",
+                    **advanced(),
+                ),
+                io.Float.Input(
+                    "adapter_strength",
+                    default=1.0,
+                    min=-2.0,
+                    max=2.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="1 as trained, 0 none.",
+                    **advanced(),
+                ),
             ],
             outputs=[Model.Output("model", display_name="model", tooltip="For the other MCDM nodes.")],
         )
@@ -70,24 +88,32 @@ class MCDMLoadModel(io.ComfyNode):
         vae: VAE | None = None,
         clip_vision: ClipVisionModel | None = None,
         audio_encoder: AudioEncoderModel | None = None,
+        adapter: str = model_patcher.NO_ADAPTER,
+        adapter_strength: float = 1.0,
     ) -> io.NodeOutput:
         from .comfy.pipeline_loading import load_pipeline
 
         path = model_patcher.weight_path(model_name)
-        pipeline = load_pipeline(path, dtype, attention, vae=vae, clip_vision=clip_vision, audio_encoder=audio_encoder)
+        adapters = (
+            [] if adapter == model_patcher.NO_ADAPTER else [(model_patcher.weight_path(adapter), adapter_strength)]
+        )
+        pipeline = load_pipeline(
+            path, dtype, attention, vae=vae, clip_vision=clip_vision, audio_encoder=audio_encoder, adapters=adapters
+        )
         return io.NodeOutput(model_patcher.LoadedModel(pipeline, model_name))
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str, **_: object) -> str:
-        """Reload when the file has changed."""
+    def fingerprint_inputs(cls, model_name: str, adapter: str = model_patcher.NO_ADAPTER, **_: object) -> str:
+        """Reload when a file has changed."""
         import folder_paths
 
-        own = model_name not in (model_patcher.SHIPPED, model_patcher.BASE)
-        found = folder_paths.get_full_path(model_patcher.FOLDER, model_name) if own else None
-        if found is None:
-            return model_name
-        facts = Path(found).stat()
-        return f"{model_name} {facts.st_size} {facts.st_mtime_ns}"
+        words = []
+        for name in (model_name, adapter):
+            own = name not in (model_patcher.SHIPPED, model_patcher.BASE, model_patcher.NO_ADAPTER)
+            found = folder_paths.get_full_path(model_patcher.FOLDER, name) if own else None
+            facts = None if found is None else Path(found).stat()
+            words.append(name if facts is None else f"{name} {facts.st_size} {facts.st_mtime_ns}")
+        return ", ".join(words)
 
 
 class MCDMSamples(io.ComfyNode):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ...mcdm_core.adapter import is_adapter
 from ...mcdm_core.checkpoint import is_something_else
 from ...mcdm_core.errors import OutOfMemoryError, WeightsError
 
@@ -23,6 +24,7 @@ FOLDER = "mcdm"
 SHIPPED = "tiny (shipped)"
 BASE = "base (needs weights)"
 """Chosen without a file of its own, it tells what has to be brought."""
+NO_ADAPTER = "none"
 MISSING_MARK = "MCDM-MISSING-WEIGHTS:"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -72,6 +74,15 @@ def available_models() -> list[str]:
         if path is not None and not is_something_else(path):
             found.append(name)
     return [*found, BASE]
+
+
+def available_adapters() -> list[str]:
+    """The adapters in ``models/mcdm``, and none."""
+    import folder_paths
+
+    names = [name for name in sorted(folder_paths.get_filename_list(FOLDER)) if name.endswith(".safetensors")]
+    paths = ((name, folder_paths.get_full_path(FOLDER, name)) for name in names)
+    return [NO_ADAPTER, *(name for name, path in paths if path is not None and is_adapter(path))]
 
 
 @dataclass

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ...mcdm_core.adapter import merge_adapters
 from ...mcdm_core.checkpoint import COMPONENTS, load_checkpoint
 from ...mcdm_core.errors import WeightsError
 from ...mcdm_core.model import MCDMModel
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from comfy.audio_encoders.audio_encoders import AudioEncoderModel
     from comfy.clip_vision import ClipVisionModel
     from comfy.sd import VAE
+
+    from ...mcdm_core.pipeline.pipeline import Adapters
 
 
 class ManagedPipeline(MCDMPipeline):
@@ -41,6 +44,7 @@ def load_pipeline(
     vae: VAE | None = None,
     clip_vision: ClipVisionModel | None = None,
     audio_encoder: AudioEncoderModel | None = None,
+    adapters: Adapters = (),
 ) -> ManagedPipeline:
     """Read a weight file and turn its model's layers into ComfyUI's.
 
@@ -49,6 +53,7 @@ def load_pipeline(
     Args:
         dtype: of the stored weights; nearly all layers compute in float32, so results hardly depend on it.
         attention: ``exact`` or ``favor`` for the temporal attention, anything else keeps the model's own.
+        adapters: files of personal fine-tuning with their strengths.
 
     Raises:
         WeightsError: if the file is damaged, or lacks components that no socket supplies.
@@ -67,6 +72,8 @@ def load_pipeline(
     if config.vae.layout == "stable_diffusion" and "vae" not in parts:
         import_package("diffusers")
     MCDMModel.check_fit(config, states, parts)
+    if adapters:
+        states = merge_adapters(states, config, adapters)
     model = MCDMModel(config, given=parts)
     model.load_states({name: state for name, state in states.items() if name not in parts}, allow_missing=True)
     if attention in ("exact", "favor"):

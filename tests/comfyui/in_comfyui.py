@@ -293,7 +293,33 @@ def whole() -> dict[str, Any]:
         return found
 
 
-CASES = {case.__name__: case for case in (dtypes, partial, dynamic, sockets, lent, whole)}
+def adapter() -> dict[str, Any]:
+    """What an adapter in models/mcdm does through Load MCDM Model, and that it is no model."""
+    import folder_paths
+
+    patcher, load, files = node("comfy.model_patcher"), node("loaders").MCDMLoadModel, core("adapter")
+    config, states, _ = core("checkpoint").load_checkpoint(shipped())
+    key = next(name for name in states["unet"] if name.endswith("present_attn.to_v.weight"))
+    rows, columns = states["unet"][key].shape
+    layer, name, found = f"unet.{key.removesuffix('.weight')}", "anna.safetensors", {}
+    with tempfile.TemporaryDirectory() as folder:
+        folder_paths.add_model_folder_path(patcher.FOLDER, folder)
+        info = files.AdapterInfo("tiny", files.weights_name(states, config), 1.0)
+        tensors = {
+            f"{layer}.lora_A.weight": torch.ones(1, columns), f"{layer}.lora_B.weight": torch.full((rows, 1), 0.01)
+        }  # fmt: skip
+        files.save_adapter(Path(folder) / name, tensors, info)
+        found["offered"] = [name in patcher.available_adapters(), name in patcher.available_models()]
+        options = {"model_name": patcher.SHIPPED, "dtype": "float32", "attention": "model's own"}
+        for strength in (0.0, 0.5):
+            model = load.execute(**options, adapter=name, adapter_strength=strength).args[0].pipeline.model
+            weights = dict(model.unet.named_parameters())
+            found[str(strength)] = float((weights[key] - states["unet"][key]).mean())
+        found["reloads"] = load.fingerprint_inputs(**options) != load.fingerprint_inputs(**options, adapter=name)
+    return found
+
+
+CASES = {case.__name__: case for case in (dtypes, partial, dynamic, sockets, lent, whole, adapter)}
 
 if __name__ == "__main__":
     load_pack(Path(sys.argv[2]))

@@ -33,15 +33,19 @@ KEEP = (
     "category",
 )
 KEEP += ("output_node",)
-FILE_LISTS = {("MCDMLoadModel", "model_name"), ("MCDMLoadMemory", "file")}
+FILE_LISTS = {
+    ("MCDMLoadModel", "required", "model_name"),
+    ("MCDMLoadModel", "optional", "adapter"),
+    ("MCDMLoadMemory", "required", "file"),
+}
 
 
 def reduced(info: dict[str, Any]) -> dict[str, Any]:
     """The definitions to commit."""
     chosen = {name: info[name] for name in sorted(info) if name.startswith("MCDM") or name in CORE}
     result = {name: {key: node[key] for key in KEEP if key in node} for name, node in chosen.items()}
-    for node, name in FILE_LISTS:
-        options = result[node]["input"]["required"][name][1]
+    for node, group, name in FILE_LISTS:
+        options = result[node]["input"][group][name][1]
         options["options"] = options["options"][:1]
     return result
 

@@ -92,3 +92,10 @@ def test_the_nodes_make_videos_without_a_server() -> None:
     parts = ["MCDMAssembleVideo", "MCDMEmbedAudio", "MCDMEncodeReference", "MCDMLoadModel", "MCDMSampleVideo"]
     assert found["expanded"] == parts
     assert "2 runs" in found["report"]
+
+
+@needs_weights
+def test_an_adapter_changes_the_model_by_its_strength() -> None:
+    found = figures("adapter")
+    assert found["offered"] == [True, False], "a choice of adapters, none of models"
+    assert found["0.0"] == 0 and abs(found["0.5"] - 0.005) < 1e-6 and found["reloads"]
