@@ -23,7 +23,7 @@ from PIL import Image
 from mcdm_core import files
 from mcdm_core.__main__ import main
 from mcdm_core.checkpoint import save_checkpoint
-from mcdm_core.errors import MCDMError
+from mcdm_core.errors import MCDMError, is_out_of_memory
 from mcdm_core.media.video_reader import VideoReader, read_video
 from mcdm_core.models.motion_codec import MotionTokens
 from mcdm_core.motion.motion import Motion
@@ -147,7 +147,9 @@ def grow(folder: Path, clips: int = 40) -> int:
     """The run of a node: clips of counted frames with motions and memories. The exit status tells of our own errors."""
     try:
         _grow(folder, clips)
-    except MCDMError as error:
+    except (MCDMError, MemoryError, RuntimeError, ImportError, OSError) as error:
+        if not (isinstance(error, MCDMError) or is_out_of_memory(error)):  # what command line and nodes put into words
+            raise
         print(f"error: {error}")
         return 1
     return 0
@@ -282,6 +284,7 @@ def test_starved_memory(setting, tmp_path) -> None:
 
 def test_starved_memory_of_a_run_of_the_nodes(tmp_path) -> None:
     folder, tally = tmp_path / "run", Tally()
+    grow(tmp_path / "loaded", 1)  # with what the process has in memory by then
     for size in (int(moment) << 10 for moment in moments(7, 8 << 10)):
         before = listed(folder)
         ending = attempt(functools.partial(grow, folder), tmp_path / "log.txt", more_memory=size)
