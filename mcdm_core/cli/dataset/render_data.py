@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from ...data.parallel import ENGINES
 from .. import arguments
 
 
@@ -34,20 +35,36 @@ def add_parser(commands: Any) -> None:
         help="with a clip's number it decides everything about the clip (default: 0)",
     )
     parser.add_argument("--workers", type=arguments.count, default=2, help="processes (default: 2)")
+    parser.add_argument("--engine", choices=ENGINES, default="processes", help="processes of this machine, or a Ray "
+                        "cluster (RAY_ADDRESS) whose hosts see the same folders (default: processes)")  # fmt: skip
+    parser.add_argument("--plan", action="store_true", help="render nothing but a sample, and tell the hours and "
+                        "gigabytes that --hours or --clips of training video take")  # fmt: skip
     parser.add_argument("--again", action="store_true", help="render again what is already there")
     parser.add_argument("--asset", type=Path, help="cache file of the head model (default: in the user's cache folder)")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Render the splits; returns the exit status."""
+    """Render the splits; returns the exit status.
+
+    Raises:
+        MCDMError: if some shards could not be made.
+    """
     from ...data.synthetic.clip import CLIP_FRAMES, FPS
-    from ...data.synthetic.render import render
+    from ...data.synthetic.render import plan_rendering, render
 
     logging.getLogger("mcdm_core").setLevel(logging.INFO)
     clips = options.clips
     if options.hours is not None:
         clips = max(1, round(options.hours * 3600 * FPS / CLIP_FRAMES))
+    if options.plan:
+        length = clips * CLIP_FRAMES / FPS / 3600
+        plan = plan_rendering(length, seed=options.seed, asset_path=options.asset)
+        print(
+            f"{length:.2f} h of video: {plan.gigabytes:.1f} GB, {plan.hours:.1f} h of one process, "
+            f"{plan.hours / options.workers:.1f} h of {options.workers}"
+        )
+        return 0
     for split, count in (("val", options.val_clips), ("test", options.test_clips), ("train", clips)):
         if count > 0:
             render(
@@ -58,5 +75,6 @@ def run(options: argparse.Namespace) -> int:
                 workers=options.workers,
                 resume=not options.again,
                 asset_path=options.asset,
+                engine=options.engine,
             )
     return 0

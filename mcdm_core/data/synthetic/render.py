@@ -1,14 +1,16 @@
-"""Render synthetic clips into shards, with several processes; can be stopped and started again."""
+"""Render synthetic clips into shards, over processes or a Ray cluster; can be stopped and started again."""
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
+import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from ...errors import MCDMError
+from ..parallel import run_all
 from .clip import CLIP_FRAMES, FPS, Clip, ClipMaker
 from .people.head_asset import load_head_asset
 from .speech.text import SPLITS
@@ -29,6 +31,7 @@ def render(
     workers: int = 2,
     resume: bool = True,
     asset_path: Path | str | None = None,
+    engine: str = "processes",
 ) -> list[Path]:
     """Render a split into ``output`` as shards of 20 clips of 3 s.
 
@@ -37,12 +40,14 @@ def render(
         seed: with the split and the clip's number it decides everything about a clip.
         resume: keep the shards that are already there, else render them again.
         asset_path: cache file of the head model, in the user's cache folder by default.
+        engine: ``"processes"``, or ``"ray"`` for a cluster whose hosts see the same folders.
 
     Returns:
         The shard files in order.
 
     Raises:
-        ValueError: if not exactly one of ``hours`` and ``clips`` is given or the split is unknown.
+        MCDMError: if not exactly one of ``hours`` and ``clips`` is given, the split is unknown, or a shard could not
+            be made; the others are there then.
     """
     if hours is not None and clips is None:
         clips = max(1, round(hours * 3600 * FPS / CLIP_FRAMES))
@@ -52,7 +57,37 @@ def render(
         raise MCDMError(f"Split {split!r} is unknown; choose one of {', '.join(SPLITS)}.")
     load_head_asset(asset_path)  # built once, before the workers need it
     jobs = _jobs(Path(output), "", split, seed, clips, CLIPS_PER_SHARD, asset_path)
-    return _make(_render_shard, jobs, workers, resume)
+    return _make(_render_shard, jobs, workers, resume, engine)
+
+
+class RenderPlan(NamedTuple):
+    """Hours of one process's work, and gigabytes, that a length of video takes."""
+
+    hours: float
+    gigabytes: float
+
+
+def plan_rendering(hours: float, sample: int = 2, seed: int = 0, asset_path: Path | str | None = None) -> RenderPlan:
+    """What ``hours`` of video take, by a ``sample`` of clips that is rendered and thrown away.
+
+    The first clip only readies the renderer (it is compiled once a process), and is not counted.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from ..shards import ShardWriter
+
+    load_head_asset(asset_path)
+    with tempfile.TemporaryDirectory() as folder, threadpool_limits(1):
+        path = Path(folder) / "sample.safetensors"
+        _maker(asset_path).make(seed, "train", 0)
+        started = time.monotonic()
+        with ShardWriter(path) as writer:
+            for index in range(1, sample + 1):
+                clip = _maker(asset_path).make(seed, "train", index)
+                writer.add(clip_tensors(clip), clip.info)
+        seconds, size = time.monotonic() - started, path.stat().st_size
+    times = hours * 3600 * FPS / CLIP_FRAMES / sample
+    return RenderPlan(times * seconds / 3600, times * size / 1e9)
 
 
 def render_speech(
@@ -89,26 +124,32 @@ def _jobs(
     ]
 
 
-def _make(function: Callable[[tuple], tuple[Path, int]], jobs: list[tuple], workers: int, resume: bool) -> list[Path]:
-    """Run the jobs whose shard is missing (all without ``resume``) and tell of each; returns all shards in order."""
+def _make(
+    function: Callable[[tuple], int], jobs: list[tuple], workers: int, resume: bool, engine: str = "processes"
+) -> list[Path]:
+    """Run the jobs whose shard is missing (all without ``resume``) and tell of each; returns all shards in order.
+
+    Raises:
+        MCDMError: if some could not be made.
+    """
     waiting = [job for job in jobs if not (resume and job[0].is_file())]
     if jobs:
         _LOGGER.info("%d of %d shards to make in %s", len(waiting), len(jobs), jobs[0][0].parent)
     started, frames = time.monotonic(), 0
-    for done, (path, made) in enumerate(_run(function, waiting, workers), start=1):
-        frames += made
+    failed: list[str] = []
+    for done, outcome in enumerate(run_all(function, waiting, workers, engine), start=1):
+        name = waiting[outcome.number][0].name
+        if outcome.error:
+            failed.append(f"{name}: {outcome.error}")
+            continue
+        frames += outcome.value
         rate = frames / (time.monotonic() - started)
-        _LOGGER.info("%s: %d of %d shards, %.1f frames/s", path.name, done, len(waiting), rate)
+        _LOGGER.info("%s: %d of %d shards, %.1f frames/s", name, done, len(waiting), rate)
+    if failed:
+        raise MCDMError(
+            f"{len(failed)} of {len(waiting)} shards could not be made ({failed[0]}); the same command tries again."
+        )
     return [job[0] for job in jobs]
-
-
-def _run(function: Callable[[tuple], tuple[Path, int]], jobs: list[tuple], workers: int) -> Iterable[tuple[Path, int]]:
-    if workers <= 1 or len(jobs) <= 1:
-        yield from map(function, jobs)
-        return
-    # Not daemonic forks: numba and espeak-ng start afresh in every worker.
-    with multiprocessing.get_context("spawn").Pool(min(workers, len(jobs))) as pool:
-        yield from pool.imap_unordered(function, jobs)
 
 
 _MAKERS: dict[str, ClipMaker] = {}
@@ -122,7 +163,8 @@ def _maker(asset_path: Path | str | None) -> ClipMaker:
     return _MAKERS[key]
 
 
-def _render_shard(job: tuple[Path, int, str, range, Path | str | None]) -> tuple[Path, int]:
+def _render_shard(job: tuple[Path, int, str, range, Path | str | None]) -> int:
+    """Make a shard; returns its number of frames."""
     from threadpoolctl import threadpool_limits
 
     from ..shards import ShardWriter
@@ -133,10 +175,11 @@ def _render_shard(job: tuple[Path, int, str, range, Path | str | None]) -> tuple
         for index in indices:
             clip = _maker(asset_path).make(seed, split, index)
             writer.add(clip_tensors(clip), clip.info)
-    return path, len(indices) * CLIP_FRAMES
+    return len(indices) * CLIP_FRAMES
 
 
-def _speak_shard(job: tuple[Path, int, str, range, Path | str | None]) -> tuple[Path, int]:
+def _speak_shard(job: tuple[Path, int, str, range, Path | str | None]) -> int:
+    """Make a shard of spoken clips; returns its number of frames."""
     from threadpoolctl import threadpool_limits
 
     from ..shards import write_spoken_shard
@@ -144,7 +187,7 @@ def _speak_shard(job: tuple[Path, int, str, range, Path | str | None]) -> tuple[
     path, seed, split, indices, asset_path = job
     with threadpool_limits(1):
         write_spoken_shard(path, [_maker(asset_path).speak(seed, split, index) for index in indices])
-    return path, len(indices) * CLIP_FRAMES
+    return len(indices) * CLIP_FRAMES
 
 
 def clip_tensors(clip: Clip) -> dict[str, object]:

@@ -112,3 +112,34 @@ def test_clips_go_on_with_another_sentence_where_a_voice_crashes(
     monkeypatch.setattr(clip, "speak", always)
     with pytest.raises(EngineStoppedError):
         clip.random_speech("train", identity, 75, np.random.default_rng(0))
+
+
+def test_a_shard_that_fails_costs_itself_alone(maker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from mcdm_core.data.synthetic import render
+    from mcdm_core.errors import MCDMError
+
+    make, broken = maker.make, {1}
+
+    def sometimes(seed: int, split: str, index: int):
+        if index in broken:
+            raise RuntimeError("no voice")
+        return make(seed, split, index)
+
+    monkeypatch.setattr(maker, "make", sometimes)
+    monkeypatch.setattr(render, "CLIPS_PER_SHARD", 1)
+    monkeypatch.setitem(render._MAKERS, "None", maker)
+    with pytest.raises(MCDMError, match="1 of 3 shards could not be made .*no voice"):
+        render.render(tmp_path, clips=3, workers=1)
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.safetensors")}
+    assert sorted(before) == [f"train-s0-{n:05d}.safetensors" for n in (0, 2)]
+    broken.clear()
+    assert all(path.is_file() for path in render.render(tmp_path, clips=3, workers=1))
+    assert all((tmp_path / name).stat().st_mtime_ns == time for name, time in before.items())
+
+
+def test_a_plan_grows_with_the_length(maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mcdm_core.data.synthetic import render
+
+    monkeypatch.setitem(render._MAKERS, "None", maker)
+    one, two = (render.plan_rendering(hours, sample=1) for hours in (1.0, 2.0))
+    assert two.gigabytes == pytest.approx(2 * one.gigabytes) and min(one.hours, two.hours) > 0
