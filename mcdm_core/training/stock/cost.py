@@ -54,8 +54,9 @@ class StageCost:
         return (self.fixed + self.activations * samples) / 1e9
 
     def hours(self, recipe: StockRecipe, tflops: float, gpus: int) -> float:
-        """Of the whole stage, at ``tflops`` reached by each GPU."""
-        return recipe.steps * recipe.batch * (self.training + self.encoding) / (gpus * tflops * 1e12) / 3600
+        """Of the whole stage, at ``tflops`` reached by each GPU; one of more GPUs than samples still takes a sample."""
+        share = -(-recipe.batch // (recipe.accumulate * gpus)) * recipe.accumulate
+        return recipe.steps * share * (self.training + self.encoding) / (tflops * 1e12) / 3600
 
 
 def stage_cost(config: MCDMConfig, stage: int, recipe: StockRecipe) -> StageCost:
