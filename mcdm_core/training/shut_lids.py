@@ -91,8 +91,8 @@ def _shut_eye(
     lashes = _drawn(cut.shape[:2], line, width * random.uniform(0.03, 0.065), 0.018 * width)
     lashes = np.clip(lashes * random.uniform(0.5, 0.95), 0, 1)
     dark = np.percentile(cut[gap > 0].reshape(-1, 3), 4, axis=0)
-    shut = lid * (1 - _CREASE * crease) * (1 - lashes) + dark * lashes
-    large[top:bottom, left:right] = np.clip(np.rint(shut), 0, 255)
+    painted = lid * (1 - _CREASE * crease) * (1 - lashes) + dark * lashes
+    large[top:bottom, left:right] = np.clip(np.rint(painted), 0, 255)
 
 
 def _gap(shape: tuple[int, int], eye: NDArray[np.float64], margin: int) -> NDArray[np.uint8]:

@@ -177,7 +177,8 @@ def score_person(painter: Painter, rows: FrameRows, clips: int = 8) -> dict[str,
 
     ``seen`` is the mouth where an archive shows the person's open mouths; ``sharpness``: detail over the true one's.
     """
-    size, totals = painter.config.parts.size, dict.fromkeys(("mouth", "lids", "seen", "sharpness"), 0.0)
+    size = painter.config.parts.size
+    totals: dict[str, float] = {"mouth": 0.0, "lids": 0.0, "seen": 0.0, "sharpness": 0.0}
     chosen = [clip for clip in rows.clips if not clip.still][:clips]
     for clip in chosen:
         case = painting_case(rows, clip, painter.config.clip_frames)
