@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mcdm_core.errors import AudioError, FaceNotFoundError, FaceTooSmallError, MCDMError, WeightsError
+from mcdm_core.face.reading.face_network import FaceBox
 from mcdm_core.pipeline import MCDMPipeline
 
 SETTINGS = {"steps": 2, "motion_steps": 2}
@@ -190,13 +191,14 @@ def test_unusable_inputs_are_named(pipe, portrait) -> None:
 
 
 def test_faces_are_chosen_by_size(pipe, portrait, monkeypatch, caplog) -> None:
-    monkeypatch.setattr(type(pipe.model.face_network), "detect", lambda self, image: [])
+    monkeypatch.setattr(type(pipe.model.face_network), "detect", lambda self, image, **kwargs: [])
     with pytest.raises(FaceNotFoundError, match="160x180"):
         pipe.encode_reference(portrait)
-    boxes = [(0.0, 0.0, 30.0, 30.0), (40.0, 50.0, 120.0, 130.0)]
-    monkeypatch.setattr(type(pipe.model.face_network), "detect", lambda self, image: boxes)
+    boxes = [FaceBox(40.0, 50.0, 120.0, 130.0, 1.0), FaceBox(0.0, 0.0, 30.0, 30.0, 1.0)]
+    monkeypatch.setattr(type(pipe.model.face_network), "detect", lambda self, image, **kwargs: boxes)
     reference = pipe.encode_reference(portrait)
     assert reference.transform.side == pytest.approx(133, abs=1) and "2 faces" in caplog.text
-    monkeypatch.setattr(type(pipe.model.face_network), "detect", lambda self, image: [(0.0, 0.0, 9.0, 9.0)])
+    tiny_face = FaceBox(0.0, 0.0, 9.0, 9.0, 1.0)
+    monkeypatch.setattr(type(pipe.model.face_network), "detect", lambda self, image, **kwargs: [tiny_face])
     with pytest.raises(FaceTooSmallError, match="9 pixels"):
         pipe.encode_reference(portrait)

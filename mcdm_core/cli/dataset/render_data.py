@@ -7,7 +7,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from ...data.parallel import ENGINES
 from .. import arguments
 
 
@@ -35,8 +34,13 @@ def add_parser(commands: Any) -> None:
         help="with a clip's number it decides everything about the clip (default: 0)",
     )
     parser.add_argument("--workers", type=arguments.count, default=2, help="processes (default: 2)")
-    parser.add_argument("--engine", choices=ENGINES, default="processes", help="processes of this machine, or a Ray "
-                        "cluster (RAY_ADDRESS) whose hosts see the same folders (default: processes)")  # fmt: skip
+    parser.add_argument(
+        "--engine",
+        choices=("processes", "ray"),
+        default="processes",
+        help="processes of this machine, or a Ray cluster (RAY_ADDRESS) whose hosts see the same folders "
+        "(default: processes)",
+    )
     parser.add_argument("--plan", action="store_true", help="render nothing but a sample, and tell the hours and "
                         "gigabytes that --hours or --clips of training video take")  # fmt: skip
     parser.add_argument("--again", action="store_true", help="render again what is already there")
