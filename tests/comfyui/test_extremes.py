@@ -45,6 +45,8 @@ def numbers() -> list[tuple[str, str, float]]:
 
 @pytest.mark.parametrize(("kind", "name", "value"), numbers(), ids=str)
 def test_a_number_at_its_extreme(server: Any, workflow_prompt: Any, kind: str, name: str, value: float) -> None:
+    if server.process is None:
+        pytest.skip("the server was started by somebody else")
     prompt = copy.deepcopy(workflow_prompt(TEMPLATES[kind], seconds=0.7))
     number = by_type(prompt, kind)[0]
     prompt[number]["inputs"][name] = value
