@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from mcdm_core.config import BASE, TINY, MCDMConfig
-from mcdm_core.models.attention import fast_attention, random_features
+from mcdm_core.models.layers.attention import fast_attention, random_features
 
 LENGTHS = (32, 64, 128, 256, 512, 1024)
 

@@ -142,7 +142,7 @@ class UNetConfig:
     """Denoising UNet with four attention layers per transformer block (section 3.1, 3.4).
 
     ``layout``: ``"stable_diffusion"`` (base) or ``"compact"`` (tiny); see the model. ``shape_maps``: two of the motion
-    tokens are points of lips and lids, also drawn at the input (``models/shape_maps.py``, C).
+    tokens are points of lips and lids, also drawn at the input (``models/inputs/shape_maps.py``, C).
     ``archive_places``: layer 2 begins by looking where it is (C). ``block_projections``: Stable Diffusion's norm and
     projections around a transformer block; without them what layers 2 to 4 add drowns in the residual stream.
     """

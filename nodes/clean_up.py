@@ -8,9 +8,9 @@ from pathlib import Path
 
 from comfy_api.latest import io, ui
 
-from .comfy.stop_requests import STOP_REQUESTS
-from .old_runs import find_runs, table
-from .schema import schema
+from .comfy.page.stop_requests import STOP_REQUESTS
+from .jobs.old_runs import find_runs, table
+from .sockets.schema import schema
 
 
 class MCDMCleanUpRuns(io.ComfyNode):

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from ..mcdm_core.errors import MediaError
-from ..mcdm_core.pipeline.run_folder import RunFolder, run_key
-from . import inputs
-from .comfy import media_bridge
+from ..mcdm_core.pipeline.run.run_folder import RunFolder, run_key
 from .comfy.interruption import StoppableTorch, check_interrupt, stoppable
-from .comfy.node_run import NodeRun
-from .comfy.notes import note
-from .comfy.stop_requests import STOP_REQUESTS
-from .comfy.temporary_files import video_result
-from .comfy.workflow_metadata import workflow_metadata
-from .comfy.working_memory import working_bytes
+from .comfy.media import media_bridge
+from .comfy.media.temporary_files import video_result
+from .comfy.media.workflow_metadata import workflow_metadata
+from .comfy.models.working_memory import working_bytes
+from .comfy.page.node_run import NodeRun
+from .comfy.page.notes import note
+from .comfy.page.stop_requests import STOP_REQUESTS
+from .jobs.video_job import VideoJob, run_path
 from .loaders import video_from_file
-from .sampling_settings import PictureSettings
-from .schema import advanced, schema
-from .video_job import VideoJob, run_path
+from .sockets import inputs
+from .sockets.sampling_settings import PictureSettings
+from .sockets.schema import advanced, schema
 
 if TYPE_CHECKING:
     from comfy_api.input import AudioInput, VideoInput
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..mcdm_core.diffusion.sampling import Callback
     from ..mcdm_core.pipeline.dubbing import DubbedClip
     from ..mcdm_core.pipeline.memory import MotionMemory
-    from .comfy.model_patcher import LoadedModel
+    from .comfy.models.model_patcher import LoadedModel
 
 
 class MCDMDubVideo(io.ComfyNode):

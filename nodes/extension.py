@@ -11,11 +11,11 @@ from comfy_api.latest import ComfyExtension, io
 from ..mcdm_core.errors import MCDMError
 from ..mcdm_core.samples import list_samples
 from .clean_up import MCDMCleanUpRuns
-from .comfy import model_patcher, packages
-from .comfy.live_faces import LIVE_FACES
-from .comfy.looks import look_of
-from .comfy.node_run import JOURNAL
-from .comfy.stop_requests import STOP_REQUESTS
+from .comfy.models import model_patcher, packages
+from .comfy.page.live_faces import LIVE_FACES
+from .comfy.page.looks import look_of
+from .comfy.page.node_run import JOURNAL
+from .comfy.page.stop_requests import STOP_REQUESTS
 from .dub import MCDMDubVideo
 from .face_editor import MCDMFaceEditor
 from .loaders import MCDMLoadModel, MCDMSamples
@@ -120,7 +120,7 @@ def register_routes() -> None:
 
 
 def _face_picture(workflow: str, node: str, look: ExpressionKey) -> bytes:
-    from .comfy.progress import jpeg
+    from .comfy.page.progress import jpeg
 
     return jpeg(LIVE_FACES.picture(workflow, node, look), quality=90)
 

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from . import inputs
-from .comfy import media_bridge
-from .comfy.live_faces import LIVE_FACES
-from .comfy.looks import TRAITS, look_of
-from .comfy.node_run import NodeRun
-from .comfy.progress import data_url
+from .comfy.media import media_bridge
+from .comfy.page.live_faces import LIVE_FACES
+from .comfy.page.looks import TRAITS, look_of
+from .comfy.page.node_run import NodeRun
+from .comfy.page.progress import data_url
 from .motion import EXPRESSIONS
-from .schema import schema
+from .sockets import inputs
+from .sockets.schema import schema
 
 if TYPE_CHECKING:
     from ..mcdm_core.pipeline.reference import Reference as CoreReference
-    from .comfy.model_patcher import LoadedModel
+    from .comfy.models.model_patcher import LoadedModel
 
 
 class MCDMFaceEditor(io.ComfyNode):

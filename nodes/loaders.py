@@ -9,8 +9,9 @@ from comfy_api.latest import InputImpl, io
 
 from ..mcdm_core.samples import FOLDER as SAMPLES
 from ..mcdm_core.samples import list_samples
-from .comfy import media_bridge, model_patcher
-from .schema import Model, advanced, schema
+from .comfy.media import media_bridge
+from .comfy.models import model_patcher
+from .sockets.schema import Model, advanced, schema
 
 if TYPE_CHECKING:
     from comfy.audio_encoders.audio_encoders import AudioEncoderModel
@@ -91,7 +92,7 @@ class MCDMLoadModel(io.ComfyNode):
         adapter: str = model_patcher.NO_ADAPTER,
         adapter_strength: float = 1.0,
     ) -> io.NodeOutput:
-        from .comfy.pipeline_loading import load_pipeline
+        from .comfy.models.pipeline_loading import load_pipeline
 
         path = model_patcher.weight_path(model_name)
         adapters = (

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from ..mcdm_core.errors import MediaError, MemoryMismatchError
-from . import inputs
-from .comfy import media_bridge
 from .comfy.interruption import StoppableTorch
-from .schema import Memory, schema
+from .comfy.media import media_bridge
+from .sockets import inputs
+from .sockets.schema import Memory, schema
 
 if TYPE_CHECKING:
     from comfy_api.input import VideoInput
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from ..mcdm_core.pipeline.memory import MotionMemory
     from ..mcdm_core.pipeline.reference import Reference as CoreReference
-    from .comfy.model_patcher import LoadedModel
-    from .comfy.pipeline_loading import ManagedPipeline
+    from .comfy.models.model_patcher import LoadedModel
+    from .comfy.models.pipeline_loading import ManagedPipeline
 
 
 FOLDER = "mcdm_memory"

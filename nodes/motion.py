@@ -8,13 +8,13 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..mcdm_core.errors import MCDMError
-from . import inputs
-from .comfy import media_bridge
 from .comfy.interruption import StoppableTorch
-from .comfy.progress import StepProgress
-from .comfy.working_memory import working_bytes
-from .sampling_settings import MotionSettings
-from .schema import EmbeddedAudio, Memory, Motion, schema
+from .comfy.media import media_bridge
+from .comfy.models.working_memory import working_bytes
+from .comfy.page.progress import StepProgress
+from .sockets import inputs
+from .sockets.sampling_settings import MotionSettings
+from .sockets.schema import EmbeddedAudio, Memory, Motion, schema
 
 if TYPE_CHECKING:
     from comfy_api.input import VideoInput
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from ..mcdm_core.motion.motion import Motion as FaceMotion
     from ..mcdm_core.pipeline.memory import MotionMemory
     from ..mcdm_core.pipeline.reference import Reference as CoreReference
-    from .comfy.model_patcher import LoadedModel
-    from .comfy.pipeline_loading import ManagedPipeline
-    from .values import EmbeddedSound
+    from .comfy.models.model_patcher import LoadedModel
+    from .comfy.models.pipeline_loading import ManagedPipeline
+    from .sockets.values import EmbeddedSound
 
 STREAMS = {
     "head": ("head",),

@@ -8,19 +8,19 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..mcdm_core.errors import MediaError
-from . import inputs
-from .comfy import media_bridge
 from .comfy.interruption import StoppableTorch
-from .comfy.node_run import NodeRun
-from .comfy.notes import note
-from .face_choice import choose_face
-from .schema import EmbeddedAudio, Reference, advanced, schema
-from .values import EmbeddedSound
+from .comfy.media import media_bridge
+from .comfy.page.node_run import NodeRun
+from .comfy.page.notes import note
+from .sockets import inputs
+from .sockets.face_choice import choose_face
+from .sockets.schema import EmbeddedAudio, Reference, advanced, schema
+from .sockets.values import EmbeddedSound
 
 if TYPE_CHECKING:
     from comfy_api.input import AudioInput
 
-    from .comfy.model_patcher import LoadedModel
+    from .comfy.models.model_patcher import LoadedModel
 
 MOST_PORTRAITS = 16
 """Pictures of a batch that become a video each; more are taken for the frames of a video."""

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from ..mcdm_core.errors import MCDMError
-from ..mcdm_core.pipeline.run_folder import RunFolder, run_key
-from . import inputs
-from .comfy import media_bridge
-from .comfy.curves import player_curves
+from ..mcdm_core.pipeline.run.run_folder import RunFolder, run_key
 from .comfy.interruption import check_interrupt
-from .comfy.node_run import NodeRun
-from .comfy.player_events import WholeVideoPlayer
-from .comfy.progress import StepProgress
-from .comfy.stop_requests import STOP_REQUESTS
-from .comfy.temporary_files import temporary_video, video_result
-from .comfy.workflow_metadata import workflow_metadata
-from .comfy.working_memory import working_bytes
+from .comfy.media import media_bridge
+from .comfy.media.temporary_files import temporary_video, video_result
+from .comfy.media.workflow_metadata import workflow_metadata
+from .comfy.models.working_memory import working_bytes
+from .comfy.page.curves import player_curves
+from .comfy.page.node_run import NodeRun
+from .comfy.page.player_events import WholeVideoPlayer
+from .comfy.page.progress import StepProgress
+from .comfy.page.stop_requests import STOP_REQUESTS
+from .jobs.video_job import VideoJob, run_path
 from .loaders import video_from_file
-from .sampling_settings import MotionSettings, PictureSettings
-from .schema import EmbeddedAudio, Memory, Motion, advanced, schema
-from .video_job import VideoJob, run_path
+from .sockets import inputs
+from .sockets.sampling_settings import MotionSettings, PictureSettings
+from .sockets.schema import EmbeddedAudio, Memory, Motion, advanced, schema
 
 if TYPE_CHECKING:
     from ..mcdm_core.diffusion.sampling import Callback
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from ..mcdm_core.pipeline.memory import MotionMemory
     from ..mcdm_core.pipeline.reference import Reference as CoreReference
     from ..mcdm_core.pipeline.sampling import Clip
-    from .comfy.model_patcher import LoadedModel
-    from .comfy.pipeline_loading import ManagedPipeline
-    from .values import EmbeddedSound
+    from .comfy.models.model_patcher import LoadedModel
+    from .comfy.models.pipeline_loading import ManagedPipeline
+    from .sockets.values import EmbeddedSound
 
 
 class MCDMSampleClip(io.ComfyNode):

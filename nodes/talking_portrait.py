@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from . import inputs
-from .comfy import model_patcher
-from .schema import Model, schema
+from .comfy.models import model_patcher
+from .sockets import inputs
+from .sockets.schema import Model, schema
 from .video import CROP, FULL
 
 if TYPE_CHECKING:
     from comfy_api.input import AudioInput
     from torch import Tensor
 
-    from .comfy.model_patcher import LoadedModel
+    from .comfy.models.model_patcher import LoadedModel
 
 
 class MCDMTalkingPortrait(io.ComfyNode):

@@ -9,15 +9,15 @@ import torch
 from comfy_api.latest import io
 
 from ..mcdm_core.errors import MediaError, OutOfMemoryError
-from .comfy import media_bridge
 from .comfy.interruption import StoppableTorch, check_interrupt, interruptible
-from .comfy.node_run import NodeRun
-from .comfy.player_events import WholeVideoPlayer
-from .comfy.progress import StepProgress
-from .comfy.stop_requests import STOP_REQUESTS
-from .comfy.temporary_files import temporary_video, video_result
+from .comfy.media import media_bridge
+from .comfy.media.temporary_files import temporary_video, video_result
+from .comfy.page.node_run import NodeRun
+from .comfy.page.player_events import WholeVideoPlayer
+from .comfy.page.progress import StepProgress
+from .comfy.page.stop_requests import STOP_REQUESTS
 from .loaders import video_from_file
-from .schema import advanced, schema
+from .sockets.schema import advanced, schema
 from .video import expected_frames
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class MCDMUpscaleVideo(io.ComfyNode):
         tile: int,
         upscale_model: ImageModelDescriptor | None = None,
     ) -> io.NodeOutput:
-        from .comfy.temporary_video import TemporaryVideoWriter
+        from .comfy.media.temporary_video import TemporaryVideoWriter
 
         fps = media_bridge.video_rate(video)
         chunks = media_bridge.iterate_video(video, frames_at_once)

@@ -10,27 +10,27 @@ from comfy_api.latest import io
 
 from ..mcdm_core.errors import MediaError
 from ..mcdm_core.media.audio import Audio
-from . import inputs
-from .background import Background, mixed_sound
-from .comfy import media_bridge
-from .comfy.curves import player_curves
 from .comfy.interruption import StoppableTorch, check_interrupt, stoppable
-from .comfy.node_run import NodeRun
-from .comfy.notes import note
-from .comfy.player_events import WholeVideoPlayer
-from .comfy.progress import StepProgress
-from .comfy.stop_requests import STOP_REQUESTS
-from .comfy.temporary_files import temporary_video, video_result
+from .comfy.media import media_bridge
+from .comfy.media.background import Background, mixed_sound
+from .comfy.media.temporary_files import temporary_video, video_result
+from .comfy.page.curves import player_curves
+from .comfy.page.node_run import NodeRun
+from .comfy.page.notes import note
+from .comfy.page.player_events import WholeVideoPlayer
+from .comfy.page.progress import StepProgress
+from .comfy.page.stop_requests import STOP_REQUESTS
 from .loaders import video_from_file
-from .schema import Motion, advanced, schema
+from .sockets import inputs
+from .sockets.schema import Motion, advanced, schema
 
 if TYPE_CHECKING:
     from comfy_api.input import AudioInput, VideoInput
 
     from ..mcdm_core.motion.motion import Motion as FaceMotion
     from ..mcdm_core.pipeline.reference import Reference as CoreReference
-    from .comfy.model_patcher import LoadedModel
-    from .comfy.pipeline_loading import ManagedPipeline
+    from .comfy.models.model_patcher import LoadedModel
+    from .comfy.models.pipeline_loading import ManagedPipeline
 
 CHUNK = 16
 FULL, CROP = "full picture", "face crop"
@@ -112,7 +112,7 @@ class MCDMAssembleVideo(io.ComfyNode):
         audio: AudioInput | None = None,
         background: VideoInput | None = None,
     ) -> io.NodeOutput:
-        from .comfy.temporary_video import TemporaryVideoWriter
+        from .comfy.media.temporary_video import TemporaryVideoWriter
 
         batches = [batch for batch in (images, images_2, images_3, images_4) if batch is not None]
         if video is None and not batches:

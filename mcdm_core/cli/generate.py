@@ -21,7 +21,7 @@ from .interruption import exit_status, hold_interrupts
 if TYPE_CHECKING:
     from ..media.audio_reader import AudioReader
     from ..pipeline import MCDMPipeline, Reference
-    from ..pipeline.run_folder import RunFolder
+    from ..pipeline.run.run_folder import RunFolder
 
 
 _SETTINGS = (
@@ -230,7 +230,7 @@ def _generate(
     options: argparse.Namespace, pipe: MCDMPipeline, reference: Reference, audio: AudioReader, memory: Any
 ) -> int:
     from ..media.streamed_voice import stream_mono
-    from ..pipeline.resumable_video import ResumableVideo
+    from ..pipeline.run.resumable_video import ResumableVideo
 
     rate = pipe.config.audio_encoder.sample_rate
     voice = stream_mono(audio, allow_silent=options.allow_silent, target_rate=rate)
@@ -286,7 +286,7 @@ def _driver_landmarks(options: argparse.Namespace, pipe: MCDMPipeline, reference
 
 def _run_key(options: argparse.Namespace, pipe: MCDMPipeline) -> str:
     """Hash of everything that determines the video: the files' contents, the weights, the settings."""
-    from ..pipeline.run_folder import run_key
+    from ..pipeline.run.run_folder import run_key
 
     files = [options.portrait or default_portrait(), options.audio or default_voice(), options.driver]
     settings = {name: getattr(options, name) for name in _SETTINGS}

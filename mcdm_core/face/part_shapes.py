@@ -1,4 +1,4 @@
-"""Lips and lids of a frame as points in its parts: tokens that ``models/shape_maps.py`` draws, and how much changes."""
+"""Lips and lids of a frame as points in its parts, and how much changes (drawn by ``models/inputs/shape_maps.py``)."""
 
 from __future__ import annotations
 

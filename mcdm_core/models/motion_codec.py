@@ -20,8 +20,8 @@ from ..config import MCDMConfig
 from ..errors import MCDMError
 from ..face.landmarks import FACE, LIDS, LIP_VALUES, LIPS, NECK, eye_centres, meeting_landmarks
 from .landmark_guider import LandmarkGuider
+from .layers.token_transformer import TransformerLayer
 from .motion_tokens import EXPRESSIONS, MotionTokens
-from .token_transformer import TransformerLayer
 
 MOUTH_SIZE = 48
 FACE_SIZE = 64

@@ -27,10 +27,10 @@ from ..diffusion.parameterization import implied_noise, to_denoised
 from ..diffusion.sampling import Callback, Denoise, classifier_free_guidance, ddim_sample
 from ..diffusion.schedule import NoiseSchedule
 from ..errors import MCDMError
-from .attention import SelfAttention
-from .known_past import KnownPast
-from .motion_noise import by_stream, motion_noise
-from .token_transformer import FeedForward, sinusoidal_embedding
+from .inputs.known_past import KnownPast
+from .inputs.motion_noise import by_stream, motion_noise
+from .layers.attention import SelfAttention
+from .layers.token_transformer import FeedForward, sinusoidal_embedding
 
 
 class MultimodalFiLM(nn.Module):

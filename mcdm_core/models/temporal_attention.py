@@ -16,7 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..errors import MCDMError
-from .attention import CrossAttention, random_features
+from .layers.attention import CrossAttention, random_features
 from .layers.feed_forward import FeedForward
 
 

@@ -19,7 +19,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .archived_clip_prior import ArchivePlaces
-from .attention import CrossAttention
+from .layers.attention import CrossAttention
 from .layers.feed_forward import FeedForward
 from .temporal_attention import MemoryEfficientTemporalAttention
 

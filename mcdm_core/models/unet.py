@@ -19,11 +19,11 @@ from ..config import MCDMConfig
 from ..errors import MCDMError
 from ..face.part_shapes import SHAPE_TOKENS
 from .archived_clip_prior import ArchivePlaces
+from .inputs.shape_maps import MAP_CHANNELS, draw_shapes
 from .layers.residual_block import Downsample, ResidualBlock, Upsample
 from .layers.time_embedding import TimestepEmbedding, timestep_waves
-from .shape_maps import MAP_CHANNELS, draw_shapes
+from .layers.zero_module import zero_module
 from .transformer_block import MCDMTransformerBlock
-from .zero_module import zero_module
 
 Memory = dict[str, Tensor]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..media.audio import frame_count, to_mono_16k
 from ..model import MCDMModel
 from ..models.audio_encoder import ContextAudioEncoder, frame_centres, gather_windows
-from ..models.voice_spectrum import BLOCK, VoiceSpectrum
+from ..models.inputs.voice_spectrum import BLOCK, VoiceSpectrum
 
 AUDIO_CHUNK = 1024
 """Video frames whose sound is encoded at a time."""

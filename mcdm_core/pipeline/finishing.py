@@ -10,8 +10,8 @@ from torch import Tensor
 from ..errors import MCDMError
 from ..face.compositing import paste_back
 from ..model import MCDMModel
-from .canvas import build_canvas
-from .painting import Painting, unit_to_bytes
+from .canvas.canvas import build_canvas
+from .canvas.painting import Painting, unit_to_bytes
 from .reference import Reference
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..errors import MCDMError
 from ..face.crops import resample_crop
 from ..model import MCDMModel
-from .canvas import build_canvas
+from .canvas.canvas import build_canvas
 from .memory import MotionMemory
 from .reference import Reference, at_size
 

@@ -26,7 +26,7 @@ from ..model import MCDMModel
 from ..motion.blinks import BLINK_RATE
 from ..motion.motion import Motion
 from .audio import AudioEmbedder, AudioEmbedding
-from .canvas import build_canvas
+from .canvas.canvas import build_canvas
 from .finishing import FrameFinisher
 from .memory import MotionMemory
 from .memory_builder import MemoryBuilder

@@ -15,10 +15,10 @@ from ..face.part_places import PartPlaces
 from ..model import MCDMModel
 from ..models.motion_tokens import MotionTokens
 from ..motion.motion import Motion
-from .canvas import build_canvas
+from .canvas.canvas import build_canvas
+from .canvas.painting import Painting
 from .defaults import sampling_defaults
 from .memory import MotionMemory
-from .painting import Painting
 from .reference import Reference
 
 Memories = dict[str, dict[str, Tensor]]

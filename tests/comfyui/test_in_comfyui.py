@@ -24,7 +24,7 @@ def figures(case: str) -> dict[str, Any]:
     environment = dict(os.environ)
     if "COMFYUI_EXTRA_PATH" in os.environ:
         environment["PYTHONPATH"] = os.environ["COMFYUI_EXTRA_PATH"]
-    command = [python, str(HERE / "in_comfyui.py"), case, str(HERE.parents[1])]
+    command = [python, str(HERE / "harness" / "in_comfyui.py"), case, str(HERE.parents[1])]
     done = subprocess.run(command, cwd=source, env=environment, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from results import by_type, keep_only
-from test_chains import UPSCALER, write_upscaler
+from upscaler import UPSCALER, write_upscaler
 
 LARGE = "large_portrait.jpg"
 CANCELLED = {

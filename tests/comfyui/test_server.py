@@ -33,7 +33,7 @@ def test_committed_definitions_are_the_servers(server: Any, object_info: dict[st
         for group in ("required", "optional"):
             inputs = committed["input"].get(group, {})
             assert list(inputs) == list(live[name]["input"].get(group, {})), (
-                f"{name}: run tests/comfyui/snapshot_schemas.py"
+                f"{name}: run tests/comfyui/tools/snapshot_schemas.py"
             )
             for key, spec in inputs.items():
                 there = live[name]["input"][group][key]

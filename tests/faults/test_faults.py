@@ -28,7 +28,7 @@ from mcdm_core.media.video_reader import VideoReader, read_video
 from mcdm_core.models.motion_codec import MotionTokens
 from mcdm_core.motion.motion import Motion
 from mcdm_core.pipeline.memory import MotionMemory
-from mcdm_core.pipeline.run_folder import RunFolder
+from mcdm_core.pipeline.run.run_folder import RunFolder
 
 from .attempts import Ending, Tally, attempt, moments
 
@@ -324,7 +324,7 @@ def test_two_writers(setting, tmp_path) -> None:
     work = setting.command(output)
 
     def second_while_the_first_runs() -> int:
-        import mcdm_core.pipeline.run_folder as run_folder
+        import mcdm_core.pipeline.run.run_folder as run_folder
 
         add = run_folder.RunFolder.add
 

@@ -19,7 +19,7 @@ from mcdm_core.models.audio_encoder import (
     mel_filters,
     normalize_level,
 )
-from mcdm_core.models.voice_spectrum import VoiceSpectrum
+from mcdm_core.models.inputs.voice_spectrum import VoiceSpectrum
 from mcdm_core.training.audio import train
 
 CONFIG = dataclasses.replace(

@@ -9,8 +9,8 @@ import torch
 
 from mcdm_core.config import BASE, TINY
 from mcdm_core.errors import MCDMError
+from mcdm_core.models.layers.token_transformer import sinusoidal_embedding
 from mcdm_core.models.present_clip_prior import PresentClipPrior
-from mcdm_core.models.token_transformer import sinusoidal_embedding
 from mcdm_core.training.prior.losses import diffusion_loss
 
 from ..motion_fixtures import CONFIG, DIM, TOKENS, awake_prior, conditions

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mcdm_core.errors import MCDMError
-from mcdm_core.models.attention import fast_attention, random_features
+from mcdm_core.models.layers.attention import fast_attention, random_features
 from mcdm_core.models.temporal_attention import MemoryEfficientTemporalAttention, memory_recursion, recursion_weights
 
 

@@ -36,4 +36,4 @@ def counted_frames(first: int, count: int, size: int = 32) -> torch.Tensor:
 def tone(seconds: float, rate: int = 44_100) -> Any:
     """A steady tone."""
     sound = 0.3 * torch.sin(torch.arange(round(seconds * rate)) * 0.06)
-    return pack_module("comfy.media_bridge").Audio(sound[None], rate)
+    return pack_module("comfy.media.media_bridge").Audio(sound[None], rate)

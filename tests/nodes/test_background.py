@@ -9,7 +9,7 @@ import torch
 
 from .fixtures import pack_module, tone
 
-background = pack_module("background")
+background = pack_module("comfy.media.background")
 PORTRAIT = torch.full((3, 31, 40), 0.5)
 
 

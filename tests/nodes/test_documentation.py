@@ -25,7 +25,9 @@ ALIKE = ("box_", "images_")
 
 
 def _writer() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("comfyui_texts", ROOT / "tests" / "comfyui" / "write_texts.py")
+    spec = importlib.util.spec_from_file_location(
+        "comfyui_texts", ROOT / "tests" / "comfyui" / "tools" / "write_texts.py"
+    )
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -61,7 +63,7 @@ def test_node_has_tooltips_and_category(name: str) -> None:
 def test_help_page_is_written_from_the_definitions(name: str) -> None:
     path = ROOT / "js" / "docs" / f"{name}.md"
     text = path.read_text(encoding="utf-8")
-    assert text == writer.page(INFO[name], text), "run tests/comfyui/write_texts.py"
+    assert text == writer.page(INFO[name], text), "run tests/comfyui/tools/write_texts.py"
     assert text.startswith(f"# {INFO[name]['display_name']}\n")
     named = re.findall(r"^- \*\*(\w+)\*\* \(", text, re.MULTILINE)
     assert named == [*inputs_of(INFO[name]), *INFO[name]["output_name"]]

@@ -13,10 +13,10 @@ import torch
 
 from .fixtures import pack_module
 
-face_choice = pack_module("face_choice")
-media_bridge = pack_module("comfy.media_bridge")
-old_runs = pack_module("old_runs")
-NodeRun = pack_module("comfy.node_run").NodeRun
+face_choice = pack_module("sockets.face_choice")
+media_bridge = pack_module("comfy.media.media_bridge")
+old_runs = pack_module("jobs.old_runs")
+NodeRun = pack_module("comfy.page.node_run").NodeRun
 NO_BOX = (0.0, 0.0, 0.0, 0.0)
 PORTRAIT = torch.zeros(3, 300, 384)
 
@@ -85,8 +85,8 @@ def test_a_face_is_chosen_by_its_number(notes: list[str]) -> None:
 
 
 def test_what_a_run_writes_today_is_known(tmp_path: Path) -> None:
-    core = f"{old_runs.__package__.rpartition('.')[0]}.mcdm_core"
-    run_folder = importlib.import_module(f"{core}.pipeline.run_folder")
+    core = "mcdm_pack_under_test.mcdm_core"
+    run_folder = importlib.import_module(f"{core}.pipeline.run.run_folder")
     with run_folder.RunFolder(tmp_path / "video_1"):
         pass
     (tmp_path / "video_1" / run_folder.JOURNAL).touch()

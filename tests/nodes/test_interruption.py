@@ -15,7 +15,7 @@ from mcdm_core.face.compositing import move_surroundings
 from .fixtures import counted_frames, pack_module, tone
 
 interruption = pack_module("comfy.interruption")
-temporary_video = pack_module("comfy.temporary_video")
+temporary_video = pack_module("comfy.media.temporary_video")
 
 
 class Cancelled(BaseException):

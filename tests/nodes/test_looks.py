@@ -11,9 +11,9 @@ import torch
 
 from .fixtures import pack_module
 
-looks = pack_module("comfy.looks")
-live_faces = pack_module("comfy.live_faces")
-NodeRun = pack_module("comfy.node_run").NodeRun
+looks = pack_module("comfy.page.looks")
+live_faces = pack_module("comfy.page.live_faces")
+NodeRun = pack_module("comfy.page.node_run").NodeRun
 core = "mcdm_pack_under_test.mcdm_core"
 ExpressionKey = importlib.import_module(f"{core}.motion.expression_schedule").ExpressionKey
 BY_HAND = importlib.import_module(f"{core}.motion.expression_schedule").BY_HAND

@@ -14,7 +14,7 @@ from mcdm_core.config import TINY
 
 from .fixtures import pack_module
 
-model_patcher = pack_module("comfy.model_patcher")
+model_patcher = pack_module("comfy.models.model_patcher")
 
 
 def test_files_of_something_else_are_no_choice(tmp_path: Path, monkeypatch) -> None:

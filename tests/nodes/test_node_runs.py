@@ -10,9 +10,9 @@ import pytest
 
 from .fixtures import pack_module, tone
 
-node_run = pack_module("comfy.node_run")
-player_events = pack_module("comfy.player_events")
-stop_requests = pack_module("comfy.stop_requests")
+node_run = pack_module("comfy.page.node_run")
+player_events = pack_module("comfy.page.player_events")
+stop_requests = pack_module("comfy.page.stop_requests")
 NodeRun = node_run.NodeRun
 
 

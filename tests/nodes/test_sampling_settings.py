@@ -10,7 +10,7 @@ from mcdm_core.pipeline.defaults import sampling_defaults
 
 from .fixtures import pack_module
 
-settings = pack_module("sampling_settings")
+settings = pack_module("sockets.sampling_settings")
 
 
 @pytest.mark.parametrize("preset", ["tiny", "base"])

@@ -14,8 +14,8 @@ import torch
 
 from .fixtures import counted_frames, pack_module, tone
 
-media_bridge = pack_module("comfy.media_bridge")
-run_folder = importlib.import_module("mcdm_pack_under_test.mcdm_core.pipeline.run_folder")
+media_bridge = pack_module("comfy.media.media_bridge")
+run_folder = importlib.import_module("mcdm_pack_under_test.mcdm_core.pipeline.run.run_folder")
 Audio = media_bridge.Audio
 
 

@@ -1,4 +1,4 @@
-"""Template workflows against the node definitions that tests/comfyui/snapshot_schemas.py took from a real server."""
+"""Template workflows against the node definitions that tools/snapshot_schemas.py took from a real server."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 OWN = {name for name in INFO if name.startswith("MCDM")}
 
 
-def _module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"comfyui_tests_{name}", ROOT / f"tests/comfyui/{name}.py")
+def _module(path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"comfyui_tests_{Path(path).stem}", ROOT / "tests/comfyui" / path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-convert = _module("convert")
+convert = _module("harness/convert.py")
 
 
 def definition(kind: str, name: str) -> tuple[Any, dict[str, Any]]:
@@ -88,7 +88,7 @@ def test_workflow_uses_only_what_ships(path: Path) -> None:
 
 
 def test_committed_workflows_are_the_builders() -> None:
-    builder = _module("build_workflows")
+    builder = _module("tools/build_workflows.py")
     for name, build in builder.WORKFLOWS.items():
         graph = builder.Graph(INFO)
         build(graph)

@@ -14,10 +14,10 @@ from mcdm_core.media.pixels import to_bytes
 from mcdm_core.motion.motion import Motion
 from mcdm_core.pipeline import MCDMPipeline, Reference
 from mcdm_core.pipeline.audio import AudioEmbedder
-from mcdm_core.pipeline.canvas import build_canvas
+from mcdm_core.pipeline.canvas.canvas import build_canvas
+from mcdm_core.pipeline.canvas.painting import Painting
 from mcdm_core.pipeline.finishing import FrameFinisher
 from mcdm_core.pipeline.memory_builder import MemoryBuilder
-from mcdm_core.pipeline.painting import Painting
 from mcdm_core.pipeline.prediction import MotionPredictor
 from mcdm_core.pipeline.reference import ReferenceEncoder
 from mcdm_core.pipeline.sampling import Clip, ClipSampler

@@ -58,12 +58,13 @@ def test_stills_are_kept_from_the_stages_that_need_speech(tmp_path: Path) -> Non
 
 def _speaking_clips(count: int, seed: int) -> list[dict]:
     """Clips of the sample portrait under a slow camera, with noise for sound and loose labels of a moving mouth."""
-    from mcdm_core.cli.dataset.label_data import _face_network
+    from mcdm_core.checkpoint import load_face_network
     from mcdm_core.data.real.stills import read_still, still_clip
     from mcdm_core.data.real.video import face_square, label_frames
+    from mcdm_core.pipeline import preset_weights
     from mcdm_core.samples import default_portrait
 
-    network, picture = _face_network(None), read_still(default_portrait())
+    network, picture = load_face_network(preset_weights("tiny")), read_still(default_portrait())
     square = face_square(network, picture[None])
     labels = label_frames(network, picture[None], square)
     still = labels["landmarks"][0], labels["pose"][0], labels["values"][0]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...config import MCDMConfig
-from ...models.known_past import past_and_trend
+from ...models.inputs.known_past import past_and_trend
 from ...models.motion_codec import MotionCodec
 from ...models.present_clip_prior import PresentClipPrior
 from ...motion.blinks import LidAxis
@@ -38,7 +38,7 @@ def fit_linear_paths(
 ) -> dict[str, Tensor]:
     """Fit the linear paths to augmented segments of all groups; takes seconds and shortens training by much.
 
-    First the known past (``models/known_past.py``) for every frame of the clip and feature, beside
+    First the known past (``models/inputs/known_past.py``) for every frame of the clip and feature, beside
     what the sound and the layers already say; then the path from the sound to what is still missed; then the variance
     of the rest, where the configuration has it fitted. The layers' last weights are scaled to it.
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...face.landmarks import BLINK_VALUES, constant
-from ...models.motion_noise import motion_noise
+from ...models.inputs.motion_noise import motion_noise
 from ...models.present_clip_prior import PresentClipPrior
 from ..ridge import ridge_solution
 

@@ -1,0 +1,1 @@
+"""What the models are given beside the paper's inputs: spectra, drawn shapes, a first guess of motion and its noise."""

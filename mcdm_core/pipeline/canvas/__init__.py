@@ -1,0 +1,1 @@
+"""What of the face crop is painted, and how it comes back into the picture."""

@@ -1,0 +1,157 @@
+"""The canvas of ``tiny``: mouth and eyes are painted, the rest of the portrait moves with the face's own points (C)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ...errors import MCDMError
+from ...face import byte_compositing
+from ...face.byte_compositing import MovingPicture, as_tensor, picture_bytes
+from ...face.compositing import SURROUNDINGS, feather_mask, full_resolution_crop, paste_back
+from ...face.crops import grown
+from ...face.part_compositing import lay_parts, move_head, resting_edge
+from ...face.part_guide import part_guide, part_tokens, part_views, still_parts, true_parts
+from ...face.part_places import CROP_CELLS, PartPlaces, part_places
+from ...face.parts import moved_squares, reference_squares
+from ...face.reference_warp import warp
+from ...media.pixels import to_bytes, to_unit
+from ...model import MCDMModel
+from ..reference import Reference
+from .memory_fallback import in_smaller_parts
+from .painting import Painting, to_signed, unit_to_bytes
+
+
+class FaceParts:
+    """Mouth and eyes are painted; the rest of the crop is the portrait, warped by the face's own points."""
+
+    def __init__(self, model: MCDMModel) -> None:
+        self.vae, self.config, self.size = model.vae, model.config, model.config.parts.size
+
+    def still_latents(self, crop: Tensor, landmarks: Tensor) -> Tensor:
+        """See :class:`~.canvas.Canvas`."""
+        return self._encode(still_parts(crop, reference_squares(landmarks), self.size))
+
+    def latents_of(self, reference: Reference, crops: Tensor, landmarks: Tensor) -> Tensor:
+        """See :class:`~.canvas.Canvas`."""
+        parts = true_parts(crops[None], _squares(reference, landmarks)[None], self.size)
+        return self._encode(parts.flatten(0, 1)).unflatten(0, parts.shape[:2])
+
+    def places(self, reference: Reference, landmarks: Tensor | None) -> PartPlaces:
+        """See :class:`~.canvas.Canvas`.
+
+        Raises:
+            MCDMError: without landmarks.
+        """
+        return part_places(reference.landmarks, _needed(landmarks), self.size)
+
+    def conditions(
+        self, reference: Reference, tokens: Tensor, landmarks: Tensor | None, places: PartPlaces | None
+    ) -> tuple[Tensor | None, Tensor]:
+        """See :class:`~.canvas.Canvas`.
+
+        Raises:
+            MCDMError: without landmarks.
+        """
+        landmarks = _needed(landmarks)
+        crop, still = to_signed(reference.crop).to(landmarks), reference.landmarks[None].to(landmarks)
+        views = part_views(crop, still, landmarks[None], self.size, places=places)
+        guide = part_guide(self._encode, views, reference.latents.to(landmarks.device))
+        return guide, part_tokens(tokens, reference.motion_tokens.cat().to(tokens), views)
+
+    def paint(self, reference: Reference, latents: Tensor, places: PartPlaces | None) -> Painting:
+        """See :class:`~.canvas.Canvas`."""
+        if places is None:
+            raise MCDMError("Painting parts of a face needs their places in the frames; give them.")
+        frames = latents.shape[1]
+        flat = latents.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        painted = in_smaller_parts(self.vae.decode, flat).clamp(-1, 1).float()
+        if reference.colourless:
+            # Networks taught on colour give grey mouths a tint, which nothing else in the picture has.
+            painted = painted.mean(1, keepdim=True).expand_as(painted)
+        painted = to_bytes(painted.unflatten(0, (-1, frames)).transpose(0, 1)).cpu()
+        places = places.cpu()
+        return Painting(_crops(reference, painted, places), painted, places)
+
+    def seen_in(self, reference: Reference, frames: Tensor, landmarks: Tensor) -> Painting:
+        """See :class:`~.canvas.Canvas`; a part is hardly larger than what the crop shows of it."""
+        squares = _squares(reference, landmarks.cpu().float())
+        parts = true_parts((frames.cpu() * 2 - 1)[None], squares[None], self.size)
+        return Painting(frames, to_bytes(parts.transpose(0, 1)))
+
+    def finish(
+        self, reference: Reference, painting: Painting, landmarks: Tensor, *, paste: bool, in_bytes: bool
+    ) -> Iterator[Tensor]:
+        """See :class:`~.canvas.Canvas`; mouth and eyes are shown as they were painted."""
+        if painting.parts is None:
+            raise MCDMError("This clip holds no painted parts: another model made it. Sample it with this one.")
+        places = painting.places or self.places(reference, landmarks.cpu().float())
+        if in_bytes and byte_compositing.available():
+            return _finished_in_bytes(reference, painting.parts, places, paste=paste)
+        finished = _finished(reference, painting.parts, places, paste=paste)
+        return map(unit_to_bytes, finished) if in_bytes else finished
+
+    def _encode(self, pictures: Tensor) -> Tensor:
+        return self.vae.encode(pictures.contiguous(memory_format=torch.channels_last))
+
+
+def _crops(reference: Reference, painted: Tensor, places: PartPlaces) -> Tensor:
+    """Face crops [f, 3, s, s] in [0, 1] with their painted parts, uint8 [f, p, 3, k, k]."""
+    flow = places.flow[..., CROP_CELLS, CROP_CELLS]
+    crop = reference.crop.cpu()
+    if byte_compositing.available():
+        whole = (0, 0, crop.shape[-1])
+        picture = MovingPicture(picture_bytes(crop), whole, whole)
+        frames = [as_tensor(picture.compose(flow[i], painted[i], places, i)) for i in range(len(painted))]
+        return torch.cat(frames).contiguous().float() / 255
+    crops = warp(crop.expand(len(painted), -1, -1, -1), flow)
+    shown = to_unit(painted) / 2 + 0.5
+    laid = [lay_parts(*frame) for frame in zip(crops, places.squares, shown, places.regions, strict=True)]
+    return torch.stack(laid).clamp(0, 1)
+
+
+@torch.no_grad()
+def _finished(reference: Reference, parts: Tensor, places: PartPlaces, *, paste: bool) -> Iterator[Tensor]:
+    """Frames one by one, [1, 3, h, w] in [0, 1]."""
+    outer = grown(reference.transform, SURROUNDINGS)
+    large = full_resolution_crop(reference.image, outer)
+    extent = outer.side / reference.transform.side
+    margin = (round(outer.side) - round(reference.transform.side)) // 2
+    inner = slice(margin, margin + round(reference.transform.side))
+    edge = feather_mask(large.shape[-1], 0.02)
+    for index, painted in enumerate(parts):
+        moved = move_head(large, places.flow[index], extent)
+        shown = to_unit(painted) / 2 + 0.5
+        picture = lay_parts(moved, places.squares[index], shown, places.regions[index], extent)[None].clamp(0, 1)
+        yield paste_back(picture, reference.image, outer, edge) if paste else picture[..., inner, inner]
+
+
+@torch.no_grad()
+def _finished_in_bytes(reference: Reference, parts: Tensor, places: PartPlaces, *, paste: bool) -> Iterator[Tensor]:
+    """The same as uint8, by OpenCV."""
+    outer = grown(reference.transform, SURROUNDINGS)
+    side, moving = round(reference.transform.side), round(outer.side)
+    margin = (moving - side) // 2
+    if paste:
+        crop = (round(reference.transform.left), round(reference.transform.top), side)
+        picture = MovingPicture(reference.pixels, crop, (round(outer.left), round(outer.top), moving))
+    else:
+        large = picture_bytes(full_resolution_crop(reference.image, outer))
+        picture = MovingPicture(large, (margin, margin, side), (0, 0, moving))
+    inner = slice(None) if paste else slice(margin, margin + side)
+    for index, painted in enumerate(parts):
+        yield as_tensor(picture.compose(resting_edge(places.flow[index]), painted, places, index)[inner, inner])
+
+
+def _squares(reference: Reference, landmarks: Tensor) -> Tensor:
+    """Squares ``[f, 2, 2, 3]`` of frames with landmarks ``[f, 68, 2]``."""
+    still = reference.landmarks[None].to(landmarks)
+    return moved_squares(reference_squares(still), still, landmarks[None])[0]
+
+
+def _needed(landmarks: Tensor | None) -> Tensor:
+    if landmarks is None:
+        raise MCDMError("Painting parts of a face needs the motion's landmarks [f, 68, 2]; give them.")
+    return landmarks

@@ -1,0 +1,30 @@
+"""Pictures of a clip, as the denoiser painted them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...face.part_places import PartPlaces
+
+
+@dataclass(frozen=True)
+class Painting:
+    """Frames [f, 3, s, s] in [0, 1] on the CPU (face crops), and the painted parts uint8 [f, p, 3, k, k] where parts
+    are painted (``face/parts.py``), with their places in the frames where these are known."""
+
+    frames: Tensor
+    parts: Tensor | None = None
+    places: PartPlaces | None = None
+
+
+def to_signed(crop: Tensor) -> Tensor:
+    """A crop ``[3, s, s]`` in [0, 1] as ``[1, 3, s, s]`` in [-1, 1]."""
+    return (crop * 2 - 1)[None]
+
+
+def unit_to_bytes(frames: Tensor) -> Tensor:
+    """Frames in [0, 1] as uint8, as a video stores them."""
+    return (frames * 255).round_().clamp_(0, 255).to(torch.uint8)

@@ -1,0 +1,109 @@
+"""The canvas of the paper: the whole face crop is painted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ...face.compositing import (
+    SURROUNDINGS,
+    feather_mask,
+    full_resolution_crop,
+    head_mask,
+    move_surroundings,
+    paste_back,
+    transfer_detail,
+)
+from ...face.crops import grown
+from ...face.part_places import PartPlaces
+from ...face.reference_warp import warp_guide, warp_reference
+from ...model import MCDMModel
+from ...models.vae import Autoencoder
+from ..reference import Reference
+from .memory_fallback import in_smaller_parts
+from .painting import Painting, to_signed, unit_to_bytes
+
+
+class WholeCrop:
+    """The whole crop is painted, from noise (the paper) or from the warped reference (``unet.warped_reference``)."""
+
+    def __init__(self, model: MCDMModel) -> None:
+        self.vae, self.config = model.vae, model.config
+
+    def still_latents(self, crop: Tensor, landmarks: Tensor) -> Tensor:
+        """See :class:`~.canvas.Canvas`."""
+        return self.vae.encode(crop)
+
+    def latents_of(self, reference: Reference, crops: Tensor, landmarks: Tensor) -> Tensor:
+        """See :class:`~.canvas.Canvas`."""
+        return self.vae.encode(crops)[None]
+
+    def places(self, reference: Reference, landmarks: Tensor | None) -> None:
+        """See :class:`~.canvas.Canvas`."""
+
+    def conditions(
+        self, reference: Reference, tokens: Tensor, landmarks: Tensor | None, places: PartPlaces | None
+    ) -> tuple[Tensor | None, Tensor]:
+        """See :class:`~.canvas.Canvas`."""
+        if not self.config.unet.warped_reference or landmarks is None:
+            return None, tokens
+        signed = to_signed(reference.crop).to(landmarks.device)
+        still = reference.landmarks[None].to(landmarks)
+        return warp_guide(self.vae.encode, signed, still, landmarks[None])[0], tokens
+
+    def paint(self, reference: Reference, latents: Tensor, places: PartPlaces | None) -> Painting:
+        """See :class:`~.canvas.Canvas`."""
+        return Painting(in_smaller_parts(self.vae.decode, latents[0]).clamp(-1, 1).float().cpu() / 2 + 0.5)
+
+    def seen_in(self, reference: Reference, frames: Tensor, landmarks: Tensor) -> Painting:
+        """See :class:`~.canvas.Canvas`."""
+        return Painting(frames)
+
+    def finish(
+        self, reference: Reference, painting: Painting, landmarks: Tensor, *, paste: bool, in_bytes: bool
+    ) -> Iterator[Tensor]:
+        """See :class:`~.canvas.Canvas`; the portrait's own fine detail comes back (``face/compositing.py``)."""
+        frames = detailed_frames(self.vae, reference, painting.frames, landmarks, paste=paste)
+        return map(unit_to_bytes, frames) if in_bytes else frames
+
+
+@torch.no_grad()
+def detailed_frames(
+    vae: Autoencoder, reference: Reference, frames: Tensor, landmarks: Tensor, *, paste: bool
+) -> Iterator[Tensor]:
+    """Crops with the portrait's own fine detail, one by one: [1, 3, h, w] in [0, 1].
+
+    Args:
+        vae: the model's autoencoder.
+        frames: generated crops [f, 3, s, s] in [0, 1] on the CPU; landmarks: theirs [f, 68, 2], on the
+            model's device.
+        paste: lay them over the portrait, with the head's surroundings moved; else the crops alone.
+    """
+    transform, still = reference.transform, reference.landmarks.cpu()
+    side = round(transform.side)
+    outer = grown(transform, SURROUNDINGS)
+    surroundings = full_resolution_crop(reference.image, outer)
+    margin = (round(outer.side) - side) // 2
+    inner = (..., slice(margin, margin + side), slice(margin, margin + side))
+    mask = feather_mask(side)
+    warped = warp_reconstructed(vae, reference, landmarks)
+    landmarks = landmarks.cpu()
+    for index in range(len(frames)):
+        now = slice(index, index + 1)
+        here = landmarks[now]
+        moved = move_surroundings(surroundings, here, still, outer.side / transform.side)
+        shown = mask * head_mask(here, still, side)
+        moved[inner] = transfer_detail(moved[inner], frames[now], warped[now], shown)
+        # The flow ends inside the square; the mask only hides rounding at its edge.
+        edge = feather_mask(moved.shape[-1], 0.02)
+        yield paste_back(moved, reference.image, outer, edge) if paste else moved[inner]
+
+
+def warp_reconstructed(vae: Autoencoder, reference: Reference, landmarks: Tensor) -> Tensor:
+    """The warped reference crop through the autoencoder: [f, 3, s, s] in [0, 1] on the CPU; landmarks [f, 68, 2]."""
+    device, count = landmarks.device, len(landmarks)
+    crop = (reference.crop * 2 - 1)[None].to(device).expand(count, -1, -1, -1)
+    warped = warp_reference(crop, landmarks, reference.landmarks[None].to(device).expand(count, -1, -1))
+    return in_smaller_parts(lambda part: vae.decode(vae.encode(part)), warped).clamp(-1, 1).float().cpu() / 2 + 0.5

@@ -1,0 +1,1 @@
+"""Videos that survive a stop: clips and their journal on disk."""

@@ -1,0 +1,1 @@
+"""Pictures, sounds and videos between ComfyUI and the core; temporary files."""

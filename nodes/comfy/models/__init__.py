@@ -1,0 +1,1 @@
+"""Models under ComfyUI's management: loading, devices, memory, packages they need."""

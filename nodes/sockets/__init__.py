@@ -1,0 +1,1 @@
+"""What goes into nodes and comes out: sockets, inputs that several share, what their widgets mean."""
