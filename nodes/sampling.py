@@ -109,10 +109,10 @@ def _write_clip(run: NodeRun, clip: Clip, fps: float) -> Path:
     frames = clip.frames
     count, _, height, width = frames.shape
     path = temporary_video("mcdm_clip")
-    player = WholeVideoPlayer(run, (width, height), count, fps, stoppable=False)
-    with VideoWriter(path, width, height, fps) as writer:
-        writer.write(frames)
-    player.finish(path, count, player_curves(clip.motion, count))
+    with WholeVideoPlayer(run, (width, height), count, fps, stoppable=False) as player:
+        with VideoWriter(path, width, height, fps) as writer:
+            writer.write(frames)
+        player.finish(path, count, player_curves(clip.motion, count))
     return path
 
 

@@ -126,6 +126,21 @@ def test_nodes_with_one_video_can_be_stopped_and_tell_speed_and_time_left(
     assert requests.stops == 1 and not requests.ask("9"), "over"
 
 
+def test_stop_pressed_the_moment_the_page_hears_of_the_start_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = stop_requests.StopRequests()
+    monkeypatch.setattr(player_events, "STOP_REQUESTS", requests)
+    answers: list[bool] = []
+
+    def press(name: str, message: dict[str, Any]) -> None:
+        if name == "start":
+            answers.append(requests.ask(message["node"], message["prompt_id"]))
+
+    monkeypatch.setattr(node_run, "send_event", press)
+    with player_events.WholeVideoPlayer(NodeRun("9", "A", "1"), (64, 64), 100, 25.0) as player:
+        assert answers == [True] and player.stop_asked()
+    assert requests.stops == 1
+
+
 def test_a_node_that_fails_says_so(sent: list[Any]) -> None:
     class InterruptProcessingException(BaseException):
         pass

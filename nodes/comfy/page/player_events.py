@@ -44,13 +44,14 @@ class WholeVideoPlayer:
         self._stoppable = stoppable
         self._started = self._told = time.perf_counter()
         self._stopped = False
-        start = {"clips": 1, "frames": frames, "fps": fps, "peaks": self._peaks(frames), "resumed": 0}
-        start |= {"clip_frames": frames, "width": size[0], "height": size[1], "stoppable": stoppable}
-        run.send("start", start)
+        self._start = {"clips": 1, "frames": frames, "fps": fps, "peaks": self._peaks(frames), "resumed": 0}
+        self._start |= {"clip_frames": frames, "width": size[0], "height": size[1], "stoppable": stoppable}
 
     def __enter__(self) -> WholeVideoPlayer:
+        # First the request can be made, then the page shows the button: it may be pressed before the next line.
         if self._stoppable:
             STOP_REQUESTS.begin(self.run)
+        self.run.send("start", self._start)
         return self
 
     def __exit__(
