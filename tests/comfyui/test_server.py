@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from results import by_type, read, saved
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+FRESH = uuid.uuid4().hex[:8]
+"""In the names of runs, so that none goes on from the clips of an earlier session in a folder that was kept."""
 
 
 def test_every_node_registers(server: Any, object_info: dict[str, Any]) -> None:
@@ -87,7 +90,7 @@ def assert_no_second_without_asking_for_the_interrupt(server: Any, prompt: dict[
 def _sampling_only(prompt: dict[str, Any], prefix: str, seed: int = 0) -> dict[str, Any]:
     """The sampler's video saved as it is."""
     sampler = by_type(prompt, "MCDMSampleVideo")[0]
-    prompt[sampler]["inputs"] |= {"filename_prefix": prefix, "seed": seed}
+    prompt[sampler]["inputs"] |= {"filename_prefix": f"{prefix}_{FRESH}", "seed": seed}
     for number in by_type(prompt, "MCDMAssembleVideo"):
         del prompt[number]
     for number in by_type(prompt, "SaveVideo"):

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "harness"))
 from convert import widget_names  # noqa: E402
 
 SNAPSHOT = ROOT / "tests" / "nodes" / "object_info.json"
-GROUPS = ("1 Input", "2 Motion", "3 Video")
+GROUPS = ("Input", "Motion", "Video")
 COLOURS = ("#3f5159", "#594a3f", "#3f5940")
 IN_GROUP = {
     "MarkdownNote": 0,
@@ -149,6 +149,7 @@ class Graph:
                 bottom = max(bottom, y)
             top = 100 - TITLE - MARGIN - 10
             box = [left - MARGIN, top, x + WIDTH + 2 * MARGIN - left, bottom - top]
+            title = f"{len(groups) + 1} {title}"
             groups.append({"id": number + 1, "title": title, "bounding": box, "color": colour, "font_size": 24})
             left = x + WIDTH + 2 * MARGIN + GAP
         return {
@@ -249,12 +250,12 @@ def two_speakers(g: Graph) -> None:
     )
     g.always["model"] = (g.add("MCDMLoadModel"), 0)
     left = g.add("MCDMSamples", portrait="portrait.png", voice="voice.flac")
-    right = g.add("MCDMSamples", portrait="astronaut.jpg", voice="voice.flac")
+    right = g.add("MCDMSamples", portrait="astronaut.jpg", voice="voice_french.flac")
     image = g.add("ImageStitch", image1=(left, 0), image2=(right, 0)), 0
     silence = g.add("EmptyAudio", duration=1.28, sample_rate=16000, channels=1), 0
     background: dict[str, tuple[int, int]] = {}
-    for number, (who, turn) in enumerate((("First", "after"), ("Second", "before"))):
-        voice = g.add("TrimAudioDuration", audio=(left, 1), start_index=1.28 * number, duration=1.28), 0
+    for number, (who, samples, turn) in enumerate((("First", left, "after"), ("Second", right, "before"))):
+        voice = g.add("TrimAudioDuration", audio=(samples, 1), start_index=0.0, duration=1.28), 0
         voice = g.add("AudioConcat", audio1=voice, audio2=silence, direction=turn), 0
         audio = g.add("MCDMEmbedAudio", title=f"{who} voice", audio=voice)
         face = g.add("MCDMEncodeReference", title=f"{who} face", image=image, face_number=number + 1), 0
