@@ -209,6 +209,34 @@ def test_front_end_makes_the_same_prompt_as_the_converter(server: Any, browser: 
             assert theirs[number]["inputs"] == node["inputs"], f"{path.stem}: {node['class_type']}"
 
 
+def test_blueprints_are_offered_and_open(server: Any, browser: Any) -> None:
+    if server.version == "0.3.64":
+        pytest.skip("subgraph blueprints came with 0.3.67")
+    offered = {
+        number: entry
+        for number, entry in server.get("/global_subgraphs").items()
+        if entry["info"]["node_pack"] == "custom_nodes.ComfyUI-MCDM"
+    }
+    assert {entry["name"] for entry in offered.values()} == {path.stem for path in (ROOT / "subgraphs").glob("*.json")}
+    page, errors = _open(server, browser)
+    for number, entry in offered.items():
+        blueprint = json.loads(server.get(f"/global_subgraphs/{number}")["data"])
+        (definition,) = blueprint["definitions"]["subgraphs"]
+        made = page.evaluate(
+            """async w => { await app.loadGraphData(w); const [node] = app.graph._nodes;
+            return { prompt: (await app.graphToPrompt()).output, ends: node.inputs.filter(({ widget }) => !widget)
+                .map(({ type }) => type), shown: node.widgets.map(({ name }) => name),
+                given: node.outputs.map(({ type }) => type) }; }""",
+            blueprint,
+        )
+        kinds = sorted(node["class_type"] for node in made["prompt"].values())
+        assert kinds == sorted(node["type"] for node in definition["nodes"]), entry["name"]
+        assert made["ends"] == ["IMAGE", "AUDIO"] and made["given"] == ["VIDEO"]
+        assert {widget for _, widget in blueprint["nodes"][0]["properties"]["proxyWidgets"]} <= set(made["shown"])
+        assert page.evaluate(OVERLAPS) == []
+    assert not [error for error in errors if "/extensions/ComfyUI-MCDM/" in error[1]]
+
+
 def _set_widgets(page: Any, prompt: dict[str, Any], seed: int) -> None:
     """Put the quick settings of a prompt into the widgets of the loaded graph."""
     values = {
