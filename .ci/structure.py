@@ -24,6 +24,7 @@ LAYERS = (
     "file_lock",
     "files",
     "config",
+    "stored_config",
     "correlation",
     "samples",
     "media",

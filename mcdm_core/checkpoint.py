@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .config import FaceNetworkConfig, MCDMConfig, differences, from_json, to_json
+from .config import FaceNetworkConfig, MCDMConfig, differences, to_json
 from .errors import WeightsError
 from .files import read_tensors, write_tensors
+from .stored_config import from_json
 
 if TYPE_CHECKING:
     from .face.reading.face_network import FaceNetwork

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from ..mcdm_core.errors import MediaError
-from ..mcdm_core.pipeline.run.run_folder import RunFolder, run_key
+from ..mcdm_core.pipeline.run.run_folder import RunFolder
+from ..mcdm_core.pipeline.run.run_key import run_key
 from .comfy.interruption import StoppableTorch, check_interrupt, stoppable
 from .comfy.media import media_bridge
 from .comfy.media.temporary_files import video_result

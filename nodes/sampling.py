@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from ..mcdm_core.errors import MCDMError
-from ..mcdm_core.pipeline.run.run_folder import RunFolder, run_key
+from ..mcdm_core.pipeline.run.run_folder import RunFolder
+from ..mcdm_core.pipeline.run.run_key import run_key
 from .comfy.interruption import check_interrupt
 from .comfy.media import media_bridge
 from .comfy.media.temporary_files import temporary_video, video_result

@@ -8,12 +8,13 @@ import json
 import pytest
 import torch
 
-from mcdm_core.config import BASE, TINY, MCDMConfig, differences, from_json, to_json
+from mcdm_core.config import BASE, TINY, MCDMConfig, differences, to_json
 from mcdm_core.errors import MCDMError, WeightsError
 from mcdm_core.models import temporal_attention
 from mcdm_core.models.unet import DenoisingUNet
 from mcdm_core.models.vae import TinyAutoencoder, build_autoencoder
 from mcdm_core.pipeline import MCDMPipeline, preset_weights
+from mcdm_core.stored_config import from_json
 
 
 def test_base_has_the_paper_s_numbers() -> None:

@@ -145,8 +145,9 @@ def _write_table(path: Path, fates: list[KeyFate], files: dict[str, Path]) -> No
 
 
 def _configuration(options: argparse.Namespace) -> MCDMConfig:
-    from ..config import PRESETS, from_json
+    from ..config import PRESETS
     from ..errors import WeightsError
+    from ..stored_config import from_json
 
     if options.config is None:
         if options.preset not in PRESETS:

@@ -66,7 +66,8 @@ def run(options: argparse.Namespace) -> int:
     from ..pipeline import MCDMPipeline
     from ..pipeline.dubbing import dub, fitted_sound, prepare_dubbing
     from ..pipeline.memory import MotionMemory
-    from ..pipeline.run.run_folder import RunFolder, run_key
+    from ..pipeline.run.run_folder import RunFolder
+    from ..pipeline.run.run_key import run_key
 
     check_destination(options.output, (".mp4",), [options.video, options.audio, options.weights])
     audio, video = load_audio(options.audio), VideoReader(options.video)

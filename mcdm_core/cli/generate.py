@@ -286,7 +286,7 @@ def _driver_landmarks(options: argparse.Namespace, pipe: MCDMPipeline, reference
 
 def _run_key(options: argparse.Namespace, pipe: MCDMPipeline) -> str:
     """Hash of everything that determines the video: the files' contents, the weights, the settings."""
-    from ..pipeline.run.run_folder import run_key
+    from ..pipeline.run.run_key import run_key
 
     files = [options.portrait or default_portrait(), options.audio or default_voice(), options.driver]
     settings = {name: getattr(options, name) for name in _SETTINGS}

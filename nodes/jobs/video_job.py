@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ...mcdm_core.diffusion.sampling import Callback
     from ...mcdm_core.pipeline.dubbing import DubbedClip
     from ...mcdm_core.pipeline.memory import MotionMemory
-    from ...mcdm_core.pipeline.run.run_folder import FinishedClip
+    from ...mcdm_core.pipeline.run.finished_clip import FinishedClip
     from ...mcdm_core.pipeline.sampling import Clip
     from ..comfy.models.pipeline_loading import ManagedPipeline
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
-from mcdm_core.config import from_json
 from mcdm_core.errors import MCDMError, WeightsError
 from mcdm_core.media.audio_reader import AudioReader
 from mcdm_core.media.portrait import load_portrait, picture_size
@@ -15,6 +14,7 @@ from mcdm_core.media.video_reader import VideoReader
 from mcdm_core.model import MCDMModel
 from mcdm_core.motion.motion import Motion
 from mcdm_core.pipeline.memory import MotionMemory
+from mcdm_core.stored_config import from_json
 
 CORPUS = Path(__file__).parent / "corpus"
 _MOST_BLOCKS, _MOST_FRAMES = 2000, 50

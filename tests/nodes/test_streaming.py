@@ -16,6 +16,7 @@ from .fixtures import counted_frames, pack_module, tone
 
 media_bridge = pack_module("comfy.media.media_bridge")
 run_folder = importlib.import_module("mcdm_pack_under_test.mcdm_core.pipeline.run.run_folder")
+run_key = importlib.import_module("mcdm_pack_under_test.mcdm_core.pipeline.run.run_key").run_key
 Audio = media_bridge.Audio
 
 
@@ -173,8 +174,8 @@ def test_a_half_written_clip_is_not_counted(tmp_path: Path) -> None:
 
 def test_run_key_depends_on_every_part() -> None:
     base: tuple[Any, ...] = (torch.arange(4.0), {"steps": 4, "seed": 1}, "a", 25.0)
-    key = run_folder.run_key(*base)
-    assert key == run_folder.run_key(torch.arange(4.0), {"seed": 1, "steps": 4}, "a", 25.0)
+    key = run_key(*base)
+    assert key == run_key(torch.arange(4.0), {"seed": 1, "steps": 4}, "a", 25.0)
     others = [
         (torch.arange(4.0) + 1, *base[1:]),
         (base[0], {"steps": 5, "seed": 1}, *base[2:]),
@@ -183,7 +184,7 @@ def test_run_key_depends_on_every_part() -> None:
         (*base[:2], "b", 25.0),
         (*base[:3], 24.0),
     ]
-    assert len({key, *(run_folder.run_key(*other) for other in others)}) == 7
+    assert len({key, *(run_key(*other) for other in others)}) == 7
 
 
 def test_video_is_read_in_chunks_and_from_its_end(tmp_path: Path) -> None:

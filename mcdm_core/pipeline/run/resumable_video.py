@@ -21,7 +21,7 @@ class ResumableVideo:
 
     Args:
         output: the mp4 to make.
-        key: of everything that determines it (:func:`~.run_folder.run_key`).
+        key: of everything that determines it (:func:`~.run_key.run_key`).
         resume: take over what an earlier attempt with the same key has made.
 
     Attributes:

@@ -1,6 +1,6 @@
 """A video that grows clip by clip on disk and survives a stop, a crash, a full disk or a restart.
 
-One folder a run, named after a hash of everything that determines the result (:func:`run_key`): another seed or voice
+One folder a run, named after a hash of everything that determines the result (``run_key.py``): another seed or voice
 gets another folder, so nothing is ever overwritten. A clip is three files whose names follow from its index: its
 pictures, its motion, and the motion memory after it, from which the next run goes on. Each is written beside and moved
 into place when it is on the disk. Then a line is added to the journal, with the sizes and checksums of the three.
@@ -9,13 +9,10 @@ into place when it is on the disk. Then a line is added to the journal, with the
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
-import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -29,6 +26,8 @@ from ...media.audio import Audio
 from ...media.audio_reader import AudioReader
 from ...media.joining import join_clips
 from ...media.video_writer import VideoWriter
+from .finished_clip import FinishedClip, file_facts
+from .run_key import FORMAT
 
 if TYPE_CHECKING:
     from ...motion.motion import Motion
@@ -38,87 +37,9 @@ logger = logging.getLogger(__name__)
 
 JOURNAL = "journal.jsonl"
 LOCK = "lock"
-FORMAT = 3
 _MISSING = (0, 0)
 _KEEP_EVERY, _SMALL = 32, 8 << 20
 """Beside the last two memories every 32nd is kept to fall back to, if it is no larger than 8 MiB."""
-
-
-def run_key(*parts: Any) -> str:
-    """Hash (16 hex digits) of tensors, numbers, strings, dataclasses and nests of them; of a path, the file's content.
-
-    Only inputs belong into it: what a network computed differs in the last bit with the number of threads.
-    """
-    digest = hashlib.sha256(f"mcdm run {FORMAT}".encode())
-    for part in parts:
-        _feed(digest, part)
-    return digest.hexdigest()[:16]
-
-
-def _feed(digest: Any, part: Any) -> None:
-    if isinstance(part, torch.Tensor):
-        array = part.detach().cpu().contiguous()
-        digest.update(f"tensor {array.dtype} {list(array.shape)}".encode())
-        digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
-    elif isinstance(part, Path):
-        with open(part, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    elif isinstance(part, dict):
-        for key in sorted(part, key=str):
-            digest.update(str(key).encode())
-            _feed(digest, part[key])
-    elif isinstance(part, list | tuple):
-        digest.update(f"list {len(part)}".encode())
-        for entry in part:
-            _feed(digest, entry)
-    elif hasattr(part, "__dataclass_fields__"):
-        for name in part.__dataclass_fields__:
-            digest.update(name.encode())
-            _feed(digest, getattr(part, name))
-    else:
-        digest.update(repr(part).encode())
-
-
-@dataclass(frozen=True)
-class FinishedClip:
-    """One line of the journal.
-
-    Attributes:
-        index: counts clips; first_frame: counts frames, from the run's beginning; frames: of this clip.
-        curves: what a player draws for it.
-        files: size and CRC-32 of the pictures, the motion and the memory after it.
-    """
-
-    index: int
-    first_frame: int
-    frames: int
-    curves: dict[str, list[float]] = field(default_factory=dict)
-    files: dict[str, tuple[int, int]] = field(default_factory=dict)
-
-    @classmethod
-    def from_line(cls, line: str) -> FinishedClip:
-        """Read what :meth:`to_line` wrote.
-
-        Raises:
-            ValueError, TypeError: if it is damaged.
-        """
-        check, _, text = line.partition(" ")
-        if check != _check(text):
-            raise ValueError("a line is damaged")
-        entry = json.loads(text)
-        files = {str(name): (int(size), int(check)) for name, (size, check) in entry.pop("files").items()}
-        clip = cls(**entry, files=files)
-        if not all(type(n) is int and n >= 0 for n in (clip.index, clip.first_frame, clip.frames)):
-            raise ValueError("a number is missing")
-        if not isinstance(clip.curves, dict) or set(files) != {"clip", "motion", "memory"}:
-            raise ValueError("a part is missing")
-        return clip
-
-    def to_line(self) -> str:
-        """The line of the journal, after its own checksum."""
-        text = json.dumps(asdict(self))
-        return f"{_check(text)} {text}\n"
 
 
 class RunFolder:
@@ -236,7 +157,7 @@ class RunFolder:
         """A listed clip, if its pictures and motion are as they were written."""
         index = clip.index
         same = {"clip": self.clip_path(index), "motion": self.motion_path(index)}
-        return clip if all(_facts(path) == clip.files[name] for name, path in same.items()) else None
+        return clip if all(file_facts(path) == clip.files[name] for name, path in same.items()) else None
 
     def _recovered(self, index: int, first_frame: int) -> FinishedClip | None:
         """A clip that the journal does not list (any more), if its files can be read."""
@@ -259,12 +180,12 @@ class RunFolder:
 
     def _goes_on(self, clip: FinishedClip) -> bool:
         """Whether the memory after this clip is as it was written."""
-        return _facts(self.memory_path(clip.index + 1)) == clip.files["memory"]
+        return file_facts(self.memory_path(clip.index + 1)) == clip.files["memory"]
 
     def _facts_of(self, index: int) -> dict[str, tuple[int, int]]:
         paths = {"clip": self.clip_path(index), "motion": self.motion_path(index)}
         paths["memory"] = self.memory_path(index + 1)
-        return {name: _facts(path) or _MISSING for name, path in paths.items()}
+        return {name: file_facts(path) or _MISSING for name, path in paths.items()}
 
     # Going on -------------------------------------------------------------------------------------------------------
 
@@ -373,19 +294,3 @@ class RunFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _check(text: str) -> str:
-    return f"{zlib.crc32(text.encode()):08x}"
-
-
-def _facts(path: Path) -> tuple[int, int] | None:
-    """Size and CRC-32 of a file; None if it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            size, check = 0, 0
-            while block := file.read(1 << 20):
-                size, check = size + len(block), zlib.crc32(block, check)
-    except OSError:
-        return None
-    return size, check
