@@ -138,7 +138,7 @@ class MCDMEmbedAudio(io.ComfyNode):
             ],
             outputs=[
                 EmbeddedAudio.Output("embedded", display_name="audio", tooltip="For the sampling nodes."),
-                io.Audio.Output("sound", display_name="sound", tooltip="The chosen stretch of the sound."),
+                io.Audio.Output("sound", display_name="sound", tooltip="The chosen segment of the sound."),
                 io.Int.Output("frames", display_name="frames", tooltip="Number of frames of the video."),
             ],
         )
@@ -147,9 +147,9 @@ class MCDMEmbedAudio(io.ComfyNode):
     def execute(
         cls, model: LoadedModel, audio: AudioInput, start: float, duration: float, fps: float, allow_silent: bool
     ) -> io.NodeOutput:
-        stretch = media_bridge.cut_audio(media_bridge.audio_to_core(audio), start, duration)
+        segment = media_bridge.cut_audio(media_bridge.audio_to_core(audio), start, duration)
         pipeline = model.ready()
         with StoppableTorch():
-            embedding = pipeline.embed_audio(stretch.waveform, stretch.sample_rate, fps=fps, allow_silent=allow_silent)
-        sound = EmbeddedSound(embedding, stretch, fps)
-        return io.NodeOutput(sound, media_bridge.audio_from_core(stretch), sound.num_frames)
+            embedding = pipeline.embed_audio(segment.waveform, segment.sample_rate, fps=fps, allow_silent=allow_silent)
+        sound = EmbeddedSound(embedding, segment, fps)
+        return io.NodeOutput(sound, media_bridge.audio_from_core(segment), sound.num_frames)

@@ -110,13 +110,15 @@ def measure(pipe: MCDMPipeline, clips: list[TalkingClip], folder: Path) -> list[
         track = write_dubbed(pipe, clip, clips[new], path)
         made = read_lips(video_frames(path, LEAST_SIDE)).lips
         region = beyond_mouth(track, *clip.frames.shape[-2:])
-        report.append({
-            "name": clip.name,
-            "lip_r": correlation(made, lips[new]),
-            "wrong_voice_r": correlation(made, lips[third]),
-            "undubbed_r": correlation(lips[index], lips[new]),
-            "outside_db": psnr_within(VideoReader(path), clip.frames, region),
-        })  # fmt: skip
+        report.append(
+            {
+                "name": clip.name,
+                "lip_r": correlation(made, lips[new]),
+                "wrong_voice_r": correlation(made, lips[third]),
+                "undubbed_r": correlation(lips[index], lips[new]),
+                "outside_db": psnr_within(VideoReader(path), clip.frames, region),
+            }
+        )
     return report
 
 

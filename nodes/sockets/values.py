@@ -17,7 +17,7 @@ class EmbeddedSound:
 
     Attributes:
         embedding: ``mcdm_core.pipeline.AudioEmbedding``.
-        audio: the stretch that was embedded, at its own rate and channels.
+        audio: the segment that was embedded, at its own rate and channels.
         fps: of the video to be made.
     """
 

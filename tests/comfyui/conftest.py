@@ -125,9 +125,9 @@ def quick(prompt: dict[str, Any], seconds: float) -> dict[str, Any]:
     for node in [node for node in prompt.values() if node["class_type"] == "MCDMTalkingPortrait"]:
         # It has no widget for a shorter sound.
         choices = {"model_name": "tiny (shipped)", "dtype": "auto", "attention": "model's own"}
-        stretch = {"start": 0.0, "duration": seconds, "fps": 25.0, "allow_silent": False}
+        segment = {"start": 0.0, "duration": seconds, "fps": 25.0, "allow_silent": False}
         prompt["890"] = {"class_type": "MCDMLoadModel", "inputs": choices}
-        cut = {"model": ["890", 0], "audio": node["inputs"]["audio"]} | stretch
+        cut = {"model": ["890", 0], "audio": node["inputs"]["audio"]} | segment
         prompt["891"] = {"class_type": "MCDMEmbedAudio", "inputs": cut}
         node["inputs"] |= {"audio": ["891", 1], "model": ["890", 0]}
     for node in prompt.values():

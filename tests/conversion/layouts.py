@@ -14,13 +14,20 @@ State = dict[str, Tensor]
 def original_unet(state: State, levels: int = 4, layers: int = 2) -> State:
     """diffusers' UNet as the checkpoint's ``model.diffusion_model.``."""
     resnet = {
-        "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
-        "conv2": "out_layers.3", "conv_shortcut": "skip_connection",
-    }  # fmt: skip
+        "norm1": "in_layers.0",
+        "conv1": "in_layers.2",
+        "time_emb_proj": "emb_layers.1",
+        "norm2": "out_layers.0",
+        "conv2": "out_layers.3",
+        "conv_shortcut": "skip_connection",
+    }
     outside = {
-        "conv_in": "input_blocks.0.0", "time_embedding.linear_1": "time_embed.0", "conv_out": "out.2",
-        "time_embedding.linear_2": "time_embed.2", "conv_norm_out": "out.0",
-    }  # fmt: skip
+        "conv_in": "input_blocks.0.0",
+        "time_embedding.linear_1": "time_embed.0",
+        "conv_out": "out.2",
+        "time_embedding.linear_2": "time_embed.2",
+        "conv_norm_out": "out.0",
+    }
     result: State = {}
     for key, value in state.items():
         words, name = key.split("."), None
@@ -95,9 +102,12 @@ def original_clip(state: State) -> State:
         "embeddings.position_embedding.weight": "positional_embedding",
     }
     within = {
-        "self_attn.out_proj": "attn.out_proj", "layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc",
+        "self_attn.out_proj": "attn.out_proj",
+        "layer_norm1": "ln_1",
+        "layer_norm2": "ln_2",
+        "mlp.fc1": "mlp.c_fc",
         "mlp.fc2": "mlp.c_proj",
-    }  # fmt: skip
+    }
     result: State = {}
     for key, value in state.items():
         if key in direct:

@@ -101,15 +101,15 @@ def frames_of_noise(clips: int = 3, frames: int = 8, quadruples: int = 2) -> Cod
 
 
 def test_swapping_inside_a_quadruple_pairs_the_right_tokens() -> None:
-    quad = torch.zeros(1, 2, 2, sum(SIZES), 32)
+    crossed = torch.zeros(1, 2, 2, sum(SIZES), 32)
     for lips in range(2):
         for expression in range(2):
-            quad[0, lips, expression, SIZES[0] : SIZES[0] + SIZES[1]] = lips
-            quad[0, lips, expression, SIZES[0] + SIZES[1] :] = expression
-    swapped, consistency = swap_inside(quad, TINY)
+            crossed[0, lips, expression, SIZES[0] : SIZES[0] + SIZES[1]] = lips
+            crossed[0, lips, expression, SIZES[0] + SIZES[1] :] = expression
+    swapped, consistency = swap_inside(crossed, TINY)
     # Exact tokens (lips depend on the lips alone) survive the swap, and are perfectly consistent.
-    assert torch.equal(swapped, quad) and float(consistency) == 0
-    assert float(swap_inside(torch.randn_like(quad), TINY)[1]) > 0.1
+    assert torch.equal(swapped, crossed) and float(consistency) == 0
+    assert float(swap_inside(torch.randn_like(crossed), TINY)[1]) > 0.1
 
 
 def test_a_refined_codec_keeps_what_its_tokens_mean_in_clips_alone() -> None:

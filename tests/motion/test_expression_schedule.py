@@ -32,15 +32,21 @@ class Bank:
 def calm(frames: int = 200) -> Motion:
     """A motion with small changes of its expression around 0."""
     torch.manual_seed(0)
-    return Motion(MotionTokens(torch.zeros(frames, 1, 4), torch.zeros(frames, 3, 4), torch.randn(frames, 2, 4) * 0.1),
-                  None, None, 25.0)  # fmt: skip
+    return Motion(
+        MotionTokens(torch.zeros(frames, 1, 4), torch.zeros(frames, 3, 4), torch.randn(frames, 2, 4) * 0.1),
+        None,
+        None,
+        25.0,
+    )
 
 
 def test_a_schedule_is_read_in_any_order_and_by_lines() -> None:
     keys = parse_schedule("3.5 Happy 0.8,\n 0 neutral; 6 sad")
     assert [(key.seconds, key.name, key.strength) for key in keys] == [
-        (0.0, "neutral", 0.0), (3.5, "happy", 0.8), (6.0, "sad", 1.0),
-    ]  # fmt: skip
+        (0.0, "neutral", 0.0),
+        (3.5, "happy", 0.8),
+        (6.0, "sad", 1.0),
+    ]
     assert parse_schedule("happy 0.5")[0].seconds == 0 and parse_schedule(" , \n") == []
 
 

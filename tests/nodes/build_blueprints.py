@@ -70,8 +70,16 @@ def build(name: str, info: dict[str, Any]) -> dict[str, Any]:
         if kinds[target] == "SaveVideo":
             outputs[0]["linkIds"].append(number)
             target, slot = OUTPUT, 0
-        links.append({"id": number, "origin_id": source, "origin_slot": index, "target_id": target,
-                      "target_slot": slot, "type": kind})  # fmt: skip
+        links.append(
+            {
+                "id": number,
+                "origin_id": source,
+                "origin_slot": index,
+                "target_id": target,
+                "target_slot": slot,
+                "type": kind,
+            }
+        )
     for node in nodes:
         if node["type"] == "MCDMEmbedAudio":  # the whole voice, not the template's few seconds
             node["widgets_values"][widget_names(info["MCDMEmbedAudio"]).index("duration")] = 0.0

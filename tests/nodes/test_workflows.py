@@ -129,7 +129,9 @@ def test_workflows_can_be_read_at_first_sight(path: Path) -> None:
     titles = [group["title"] for group in workflow["groups"]]
     assert [int(title.split()[0]) for title in titles] == list(range(1, len(titles) + 1)), "numbered without a gap"
     named = [title.split()[1] for title in titles]
-    assert named == [name for name in ("Input", "Motion", "Video") if name in named] and {"Input", "Video"} <= set(named)
+    assert named == [name for name in ("Input", "Motion", "Video") if name in named] and {"Input", "Video"} <= set(
+        named
+    )
     assert path.stem.startswith("MCDM ")
 
     def inside(node: dict[str, Any], group: dict[str, Any]) -> bool:

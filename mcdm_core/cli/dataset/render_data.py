@@ -41,8 +41,12 @@ def add_parser(commands: Any) -> None:
         help="processes of this machine, or a Ray cluster (RAY_ADDRESS) whose hosts see the same folders "
         "(default: processes)",
     )
-    parser.add_argument("--plan", action="store_true", help="render nothing but a sample, and tell the hours and "
-                        "gigabytes that --hours or --clips of training video take")  # fmt: skip
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="render nothing but a sample, and tell the hours and "
+        "gigabytes that --hours or --clips of training video take",
+    )
     parser.add_argument("--again", action="store_true", help="render again what is already there")
     parser.add_argument("--asset", type=Path, help="cache file of the head model (default: in the user's cache folder)")
     parser.set_defaults(run=run)

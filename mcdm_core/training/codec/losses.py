@@ -132,11 +132,12 @@ def reading_loss(
     return loss if gain is None else loss + 0.5 * noise**2 * (gain / spread.square()).mean()
 
 
-def swap_inside(quad: Tensor, config: MCDMConfig) -> tuple[Tensor, Tensor]:
+def swap_inside(crossed: Tensor, config: MCDMConfig) -> tuple[Tensor, Tensor]:
     """Cross-reconstruction's swap and the consistency loss of exact quadruples (paper B.2).
 
     Args:
-        quad: raw tokens ``[q, lips, expressions, nq, dm]`` of the four frames that two mouths and two expressions make.
+        crossed: raw tokens ``[q, lips, expressions, nq, dm]`` of the four frames that two mouths and two expressions
+            make.
 
     Returns:
         The same frames told by tokens of the others, ``[q, lips, expressions, nq, dm]``: the lip tokens come from the
@@ -144,23 +145,23 @@ def swap_inside(quad: Tensor, config: MCDMConfig) -> tuple[Tensor, Tensor]:
         and the other lips; and how far the tokens of what did not change are apart (scalar).
     """
     codec = config.motion_codec
-    head, lip, expression = quad.split([codec.head_tokens, codec.lip_tokens, codec.expression_tokens], dim=-2)
+    head, lip, expression = crossed.split([codec.head_tokens, codec.lip_tokens, codec.expression_tokens], dim=-2)
     swapped = torch.cat([head, lip.flip(2), expression.flip(1)], dim=-2)
     consistency = (lip - lip.flip(2)).square().mean() + (expression - expression.flip(1)).square().mean()
     return swapped, 0.3 * consistency
 
 
-def missing_motion(quad: Tensor, config: MCDMConfig) -> Tensor:
+def missing_motion(crossed: Tensor, config: MCDMConfig) -> Tensor:
     """How much less than :data:`MOTION_SHARE` of the tokens' variance is motion, in exact quadruples (scalar).
 
     The tokens have unit variance over a batch. Without this they spend it on telling persons and kinds of pictures
     apart and hardly move with lips and expressions, which makes the consistency loss small and the tokens useless.
 
     Args:
-        quad: raw tokens ``[q, lips, expressions, nq, dm]``, see :func:`swap_inside`.
+        crossed: raw tokens ``[q, lips, expressions, nq, dm]``, see :func:`swap_inside`.
     """
     codec = config.motion_codec
-    _, lip, expression = quad.split([codec.head_tokens, codec.lip_tokens, codec.expression_tokens], dim=-2)
+    _, lip, expression = crossed.split([codec.head_tokens, codec.lip_tokens, codec.expression_tokens], dim=-2)
     # The variance of one person's tokens is half the mean squared difference of two independent draws.
     lips_move = (lip[:, 0] - lip[:, 1]).square().mean() / 2
     face_moves = (expression[:, :, 0] - expression[:, :, 1]).square().mean() / 2
@@ -279,15 +280,15 @@ class CodecObjective:
         moving, still = tokens[:n], tokens[n : 2 * n]
         inputs = [(moving, still, landmarks[n : 2 * n], landmarks[:n], values[:n])]
         if quadruples:
-            quad = tokens[2 * n :].unflatten(0, (quadruples, 2, 2))
-            quad_landmarks = landmarks[2 * n :].unflatten(0, (quadruples, 2, 2))
-            swapped, consistency = swap_inside(quad, codec.config)
+            crossed = tokens[2 * n :].unflatten(0, (quadruples, 2, 2))
+            crossed_landmarks = landmarks[2 * n :].unflatten(0, (quadruples, 2, 2))
+            swapped, consistency = swap_inside(crossed, codec.config)
             losses["consistency"] = consistency
-            losses["motion"] = 4 * missing_motion(quad, codec.config)
-            reference = quad[:, :1, :1].expand_as(quad).flatten(0, 2)
-            reference_landmarks = quad_landmarks[:, :1, :1].expand_as(quad_landmarks).flatten(0, 2)
-            flat_landmarks, flat_values = quad_landmarks.flatten(0, 2), values[2 * n :]
-            for version in (quad.flatten(0, 2), swapped.flatten(0, 2)):
+            losses["motion"] = 4 * missing_motion(crossed, codec.config)
+            reference = crossed[:, :1, :1].expand_as(crossed).flatten(0, 2)
+            reference_landmarks = crossed_landmarks[:, :1, :1].expand_as(crossed_landmarks).flatten(0, 2)
+            flat_landmarks, flat_values = crossed_landmarks.flatten(0, 2), values[2 * n :]
+            for version in (crossed.flatten(0, 2), swapped.flatten(0, 2)):
                 inputs.append((version, reference, reference_landmarks, flat_landmarks, flat_values))
         # Another person's reference (the clips are in random order): only the values are known.
         inputs.append((moving, still.roll(1, 0), landmarks[n : 2 * n].roll(1, 0), landmarks[:n], values[:n]))

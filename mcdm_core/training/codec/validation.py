@@ -85,10 +85,10 @@ def validate_codec(codec: MotionCodec, data: CodecFrames) -> dict[str, float]:
         if half:
             result[f"{name}_explained"] = explained(part, torch.cat([moved, head], dim=1), half)
     if len(data.pairs):
-        quad = raw[data.pairs].unflatten(1, (2, 2))
-        swapped, _ = swap_inside(quad, codec.config)
+        crossed = raw[data.pairs].unflatten(1, (2, 2))
+        swapped, _ = swap_inside(crossed, codec.config)
         number = swapped[:, 0, 0].shape[0] * 4
-        still = quad[:, :1, :1].expand_as(quad).flatten(0, 2)
+        still = crossed[:, :1, :1].expand_as(crossed).flatten(0, 2)
         points = data.landmarks[data.pairs][:, :1].expand(-1, 4, -1, -1).flatten(0, 1)
         _, values = codec.decoder(swapped.flatten(0, 2), still, points)
         truth = data.values[data.pairs.flatten()]

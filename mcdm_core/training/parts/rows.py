@@ -65,9 +65,15 @@ class FrameRows:
     """
 
     def __init__(
-        self, folders: Sequence[Path], codec: MotionCodec, size: int, *, minimum: int = 32, limit: int | None = None,
+        self,
+        folders: Sequence[Path],
+        codec: MotionCodec,
+        size: int,
+        *,
+        minimum: int = 32,
+        limit: int | None = None,
         device: torch.device | str = "cpu",
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.clips: list[ClipRows] = []
         pictures: list[Tensor] = []
         landmarks: list[Tensor] = []

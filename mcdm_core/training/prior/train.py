@@ -1,10 +1,10 @@
 """Training of the present-clip prior with its audio and image encoders (paper stage 2).
 
 The codec must be trained first: its tokens are the data. A sample is ``clip_frames`` consecutive frames with the frames
-before them as un-noised context. The sound is augmented hard (:mod:`.prior_losses`), and played slower or faster
+before them as un-noised context. The sound is augmented hard (``augmentation.py``), and played slower or faster
 together with the motion. Two auxiliary losses read the lips' values, from the audio tokens and from the estimated
 motion; they only speed up training and leave the model as the paper has it. An audio encoder that was pretrained
-(:mod:`.audio_pretraining`) stays frozen, as the paper's does: it has heard many more voices than there are clips here.
+(``training/audio/train.py``) stays frozen, as the paper's does: it has learnt from more voices than there are clips.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def train_prior(
 
     Args:
         held: named lists of clips to validate on; start_from: weights of an earlier run to go on from;
-        audio_from: a pretrained audio encoder (:mod:`.audio_pretraining`), which then stays as it is;
+        audio_from: a pretrained audio encoder (``training/audio/train.py``), which then stays as it is;
         device: where the clips lie and the training runs (the modules and the codec are moved there).
 
     Returns:

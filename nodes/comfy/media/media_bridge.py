@@ -111,10 +111,10 @@ def audio_from_core(audio: Audio) -> AudioInput:
 
 
 def cut_audio(audio: Audio, start: float, duration: float) -> Audio:
-    """The stretch of ``duration`` seconds (0: to the end) from ``start``.
+    """The segment of ``duration`` seconds (0: to the end) from ``start``.
 
     Raises:
-        AudioError: if the stretch begins after the sound's end.
+        AudioError: if the segment begins after the sound's end.
     """
     first = round(start * audio.sample_rate)
     if first >= audio.waveform.shape[-1]:
@@ -134,7 +134,7 @@ def audio_of_frames(audio: Audio, first_frame: int, frames: int, fps: float) -> 
 
 
 def waveform_peaks(audio: Audio, frames: int, fps: float, per_frame: int = PEAKS_PER_FRAME) -> list[float]:
-    """Loudest sample of each of ``frames * per_frame`` stretches, 0..1, for drawing the waveform."""
+    """Loudest sample of each of ``frames * per_frame`` segments, 0..1, for drawing the waveform."""
     count = frames * per_frame
     samples = max(1, round(frames / fps * audio.sample_rate))
     mono = audio.waveform.abs().amax(0)[:samples]

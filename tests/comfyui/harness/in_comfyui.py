@@ -306,8 +306,9 @@ def adapter() -> dict[str, Any]:
         folder_paths.add_model_folder_path(patcher.FOLDER, folder)
         info = files.AdapterInfo("tiny", files.weights_name(states, config), 1.0)
         tensors = {
-            f"{layer}.lora_A.weight": torch.ones(1, columns), f"{layer}.lora_B.weight": torch.full((rows, 1), 0.01)
-        }  # fmt: skip
+            f"{layer}.lora_A.weight": torch.ones(1, columns),
+            f"{layer}.lora_B.weight": torch.full((rows, 1), 0.01),
+        }
         files.save_adapter(Path(folder) / name, tensors, info)
         found["offered"] = [name in patcher.available_adapters(), name in patcher.available_models()]
         options = {"model_name": patcher.SHIPPED, "dtype": "float32", "attention": "model's own"}

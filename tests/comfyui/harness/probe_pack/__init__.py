@@ -1,7 +1,7 @@
 """A custom node pack for the tests alone: how long does each node go without asking for ComfyUI's interrupt?
 
-``GET /mcdm_probe/gaps`` answers with the longest stretch of every node that ran since the last question: seconds by the
-clock, seconds of computing (of the worker's thread: what the stretch would take on an idle machine), and what ended it;
+``GET /mcdm_probe/gaps`` answers with the longest such time of every node that ran since the last question: seconds by
+the clock, seconds of computing (of the worker's thread: what it would take on an idle machine), and what ended it;
 and the same two sums over the whole node, whose ratio says how busy the machine is.
 """
 
@@ -19,7 +19,7 @@ NODE_CLASS_MAPPINGS: dict[str, Any] = {}
 
 
 class Stretches:
-    """Longest stretch between two marks by node."""
+    """Longest time between two marks by node."""
 
     def __init__(self) -> None:
         self.node: str | None = None
