@@ -169,10 +169,10 @@ def load_face_network(path: Path) -> FaceNetwork:
 def load_directory(directory: str | Path, config: MCDMConfig | None = None) -> Checkpoint:
     """Collect the parts of a training directory; missing ones are left out.
 
-    A part is ``<component>.safetensors`` with bare keys, or a file whose keys all carry components' prefixes (the
-    prior with its encoders, the UNet with the archived-clip prior). Of UNets the furthest stage counts. Parts may have
-    been trained under different configurations: each component's section comes from the file that holds it, the rest
-    from the last one read, the UNet's as a rule. ``part_reader.safetensors`` becomes a part of the face network.
+    A part is ``<component>.safetensors`` with bare keys, or a file whose keys all carry components' prefixes (the prior
+    with its encoders, the UNet with the archived-clip prior). Of UNets the furthest stage counts. Parts may have been
+    trained under different configurations. Each component's section comes from the file that holds it, the rest from
+    the last one read, the UNet's as a rule. ``part_reader.safetensors`` becomes a part of the face network.
 
     Args:
         config: of the whole, in place of the parts'; needed only if none of them carries one.
@@ -215,7 +215,7 @@ def load_directory(directory: str | Path, config: MCDMConfig | None = None) -> C
 
 
 def _upgrade(states: dict[str, StateDict], config: MCDMConfig) -> None:
-    """Bring weights of version 0.1 to today's names, in place: of the prior's known past only the last frame had
+    """Bring weights of version 0.1 to today's names, in place. Of the prior's known past only the last frame had
     weights, and closed lids no direction (zeros: :meth:`~mcdm_core.motion.blinks.LidAxis.of` has its own then)."""
     prior = states.get("present_clip_prior", {})
     last = prior.pop("persistence", None)

@@ -67,8 +67,8 @@ class AudioEncoderConfig:
 
 @dataclass(frozen=True)
 class ImageEncoderConfig:
-    """``kind``: ``"clip"`` (frozen CLIP ViT-L, base), ``"conv"`` (small, trained) or ``"codec"``: the frozen encoders
-    of the motion codec read the picture, and its motion tokens are the image tokens.
+    """``kind``: ``"clip"`` (frozen CLIP ViT-L, base), ``"conv"`` (small, trained) or ``"codec"``. With
+    ``"codec"`` the frozen encoders of the motion codec read the picture, and its motion tokens are the image tokens.
 
     ``channels`` are the second's, ``num_layers``, ``num_heads`` and ``patch_size`` CLIP's.
     """
@@ -102,8 +102,8 @@ class MotionCodecConfig:
 class PresentClipPriorConfig:
     """Present-clip motion diffusion (section 3.3, B.2). The paper: L = 8 layers.
 
-    ``persistence`` (an addition, see the model) begins from the last known frame with ``prior_variance`` around it, or
-    with a variance fitted for every frame and feature (``fitted_variance``); ``sound_path`` names the tokens that a
+    ``persistence`` (an addition, see the model) begins from the last known frame with ``prior_variance`` around it. The
+    variance may be fitted for every frame and feature (``fitted_variance``); ``sound_path`` names the tokens that a
     linear path from the sound leads to, ``"lip"`` or ``"all"``. ``noise_correlation`` is that of the added noise from
     one frame to the next, for head, lip and expression tokens; 0 is the paper's. ``noise_scale`` is that of the noise
     which sampling begins with at temperature 1, by stream.

@@ -1,7 +1,7 @@
 """``generate --manifest``: many videos, each made once, over processes or a cluster.
 
-The folder of the videos is the only state: a video that is there is finished (``generate`` moves it there when it is
-complete), so the same command goes on where a stopped one was, on any machine that sees the folder.
+The folder of the videos is the only state. A video that is there is finished, for ``generate`` moves it there when it
+is complete. So the same command goes on where a stopped one was, on any machine that sees the folder.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ posterior of x_0 is normal with
     precision  1 / V + alpha^2 / sigma^2    =>  variance  V sigma^2 / (V alpha^2 + sigma^2),
     mean       w + V alpha / (V alpha^2 + sigma^2) (x_t - alpha w).
 
-The target has variance about 1 at every t (no weighting needed), an output of zero is already the best linear estimate,
-and at t = T the estimate is w itself, not a grey mean.
+The target has variance about 1 at every t (no weighting needed), an output of zero is already the best linear estimate.
+At t = T the estimate is w itself, not a grey mean.
 """
 
 from __future__ import annotations

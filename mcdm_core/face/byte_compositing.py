@@ -1,7 +1,7 @@
 """Frames composed in bytes by OpenCV: the portrait moved by a flow, the painted parts laid over it.
 
-What ``part_compositing.py`` says in torch, for pictures that go into a video. Only the square that moves is sampled,
-in bands of rows whose coordinates stay in the processor's cache, and only where a part is painted it is laid.
+What ``part_compositing.py`` says in torch, for pictures that go into a video. Only the square that moves is sampled, in
+bands of rows whose coordinates stay in the processor's cache. Only where a part is painted it is laid.
 """
 
 from __future__ import annotations

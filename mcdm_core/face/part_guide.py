@@ -1,9 +1,9 @@
 """What the denoiser is told of a part: its surroundings, the portrait's own part, and where it has to paint.
 
-Inside the region to be painted the guide shows the portrait's part, held still, and never the warp: neither what lips
-and lids do nor what lies behind them is given away. The composite's latents are the prior mean of the denoising, with
-a variance that says "unknown" in the region (method.md, section 8, C). Parts are a batch axis: ``b * 2`` videos, those
-of a portrait one after the other, mouth first.
+Inside the region to be painted the guide shows the portrait's part, held still, and never the warp. Neither what lips
+and lids do nor what lies behind them is given away. The composite's latents are the prior mean of the denoising, with a
+variance that says "unknown" in the region (method.md, section 8, C). Parts are a batch axis: ``b * 2`` videos, those of
+a portrait one after the other, mouth first.
 """
 
 from __future__ import annotations

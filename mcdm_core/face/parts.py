@@ -1,9 +1,9 @@
 """The parts of a face that are painted: a square around the mouth and one around both eyes.
 
-A part is an upright square in the head's own frame: it shifts, turns and grows with the head, so that mouth and eyes
-stay where they are in it. In this view a portrait that is held still already follows the head, and what is left to
-paint is what lips, lids and gaze do. Squares are affine maps ``[..., 2, 3]`` from [0, 1]^2 of the part to [0, 1]^2
-of the face crop. A choice of ours (C) for presets too small to paint a whole face well.
+A part is an upright square in the head's own frame. It shifts, turns and grows with the head, so that mouth and eyes
+stay where they are in it. In this view a portrait that is held still already follows the head. What is left to paint is
+what lips, lids and gaze do. Squares are affine maps ``[..., 2, 3]`` from [0, 1]^2 of the part to [0, 1]^2 of the face
+crop. A choice of ours (C) for presets too small to paint a whole face well.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ def cell_centres(size: int, device: torch.device | str = "cpu") -> Tensor:
 def unknown_regions(reference: Tensor, squares: Tensor, landmarks: Tensor, moved: Tensor, size: int) -> Tensor:
     """Where a part has to be painted: mouth or lids, and the skin they may take up.
 
-    Asked of the frame are the nose, the chin and the eyes' corners alone: nothing here tells what its lips or lids
-    do, which is for the motion tokens to say.
+    Asked of the frame are the nose, the chin and the eyes' corners alone. Nothing here tells what its lips or lids do,
+    which is for the motion tokens to say.
 
     Args:
         reference: landmarks of the portraits ``[n, 68, 2]``; squares: theirs ``[n, 2, 2, 3]``.

@@ -110,7 +110,7 @@ def tps_flow(
 def part_edges(target: Tensor, reference: Tensor) -> Tensor:
     """Keep facing lid and lip points of the target a part of the reference's gap apart, ``[b, 68, 2]``.
 
-    Lids that are shut, or cross by the noise of their reading, fold the spline: the open eye of the reference would
+    Lids that are shut, or cross by the noise of their reading, fold the spline. The open eye of the reference would
     show as a black hole. Pressed to a quarter of its height it is a slit, which the network closes.
     """
     down, reference_down = _downwards(target), _downwards(reference)

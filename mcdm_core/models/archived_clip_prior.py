@@ -55,7 +55,7 @@ class ArchivedClipPrior(nn.Module):
     def begin_at_places(self) -> None:
         """Let every query begin at a place of its own, on a square grid over the picture (C).
 
-        From random queries the map starts flat: every token is the mean of the whole picture, and layer 2 has nothing
+        From random queries the map starts flat. Every token is the mean of the whole picture, and layer 2 has nothing
         to find for a long time. Keys, values and positions begin as one sinusoidal code of the place.
         """
         patches, width = self.positions.shape

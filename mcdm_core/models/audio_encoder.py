@@ -1,8 +1,8 @@
 """Audio encoders: sound to one group of tokens a video frame (paper 3.3).
 
 Video frame k belongs to the sound in [k/fps, (k+1)/fps). ``base`` uses a frozen Wav2Vec 2.0 (the paper's), ``tiny`` a
-small convolutional network over log-mel windows, trained together with the present-clip prior: of a third of a second
-to either side (``logmel_context``), which holds the phones before and after.
+small convolutional network over log-mel windows, trained together with the present-clip prior. Its windows reach a
+third of a second to either side (``logmel_context``), which holds the phones before and after.
 """
 
 from __future__ import annotations
@@ -173,8 +173,8 @@ class AudioEncoder(nn.Module):
 class ContextAudioEncoder(AudioEncoder):
     """Convolutional encoder of log-mel windows, a third of a second to either side of a frame (``logmel_context``).
 
-    No layer pads and none mixes moments in its norm, so a segment of speech goes through the convolutions once
-    instead of window by window (:meth:`encode_segment`): training costs a tenth.
+    No layer pads and none mixes moments in its norm, so a segment of speech goes through the convolutions once instead
+    of window by window (:meth:`encode_segment`). Training costs a tenth.
 
     ``predict_values`` is a linear head from the tokens to the sixteen facial values. It is an auxiliary target in
     training only: it makes the tokens carry the mouth's shape long before the diffusion loss alone would.

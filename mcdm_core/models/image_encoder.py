@@ -110,7 +110,7 @@ class CLIPImageEncoder(nn.Module):
 class CodecImageEncoder(nn.Module):
     """The motion codec's tokens of the picture, each feature with a learnt weight: ``[b, nq, dm]`` to the same.
 
-    The codec's frozen encoders have read the picture already: pose, lips and expression of the portrait, all that
+    The codec's frozen encoders have read the picture already. Pose, lips and expression of the portrait are all that
     motion has to begin from and to come back to. A network of its own learnt nothing that the prior made use of.
     """
 

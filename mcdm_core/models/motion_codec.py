@@ -1,10 +1,10 @@
 """Motion codec: video to head, lip and expression tokens and back to facial motion (paper 3.3, appendix B.2).
 
-A four-layer transformer lip encoder reads a stabilised crop of the mouth, a four-layer transformer expression encoder
-an aligned crop of the face, the landmark guider the rigid landmarks. A four-layer motion decoder turns a frame's
-tokens, those of the reference and the reference's landmarks into landmarks (as a displacement of the reference's) and
-local deformations, the sixteen facial values. What the decoder gets from the reference is the person, what it gets
-from the tokens is the motion, so tokens of one person can drive another.
+A four-layer transformer lip encoder reads a stabilised crop of the mouth. A four-layer transformer expression encoder
+reads an aligned crop of the face, and the landmark guider the rigid landmarks. A four-layer motion decoder turns a
+frame's tokens, those of the reference and the reference's landmarks into landmarks (as a displacement of the
+reference's) and local deformations, the sixteen facial values. What the decoder gets from the reference is the person. What it gets from
+the tokens is the motion. So tokens of one person can drive another.
 """
 
 from __future__ import annotations

@@ -6,13 +6,13 @@ denoise head, lip and expression tokens. The previous clip's last frames stand u
 temporal axis, so that a video goes on without a seam.
 
 The model returns the noise, as in the paper. Inside, the layers' output v enters it as ``sigma z + alpha v`` (z the
-noisy tokens, alpha and sigma their signal and noise): the preconditioning that keeps input and target at unit variance
-for every noise level. The MSE to the noise is then the MSE to the ideal v times alpha squared; training divides by it.
+noisy tokens, alpha and sigma their signal and noise). This preconditioning keeps input and target at unit variance for
+every noise level. The MSE to the noise is then the MSE to the ideal v times alpha squared; training divides by it.
 
-A choice of ours, a switch (``persistence``): where the noise hides everything, the estimate begins from linear guesses:
-the known past for all streams (:class:`.KnownPast`) and the sound for the lips (or all, ``sound_path``). Around them
-lies a variance, ``prior_variance`` or one fitted for every frame and feature; the layers have only the rest to learn.
-Without the switch only the sound's path is there.
+A choice of ours, a switch (``persistence``). Where the noise hides everything, the estimate begins from linear guesses.
+They are the known past for all streams (:class:`.KnownPast`) and the sound for the lips (or all, ``sound_path``).
+Around them lies a variance, ``prior_variance`` or one fitted for every frame and feature; the layers have only the rest
+to learn. Without the switch only the sound's path is there.
 """
 
 from __future__ import annotations

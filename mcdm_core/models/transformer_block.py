@@ -6,9 +6,9 @@
     z        = TemporalAttention(F_ac_ref, F_pc_ref, M) layer 4
     out      = z + FeedForward(z)                       Stable Diffusion's
 
-Layers 2 to 4 end in projections that start at zero, so with them untrained the block is Stable Diffusion's.
-Stable Diffusion's text cross-attention has no place in the paper. With ``text_dim`` it stays, between layer 1 and
-the parallel pair, and is used only when text tokens are given (those of the empty prompt, as a rule).
+Layers 2 to 4 end in projections that start at zero, so with them untrained the block is Stable Diffusion's. Stable
+Diffusion's text cross-attention has no place in the paper. With ``text_dim`` it stays, between layer 1 and the parallel
+pair. It is used only when text tokens are given (those of the empty prompt, as a rule).
 """
 
 from __future__ import annotations

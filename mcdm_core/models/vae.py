@@ -1,7 +1,7 @@
 """Image autoencoders: Stable Diffusion's (``base``) and a compact one (``tiny``; section 3.1).
 
-The paper works in the latent space of Stable Diffusion's autoencoder. The ``tiny`` preset has its own: no layer runs
-at full resolution (a pixel unshuffle comes first, a pixel shuffle last), so a 128 px frame costs milliseconds on a CPU.
+The paper works in the latent space of Stable Diffusion's autoencoder. The ``tiny`` preset has its own. No layer runs at
+full resolution (a pixel unshuffle comes first, a pixel shuffle last), so a 128 px frame costs milliseconds on a CPU.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Autoencoder(nn.Module):
 class TinyAutoencoder(Autoencoder):
     """Deterministic autoencoder with ``latent_channels`` at an eighth of the resolution.
 
-    Latents that leave :meth:`encode` have mean 0 and standard deviation 1 a channel over the training pictures: the
+    Latents that leave :meth:`encode` have mean 0 and standard deviation 1 a channel over the training pictures. The
     buffers ``latent_mean`` and ``latent_std`` are measured once (:meth:`measure_latents`) and stored with the weights.
     """
 

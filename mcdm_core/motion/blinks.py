@@ -1,9 +1,9 @@
 """How often a face blinks, told in expression tokens.
 
 A choice of ours beside the paper. When somebody blinks can hardly be heard, and no single clip knows when the last
-blink was: a prior that is left alone blinks at every pause, or not at all. So the moments are drawn for the whole
-video, one in every window of some seconds, and between them lids that the prior would close are held open. Both change
-the expression tokens, along the direction in which closed lids differ from open ones: everything after (landmarks,
+blink was. A prior that is left alone blinks at every pause, or not at all. So the moments are drawn for the whole
+video, one in every window of some seconds. Between them lids that the prior would close are held open. Both change the
+expression tokens, along the direction in which closed lids differ from open ones. Everything after (landmarks,
 denoiser, the next clip's context) sees lids that close, and brows that stay.
 
 The moments depend on the seed and the time alone, so a resumed video blinks as the whole one.

@@ -1,6 +1,6 @@
 """Single traits of a face set by hand (smile, brows, eyes, gaze), told in expression tokens.
 
-A choice of ours beside the paper: the motion codec reads facial values linearly off its expression tokens, so a change
+A choice of ours beside the paper. The motion codec reads facial values linearly off its expression tokens. So a change
 of the tokens along the (regularised) inverse of that reading changes one of them and hardly the others.
 """
 

@@ -1,6 +1,6 @@
 """A head turned by hand (yaw, pitch, roll), told in head tokens.
 
-A choice of ours beside the paper: the portrait's rigid landmarks are turned in space, with the depths of an average
+A choice of ours beside the paper. The portrait's rigid landmarks are turned in space, with the depths of an average
 head, and read by the landmark guider as a driver's would be (section 3.3). The tokens' change is what a motion gets.
 """
 

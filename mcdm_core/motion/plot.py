@@ -23,8 +23,8 @@ CURVES = (("lip opening", (255, 150, 90)), ("head yaw", (120, 210, 140)), ("blin
 def motion_curves(motion: Motion) -> dict[str, np.ndarray]:
     """Curves ``[N]`` of a decoded motion.
 
-    ``lip opening`` and ``blink`` (mean of both eyes) are facial values; ``head yaw`` is read off the landmarks: how
-    far the bridge of the nose lies from the middle between the eyes, over their distance (positive to the right).
+    ``lip opening`` and ``blink`` (mean of both eyes) are facial values; ``head yaw`` is read off the landmarks. It is
+    how far the bridge of the nose lies from the middle between the eyes, over their distance (positive to the right).
 
     Raises:
         MCDMError: if the motion has not been decoded.

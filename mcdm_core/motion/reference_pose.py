@@ -1,7 +1,7 @@
 """Corrections of predicted motion for the portrait it starts from.
 
-Choices of ours beside the paper, for a prior trained for minutes: its head wanders off and its expression fades, clip
-by clip, and where the motion codec does not see how far a portrait's lips are open, that opening would be added to
+Choices of ours beside the paper, for a prior trained for minutes. Its head wanders off and its expression fades, clip
+by clip. And where the motion codec does not see how far a portrait's lips are open, that opening would be added to
 everything it says.
 """
 
@@ -23,7 +23,7 @@ CLOSED_OPENING = 0.02
 def return_tokens(tokens: Tensor, reference: Tensor, strength: float) -> Tensor:
     """Let head or expression tokens [f, n, dm] come back towards the portrait's [n, dm] along a clip.
 
-    Nothing at the clip's beginning, ``strength`` (0 to 1) at its end: there is no seam, and the next clip goes on from
+    Nothing at the clip's beginning, ``strength`` (0 to 1) at its end. There is no seam, and the next clip goes on from
     where this one came back to. Nods stay, wandering does not.
     """
     weight = torch.arange(1, len(tokens) + 1, device=tokens.device, dtype=tokens.dtype) / len(tokens) * strength
@@ -36,7 +36,7 @@ def undo_resting_opening(landmarks: Tensor, reference_landmarks: Tensor, seen: f
     Args:
         landmarks: [f, 68, 2]; reference_landmarks: [68, 2].
         seen: the portrait's lip opening as the motion codec reads it, over the inter-ocular distance. What the codec
-            sees it also closes: taking that off as well would cost every small opening (correlation of predicted and
+            sees it also closes. Taking that off as well would cost every small opening (correlation of predicted and
             true lip opening of people portrayed in mid-speech 0.70, against 0.80).
     """
     resting = (lip_opening(reference_landmarks[None])[0] - CLOSED_OPENING - max(0.0, seen)).clamp(min=0)

@@ -1,7 +1,7 @@
 """Head movement taken over from a driver video (the landmark condition of paper section 3.3).
 
 The driver's landmarks, read by the face network in a crop that stays fixed, are laid onto the portrait's own face as
-movement from the driver's first frame: absolute ones would give the portrait the driver's shape and place.
+movement from the driver's first frame. Absolute ones would give the portrait the driver's shape and place.
 """
 
 from __future__ import annotations

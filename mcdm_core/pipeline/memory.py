@@ -1,7 +1,7 @@
 """The state that carries a video from clip to clip, and across sessions (paper section 3.4; constant in size).
 
-A :class:`MotionMemory` holds everything the next clip needs: the archive, the last M of every transformer block and
-denoising step, the tail of the predicted motion, counters and the random state. It is immutable: sampling a clip
+A :class:`MotionMemory` holds everything the next clip needs. That is the archive, the last M of every transformer block
+and denoising step, the tail of the predicted motion, counters and the random state. It is immutable: sampling a clip
 returns a new one, so any earlier point of a video can be continued again.
 """
 

@@ -1,7 +1,7 @@
 """Frames of training clips in memory, laid out flat, with the reference frames they are driven from.
 
-All clips' frames are one tensor and a frame is a row of it, so a batch is drawn by a few index operations, on the
-device where the tensor lies. With ``mirrored`` every clip is there twice: rows beyond the stored ones are the same
+All clips' frames are one tensor and a frame is a row of it. So a batch is drawn by a few index operations, on the
+device where the tensor lies. With ``mirrored`` every clip is there twice. Rows beyond the stored ones are the same
 frames seen in a mirror and in other colours (C): more people than were filmed, at no memory.
 """
 

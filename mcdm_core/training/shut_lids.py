@@ -1,9 +1,9 @@
 """Photographs with their eyes painted shut or half shut: what hardly any portrait shows (ours, beside the paper).
 
 A warp cannot close an eye: it squeezes the iris and pulls the brow down. Here the gap between the lids is filled with
-the skin around it, and a line of lashes is drawn where the lids meet, with a crease above. A network that paints a
-blink learns from it that a closed eye of a sharp portrait has lashes, and that the brow stays. Half shut, the upper
-lid covers the iris and does not squeeze it.
+the skin around it. A line of lashes is drawn where the lids meet, with a crease above. A network that paints a blink
+learns from it that a closed eye of a sharp portrait has lashes, and that the brow stays. Half shut, the upper lid
+covers the iris and does not squeeze it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Several processes that train one model: each computes a share of every batch, all take the same step.
 
 ``accelerate launch`` or ``torchrun`` starts the processes, on one host or many, and tells each its number in the
-environment. Gradients are averaged after the backward pass, so a loss may call the module's parts as it likes (a
+environment. Gradients are averaged after the backward pass. So a loss may call the module's parts as it likes (a
 wrapper such as DistributedDataParallel would only see the whole module called).
 """
 

@@ -2,7 +2,7 @@
 
 Landmarks come from heat maps with a soft-argmax (regressing coordinates from a flattened map learns far more slowly);
 pose, values and confidence from features pooled over the crop and sampled at eyes, mouth and brows. Faces in a whole
-picture are found by a small fully convolutional net over an image pyramid, then the crop is refined with the landmarks
+picture are found by a small fully convolutional net over an image pyramid. Then the crop is refined with the landmarks
 until it stops moving. Lips, lids and brows may be read again, larger (``part_reader.py``). It serves cropping, the
 warped reference, driver videos and the labels of real clips.
 """

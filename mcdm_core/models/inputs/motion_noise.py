@@ -28,14 +28,14 @@ def motion_noise(
 ) -> Tensor:
     """Unit noise ``[b, f, nq, dm]`` in float32, in which a frame is like the one before it.
 
-    A head is never in two places in two frames: noise that is independent in every frame has to be smoothed away in
-    sampling, and few steps leave jitter. Correlated noise of unit variance in every frame leaves slow movement
-    instead. Where the correlation is 0 it is the paper's white noise.
+    A head is never in two places in two frames. Noise that is independent in every frame has to be smoothed away in
+    sampling, and few steps leave jitter. Correlated noise of unit variance in every frame leaves slow movement instead.
+    Where the correlation is 0 it is the paper's white noise.
 
     Args:
         shape: ``(b, f, nq, dm)``; correlation: ``[nq, 1]`` in [0, 1), from one frame to the next.
             Frames k apart are correlated by its power k squared: a movement without corners. (By its power k, heads of
-            the same speed trembled: a third of their way was lost in a mean over five frames, of people's a sixth.)
+            the same speed trembled. A third of their way was lost in a mean over five frames, of people's a sixth.)
     """
     white = torch.randn(tuple(shape), generator=generator, dtype=torch.float32, device=device)
     if not correlation.any():

@@ -1,8 +1,9 @@
 """Motion that can be seen: lips and lids, told as points in two tokens, drawn as maps for the UNet's input (C).
 
 The paper's UNet reads motion tokens by attention alone. A small one learns slowly from them where a contour runs. So
-the points that the motion decoder makes of the tokens (section B.2) go along as tokens of their own, and the UNet draws
-them: signed distances to closed contours, of the frame and of the portrait. Nothing of the picture comes in this way.
+the points that the motion decoder makes of the tokens (section B.2) go along as tokens of their own. The UNet also
+draws them, as signed distances to closed contours, of the frame and of the portrait. Nothing of the picture comes in
+this way.
 """
 
 from __future__ import annotations

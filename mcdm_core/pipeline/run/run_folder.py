@@ -1,9 +1,9 @@
 """A video that grows clip by clip on disk and survives a stop, a crash, a full disk or a restart.
 
-One folder a run, named after a hash of everything that determines the result (``run_key.py``): another seed or voice
+One folder a run, named after a hash of everything that determines the result (``run_key.py``). Another seed or voice
 gets another folder, so nothing is ever overwritten. A clip is three files whose names follow from its index: its
-pictures, its motion, and the motion memory after it, from which the next run goes on. Each is written beside and moved
-into place when it is on the disk. Then a line is added to the journal, with the sizes and checksums of the three.
+pictures, its motion, and the motion memory after it. From that memory the next run goes on. Each is written beside and
+moved into place when it is on the disk. Then a line is added to the journal, with the sizes and checksums of the three.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Pretraining of the small audio encoder: speech to the lips' values, from motion that was never rendered.
 
-Synthetic speech with its mouth movements costs a tenth of a second a clip when no pictures are drawn, so the encoder
-is given hundreds of voices and sentences before the prior's training begins.
+Synthetic speech with its mouth movements costs a tenth of a second a clip when no pictures are drawn. So the encoder is
+given hundreds of voices and sentences before the prior's training begins.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ STEADINESS = 1.0
 READING = 3.0
 """Weight of the values read linearly off the tokens (:func:`reading_loss`)."""
 READING_NOISE = 0.8
-"""Deviation of the noise the values are read through. It decides what the tokens spend their unit variance on: a value
+"""Deviation of the noise the values are read through. It decides what the tokens spend their unit variance on. A value
 told by little of it could not be read, so all values get alike much, not the lids nearly everything."""
 READING_PART = 0.2
 """First part of the training with the reading alone: what the other losses ask for first, lids, is hard to leave."""
@@ -122,10 +122,10 @@ def reading_loss(
 ) -> Tensor:
     """Smooth L1 of values ``[n, 16]`` read off the tokens, each over its spread ``[16]`` (scalar).
 
-    ``gain [16]`` is the squared length of each value's reading weights: with it the loss is what tokens with Gaussian
+    ``gain [16]`` is the squared length of each value's reading weights. With it the loss is what tokens with Gaussian
     noise of deviation ``noise`` would have on average (where errors are below a spread).
 
-    Brows and smiles move by a tenth where lips and lids move by a whole: without the division the tokens learn to tell
+    Brows and smiles move by a tenth where lips and lids move by a whole. Without the division the tokens learn to tell
     of lids alone, and no named expression could be shown by them.
     """
     loss = F.smooth_l1_loss(read / spread, values / spread)
@@ -155,7 +155,7 @@ def missing_motion(crossed: Tensor, config: MCDMConfig) -> Tensor:
     """How much less than :data:`MOTION_SHARE` of the tokens' variance is motion, in exact quadruples (scalar).
 
     The tokens have unit variance over a batch. Without this they spend it on telling persons and kinds of pictures
-    apart and hardly move with lips and expressions, which makes the consistency loss small and the tokens useless.
+    apart and hardly move with lips and expressions. That makes the consistency loss small and the tokens useless.
 
     Args:
         crossed: raw tokens ``[q, lips, expressions, nq, dm]``, see :func:`swap_inside`.

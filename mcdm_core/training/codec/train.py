@@ -120,9 +120,9 @@ def train_codec(
     """Train, fill the buffers and write ``output`` (keys prefixed ``motion_codec.``). Returns the validation.
 
     ``start_from`` is a codec's plain state, such as the ``..._training`` file of an earlier run, to begin with.
-    ``refine`` is a file of a codec (keys prefixed ``motion_codec.``) that a prior and a painter know: training begins
-    with it, what its tokens mean in clips stays, and so do head tokens, statistics and named expressions.
-    ``device`` is where the data lie and the training runs; ``couples`` and ``quadruples`` are the batch.
+    ``refine`` is a file of a codec (keys prefixed ``motion_codec.``) that a prior and a painter know. Training begins
+    with it. What its tokens mean in clips stays, and so do head tokens, statistics and named expressions. ``device`` is
+    where the data lie and the training runs; ``couples`` and ``quadruples`` are the batch.
     """
     torch.manual_seed(seed)
     codec = MotionCodec(config)

@@ -1,8 +1,8 @@
 """Label-true augmentation of face crops, a whole batch at once on the device they lie on.
 
 Turn, scale and shift move the labels along; colour, shade, blur, noise and covered parts leave them. Crops without a
-usable face come from the same resampling. Nothing here waits for the device: what differs from picture to picture is
-drawn there, and the kinds of blur take fixed parts of the batch, which the caller has shuffled.
+usable face come from the same resampling. Nothing here waits for the device. What differs from picture to picture is
+drawn there. The kinds of blur take fixed parts of the batch, which the caller has shuffled.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Training of an adapter for ``tiny``: the denoiser of parts learns one person's mouth and eyes.
 
 As stage 3 (:mod:`..parts.train`), with everything frozen but the low-rank change. In half of the steps the archive is
-the portrait repeated, as at a video's start (C): what the portrait does not show has to come from the adapter.
+the portrait repeated, as at a video's start (C). What the portrait does not show has to come from the adapter.
 """
 
 from __future__ import annotations

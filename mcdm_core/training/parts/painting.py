@@ -1,8 +1,8 @@
 """How well mouth and eyes are painted, and what each idea of the method is worth: parts of the model switched off.
 
 Frames of people the model has not seen are painted with their own motion tokens and landmarks, from a portrait with
-closed lips and open eyes, and compared with the true frames inside the painted regions. Beside them stand the laziest
-baselines: the portrait's own part held still, and the pixel warp with the same (all) landmarks.
+closed lips and open eyes. They are compared with the true frames inside the painted regions. Beside them stand the
+laziest baselines: the portrait's own part held still, and the pixel warp with the same (all) landmarks.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Layers 2 and 4 are asked to retell the archive: a short way for the gradient to what they hand on (C).
 
 What the archive is worth to a picture is little beside where the lips are, and it passes two projections that begin at
-zero: trained by the pictures alone, layer 2 learnt nothing in an hour. So a linear map has to tell the archived latents
+zero. Trained by the pictures alone, layer 2 learnt nothing in an hour. So a linear map has to tell the archived latents
 of every cell from layer 2's output there. Layer 4 sees the guide as well, and retells what the archive shows that the
 guide lacks: else it would retell the guide. The maps are thrown away after training.
 """

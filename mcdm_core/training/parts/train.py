@@ -2,7 +2,7 @@
 
 As for the whole crop, with two choices (C) of a model that starts from nothing. Its own weights and layer 3 train from
 the start: a mouth whose motion is unknown teaches nothing. And stage 3 goes on with all of them, over consecutive
-clips: the memory M of the one ahead is carried, and half of the archives are frames that the model itself has made.
+clips. The memory M of the one ahead is carried, and half of the archives are frames that the model itself has made.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ def elsewhere(clip: MotionClip, codec: MotionCodec, random: np.random.Generator)
 def opened_lids(bank: ClipBank, axis: LidAxis) -> Tensor:
     """The bank's tokens ``[n, nq, dm]`` with every blink bridged: straight from the frame before it to the one after.
 
-    When somebody blinks cannot be heard, or hardly. A prior that is shown blinks learns their likelihood: lids that
-    hang at every pause, and an expression further from the truth than a face held still.
+    When somebody blinks cannot be heard, or hardly. A prior that is shown blinks learns their likelihood. The outcome
+    is lids that hang at every pause, and an expression further from the truth than a face held still.
     """
     opened = bank.tokens.clone()
     number = len(axis.reading)

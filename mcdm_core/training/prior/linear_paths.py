@@ -1,6 +1,6 @@
 """The prior's linear guesses in closed form: from the known past, the reference and the sound.
 
-Fitted before training, or before it goes on with other data: what a trained prior still misses is mostly chance, and a
+Fitted before training, or before it goes on with other data. What a trained prior still misses is mostly chance, and a
 fit to that costs more than it gains (cosine to the true tokens 0.903 without a fit at the end, 0.902 after one).
 """
 
@@ -74,7 +74,7 @@ def fit_linear_paths(
 def fit_closed_lids(prior: PresentClipPrior, codec: MotionCodec, bank: ClipBank) -> None:
     """Set ``closed_lids``: the slope of the expression tokens against what the codec reads of the lids in them.
 
-    Within each clip, so that no person's face is taken for a blink. Brows stay where they are along it: they move by
+    Within each clip, so that no person's face is taken for a blink. Brows stay where they are along it. They move by
     0.1 px of 128 when the lids close, along the shortest change with the same reading by 0.5.
     """
     first = prior.head_tokens + prior.lip_tokens

@@ -136,8 +136,8 @@ def auxiliary_value_loss(predicted: Tensor, values: Tensor, inside: Tensor | Non
     """Error of the values ``[..., 16]`` read from the audio tokens.
 
     Smooth L1 of the lips' four, the opening fourfold, and a little of the others, so that the tokens tell of brows and
-    smiles what can be heard; and the blinks' error squared. People blink in most pauses, but not in all: of what is so
-    often, not always, the squared error learns the mean, an absolute one would learn that eyes stay open.
+    smiles what can be heard; and the blinks' error squared. People blink in most pauses, but not in all. Of what is so
+    often, not always, the squared error learns the mean. An absolute one would learn that eyes stay open.
 
     ``inside [...]`` is True where there is a frame; None means everywhere.
     """

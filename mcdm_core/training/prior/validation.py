@@ -83,7 +83,7 @@ def validate_prior(
     """Predict held-out clips from their first frame and sound, as long as the shortest of them.
 
     Steps and guidance are those in use (the preset's defaults) unless given. The temperature is a factor of the
-    preset's noise, 0 unless given: a sample of what cannot be known is no nearer to the truth than a face held still.
+    preset's noise, 0 unless given. A sample of what cannot be known is no nearer to the truth than a face held still.
 
     Returns:
         ``lip_r``: mean correlation within a clip of decoded and true lip opening; ``lip_r_wrong``: the same with

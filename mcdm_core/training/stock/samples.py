@@ -1,6 +1,6 @@
 """Samples of the paper's training: 32 consecutive frames, 16 of archive and 16 of target (method.md, section 4).
 
-A sample is a function of the seed and its number alone, so a stopped training goes on with the next sample, and any
+A sample is a function of the seed and its number alone. So a stopped training goes on with the next sample, and any
 number of processes draws the samples that one would.
 """
 

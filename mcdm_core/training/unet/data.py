@@ -1,7 +1,7 @@
 """What the frozen models make of the denoiser's training frames: latents, guides and motion tokens.
 
-The autoencoder and the codec are frozen here, so what they say of a frame never changes: it is computed when first
-asked for (on a GPU, before the training) and kept in half precision. A guide belongs to a pair (reference, frame): it
+The autoencoder and the codec are frozen here, so what they say of a frame never changes. It is computed when first
+asked for (on a GPU, before the training) and kept in half precision. A guide belongs to a pair (reference, frame). It
 is kept where every clip has one reference, and computed for every batch where references are drawn anew (on a GPU that
 costs less than it gains).
 """

@@ -2,20 +2,20 @@
 
 Stage 1 trains the archived-clip prior and its reference attention (P); layer 4 is bypassed, F_ac_ref joins the residual
 directly. Stage 3 trains only the present-clip reference attention and the temporal attention (P). The ``tiny`` preset
-starts from nothing, so its UNet's own weights train in stage 1 (C), and in stage 3 the motion tokens' way into the
+starts from nothing. So its UNet's own weights train in stage 1 (C), and in stage 3 the motion tokens' way into the
 UNet. Beside that, an option: ``train_backbone`` trains the UNet's own weights in stage 3 as well.
 
 Choices of ours (C) where the paper is silent:
 
 * A sample is 32 consecutive frames, 16 of archive and 16 of target. While layer 4 is bypassed the frames of a clip do
-  not see each other, so stage 1 takes only some of the 16 pairs (archived frame i, target frame i) of each clip, and
+  not see each other. So stage 1 takes only some of the 16 pairs (archived frame i, target frame i) of each clip, and
   more clips.
 * The first steps are a plain regression: all noise, one timestep, which is all that one-step sampling uses. Later a
   share goes on so; half of the other noise levels lie near the top, the rest covers all levels. A further share
   learns from where sampling comes: the input is the model's own first estimate, not the truth, under little noise.
 * The archive is augmented: noise, blur, colour, shift, the model's own estimates, or the reference repeated.
-* The error is weighted towards lips and lids, and decoded cuts (mouth, eyes, anywhere) are compared in pixels, and
-  late in training by a small critic as well (``adversary.py``).
+* The error is weighted towards lips and lids, and decoded cuts (mouth, eyes, anywhere) are compared in pixels. Late in
+  training a small critic compares them as well (``adversary.py``).
 * Clips shorter than two (stills under known motion) have no archive: theirs is the reference repeated.
 """
 
