@@ -3,8 +3,8 @@
 A four-layer transformer lip encoder reads a stabilised crop of the mouth. A four-layer transformer expression encoder
 reads an aligned crop of the face, and the landmark guider the rigid landmarks. A four-layer motion decoder turns a
 frame's tokens, those of the reference and the reference's landmarks into landmarks (as a displacement of the
-reference's) and local deformations, the sixteen facial values. What the decoder gets from the reference is the person. What it gets from
-the tokens is the motion. So tokens of one person can drive another.
+reference's) and local deformations, the sixteen facial values. What the decoder gets from the reference is the person.
+What it gets from the tokens is the motion. So tokens of one person can drive another.
 """
 
 from __future__ import annotations
