@@ -29,14 +29,20 @@ class GivenComponents(TypedDict, total=False):
     image_encoder: nn.Module
 
 
+_DRAWS = (torch.Tensor.normal_, torch.Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
+
+
 class _WithoutDraws(TorchFunctionMode):
-    """Leaves out normal numbers: an outline on the meta device has none, and asking imports torch's compiler."""
+    """Leaves out random numbers, where weights are at hand that take their place.
+
+    An outline on the meta device has none, and asking for them imports torch's compiler.
+    """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func in (torch.Tensor.normal_, nn.init.normal_):
+        if func in _DRAWS:
             return args[0] if args else kwargs["tensor"]
         return func(*args, **kwargs)
 
@@ -72,16 +78,36 @@ class MCDMModel(nn.Module):
         self.archived_clip_prior = ArchivedClipPrior(config)
         self.unet = DenoisingUNet(config)
 
+    @classmethod
+    def from_states(cls, config: MCDMConfig, states: Mapping[str, Mapping[str, Tensor]]) -> MCDMModel:
+        """A model of the tensors at hand, which become its weights: nothing is drawn, and nothing copied.
+
+        Args:
+            states: state dict by component, of all of them; floating tensors of other types become float32.
+
+        Raises:
+            WeightsError: if a component is missing or does not fit the configuration.
+        """
+        cls.check_fit(config, states)
+        with _WithoutDraws():
+            model = cls(config)
+        whole = {name: {key: _single(value) for key, value in state.items()} for name, state in states.items()}
+        model.load_states(whole, assign=True)
+        return model
+
     def states(self) -> dict[str, dict[str, Tensor]]:
         """State dict of every component."""
         return {name: child.state_dict() for name, child in self.named_children()}
 
-    def load_states(self, states: Mapping[str, Mapping[str, Tensor]], *, allow_missing: bool = False) -> list[str]:
+    def load_states(
+        self, states: Mapping[str, Mapping[str, Tensor]], *, allow_missing: bool = False, assign: bool = False
+    ) -> list[str]:
         """Load components.
 
         Args:
             states: state dict by component.
             allow_missing: leave components without weights as they are (training in progress).
+            assign: the tensors themselves become the weights; else they are copied.
 
         Returns:
             Names of the components left as they were.
@@ -96,7 +122,7 @@ class MCDMModel(nn.Module):
             if name not in states:
                 continue
             try:
-                child.load_state_dict(dict(states[name]))
+                child.load_state_dict(dict(states[name]), assign=assign)
             except RuntimeError as error:
                 raise WeightsError(f"The weights of {name} do not fit the configuration: {error}") from error
         return missing
@@ -142,3 +168,7 @@ class MCDMModel(nn.Module):
     def device(self) -> torch.device:
         """Where it computes: :attr:`compute_device`, or where the weights are."""
         return self.compute_device or next(self.unet.parameters()).device
+
+
+def _single(value: Tensor) -> Tensor:
+    return value.float() if value.is_floating_point() else value

@@ -219,7 +219,7 @@ def _prepare_and_generate(options: argparse.Namespace) -> int:
             raise
         hint = f"It was shrunk to {scale:.0%} of its size for the video: a larger --max-size (0: none) may help."
         raise type(error)(f"{error} {hint}") from error
-    for finding in pipe.check_portrait(portrait, box=box):
+    for finding in pipe.check_portrait(portrait, box, reference):
         # Several faces are told of when the reference is made, with their boxes.
         if finding.kind != "several faces":
             print(f"portrait: {finding}", file=sys.stderr)

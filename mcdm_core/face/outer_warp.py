@@ -93,5 +93,6 @@ def outer_flow(reference: Tensor, landmarks: Tensor, size: int, extent: float = 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:
     """The thin-plate kernel r^2 ln r^2 between points ``[n, i, 2]`` and ``[n, j, 2]``."""
-    square = (a[:, :, None] - b[:, None]).square().sum(-1)
-    return square * torch.log(square + 1e-6)
+    across, down = (a[:, :, None, axis] - b[:, None, :, axis] for axis in (0, 1))
+    square = across.square().add_(down.square())
+    return (square + 1e-6).log_().mul_(square)

@@ -131,8 +131,8 @@ class ArchivePlaces(nn.Module):
         super().__init__()
         width = 128
         projection = torch.empty(channels, width).normal_(std=_ATTRACTION / math.sqrt(width))
-        self.queries = nn.Parameter(_place_code(math.isqrt(cells), width).to(projection) @ projection.T)
-        self.keys = nn.Parameter(_place_code(math.isqrt(tokens), width).to(projection) @ projection.T)
+        self.queries = nn.Parameter(_projected(_place_code(math.isqrt(cells), width), projection))
+        self.keys = nn.Parameter(_projected(_place_code(math.isqrt(tokens), width), projection))
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Codes of the cells ``[cells, channels]`` and of the tokens ``[tokens, channels]``."""
@@ -140,3 +140,10 @@ class ArchivePlaces(nn.Module):
 
 
 _ATTRACTION = 1.4
+
+
+def _projected(code: Tensor, projection: Tensor) -> Tensor:
+    """Codes ``[k, width]`` by ``projection [channels, width]``: ``[k, channels]``."""
+    if projection.is_meta:  # of outlines no product is asked: that imports a computer algebra system
+        return projection.new_empty(len(code), len(projection))
+    return code.to(projection) @ projection.T

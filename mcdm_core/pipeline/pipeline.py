@@ -119,12 +119,9 @@ class MCDMPipeline:
                 raise WeightsError(f"{path} is a training directory: bundle it to use adapters (train bundle).")
             return cls.from_directory(path, device=device)
         config, states, stage = load_checkpoint(path)
-        MCDMModel.check_fit(config, states)
         if adapters:
             states = merge_adapters(states, config, adapters)
-        model = MCDMModel(config)
-        model.load_states(states)
-        return cls(model.to(device), stage)
+        return cls(MCDMModel.from_states(config, states).to(device), stage)
 
     @classmethod
     def from_directory(
@@ -168,13 +165,18 @@ class MCDMPipeline:
         """
         return self.references.encode(image, box)
 
-    def check_portrait(self, image: Tensor, box: Sequence[float] | None = None) -> list[Finding]:
+    def check_portrait(
+        self, image: Tensor, box: Sequence[float] | None = None, reference: Reference | None = None
+    ) -> list[Finding]:
         """What is wrong with a portrait [3, h, w] in [0, 1] before it speaks, with advice; ``box`` as above.
+
+        Args:
+            reference: made of the same picture without a box; its faces are not searched for again.
 
         Raises:
             FaceNotFoundError, MediaError: see the messages.
         """
-        return self.references.check_portrait(image, box)
+        return self.references.check_portrait(image, box, reference)
 
     def embed_audio(
         self, waveform: Tensor, sample_rate: int, fps: float | None = None, *, allow_silent: bool = False

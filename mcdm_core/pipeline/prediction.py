@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -20,11 +21,41 @@ from .memory import MotionMemory
 from .reference import Reference
 
 
+class _FaceAtRest:
+    """What the codec says of a portrait itself, found when it is first asked for."""
+
+    def __init__(self, model: MCDMModel, reference: Reference) -> None:
+        self._codec, self._closed_lids = model.motion_codec, model.present_clip_prior.closed_lids
+        self._tokens, self._landmarks = reference.motion_tokens, reference.landmarks
+
+    def is_of(self, reference: Reference) -> bool:
+        """Whether it is this portrait's."""
+        return self._tokens is reference.motion_tokens and self._landmarks is reference.landmarks
+
+    @cached_property
+    def lids(self) -> LidAxis:
+        """How its tokens tell of the lids."""
+        return LidAxis.of(self._codec, self._closed_lids)
+
+    @cached_property
+    def reach(self) -> float:
+        """How far its lids have to go."""
+        return self.lids.reach(self._codec, self._tokens, self._landmarks[None])
+
+    @cached_property
+    def opening(self) -> float:
+        """How open its lips are, as the codec reads them."""
+        own = self._tokens.map(lambda stream: stream[:, None])
+        read = self._codec.decode(own, self._tokens, self._landmarks[None])
+        return FULL_OPENING * float(read.values[0, 0, VALUE_NAMES.index("lip_opening")])
+
+
 class MotionPredictor:
     """From an :class:`AudioEmbedding` to the :class:`~mcdm_core.motion.motion.Motion` of a person."""
 
     def __init__(self, model: MCDMModel) -> None:
         self.model, self.config = model, model.config
+        self._last: _FaceAtRest | None = None
 
     @torch.no_grad()
     def predict(
@@ -127,21 +158,23 @@ class MotionPredictor:
         With ``blinks`` the lids of the frames after this memory close ``blink_rate`` times a minute and never else; the
         tokens say so too.
         """
-        codec, still = self.model.motion_codec, reference.motion_tokens
+        codec, still, face = self.model.motion_codec, reference.motion_tokens, self._face_at_rest(reference)
         if blinks is not None:
-            axis = LidAxis.of(codec, self.model.present_clip_prior.closed_lids)
             rest = still.expression[0].to(tokens.expression)
-            reach = axis.reach(codec, still, reference.landmarks[None])
-            face = keep_blinks(tokens.expression, axis, rest, reach, blinks.seed, blinks.frame_index, fps, blink_rate)
-            tokens = dataclasses.replace(tokens, expression=face)
-        resting = reference.landmarks[None]
-        decoded = codec.decode(tokens.map(lambda stream: stream[None]), still, resting)
+            drawn = blinks.seed, blinks.frame_index, fps, blink_rate
+            expression = keep_blinks(tokens.expression, face.lids, rest, face.reach, *drawn)
+            tokens = dataclasses.replace(tokens, expression=expression)
+        decoded = codec.decode(tokens.map(lambda stream: stream[None]), still, reference.landmarks[None])
         landmarks, values = decoded.landmarks[0], decoded.values[0]
         if self.config.unet.warped_reference:
-            read = codec.decode(still.map(lambda stream: stream[:, None]), still, resting)
-            seen = FULL_OPENING * float(read.values[0, 0, VALUE_NAMES.index("lip_opening")])
-            landmarks = undo_resting_opening(landmarks, reference.landmarks.to(landmarks), seen)
+            landmarks = undo_resting_opening(landmarks, reference.landmarks.to(landmarks), face.opening)
         return Motion(tokens=tokens, landmarks=landmarks, values=values, fps=fps)
+
+    def _face_at_rest(self, reference: Reference) -> _FaceAtRest:
+        """Of the portrait asked about last what was found stays known, since a video asks for every clip."""
+        if self._last is None or not self._last.is_of(reference):
+            self._last = _FaceAtRest(self.model, reference)
+        return self._last
 
     def landmarks(self, reference: Reference, motion: Motion) -> Tensor:
         """Landmarks of a motion [f, 68, 2], decoded for this person if the motion carries none."""

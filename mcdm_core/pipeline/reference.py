@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class Reference:
         latents: of the crop [1, c, h, w], or of its parts [p, c, h, w] (``face/parts.py``).
         landmarks: [68, 2] in [0, 1] of the crop; pose [6]; values [16].
         image_tokens: [1, k, d]; motion_tokens: of the crop, streams [1, n, dm].
+        faces: all that were found in the portrait, largest first; empty where a box was given.
     """
 
     image: Tensor
@@ -49,6 +51,7 @@ class Reference:
     values: Tensor
     image_tokens: Tensor
     motion_tokens: MotionTokens
+    faces: tuple[FaceBox, ...] = ()
 
     @cached_property
     def pixels(self) -> NDArray[np.uint8]:
@@ -96,22 +99,22 @@ class ReferenceEncoder:
             raise MCDMError(f"The portrait has shape {list(image.shape)}; expected [3, h, w] with values in [0, 1].")
         image = image.detach().float().cpu()
         height, width = image.shape[-2:]
-        if box is None:
-            box = self._find_face(image)
-        else:
-            box = self._settle(image, check_box(box, width, height))
+        faces = () if box is not None else tuple(self._detect(image))
+        box = self._find_face(image, faces) if box is None else self._settle(image, check_box(box, width, height))
         crop, transform = crop_face(image, box, self.model.config.image_size)
-        return self._encode_crop(image, crop, transform)
+        return dataclasses.replace(self._encode_crop(image, crop, transform), faces=faces)
 
     @torch.no_grad()
-    def check_portrait(self, image: Tensor, box: Sequence[float] | None = None) -> list[Finding]:
-        """What is wrong with a portrait [3, h, w] in [0, 1] before it speaks; ``box`` as in :meth:`encode_reference`.
+    def check_portrait(
+        self, image: Tensor, box: Sequence[float] | None = None, reference: Reference | None = None
+    ) -> list[Finding]:
+        """What is wrong with a portrait; see :meth:`MCDMPipeline.check_portrait`.
 
         Raises:
             FaceNotFoundError, MediaError: see the messages.
         """
         height, width = image.shape[-2:]
-        faces = self._detect(image)
+        faces = reference.faces if reference is not None and reference.faces else self._detect(image)
         if box is None and not faces:
             raise self._no_face(image)
         meant = [face for face in faces if box is None or _covers(face, box)]
@@ -127,8 +130,7 @@ class ReferenceEncoder:
         others = [face.right - face.left for face in faces[1:]] if box is None else []
         return check_face(detail, reading, transform.side * FACE_FRACTION, others, self.model.config.image_size)
 
-    def _find_face(self, image: Tensor) -> tuple[float, float, float, float]:
-        faces = self._detect(image)
+    def _find_face(self, image: Tensor, faces: Sequence[FaceBox]) -> tuple[float, float, float, float]:
         if not faces:
             raise self._no_face(image)
         if turns := self._turns(image, max(face.score for face in faces)):

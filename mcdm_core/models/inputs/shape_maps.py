@@ -36,18 +36,23 @@ def contour_distance(contours: Tensor, side: int) -> Tensor:
         [0.125, -0.125, -0.125, 0.125]
     """
     middles = (torch.arange(side, device=contours.device, dtype=contours.dtype) + 0.5) / side
-    down, across = torch.meshgrid(middles, middles, indexing="ij")
-    cells = torch.stack([across, down], -1).view(1, -1, 1, 2)
-    begin = contours[:, None]
-    end = begin.roll(-1, 2)
-    edge, way = end - begin, cells - begin
-    along = ((way * edge).sum(-1) / edge.square().sum(-1).clamp_min(1e-8)).clamp(0, 1)
-    distance = (way - along[..., None] * edge).square().sum(-1).amin(-1).clamp_min(1e-10).sqrt()
+    x, y = contours.unbind(-1)
+    next_x, next_y = x.roll(-1, 1), y.roll(-1, 1)
+    edge_x, edge_y = next_x - x, next_y - y
+    # Maps [n, k, side, side] are few: what a coordinate says alone keeps one axis, across or down.
+    across, down = middles - x[..., None], middles - y[..., None]
+    share = 1 / (edge_x.square() + edge_y.square()).clamp_min(1e-8)
+    along = (across * (edge_x * share)[..., None])[:, :, None] + (down * (edge_y * share)[..., None])[..., None]
+    along = along.clamp_(0, 1)
+    off_x = (along * -edge_x[..., None, None]).add_(across[:, :, None])
+    off_y = (along * -edge_y[..., None, None]).add_(down[..., None])
+    distance = off_x.square_().add_(off_y.square_()).amin(1).clamp_min_(1e-10).sqrt_()
     # Even-odd rule: edges that a ray from the cell to one side crosses.
-    spans = (begin[..., 1] <= cells[..., 1]) != (end[..., 1] <= cells[..., 1])
-    turn = (edge[..., 0] * way[..., 1] - edge[..., 1] * way[..., 0]) * edge[..., 1].sign()
-    inside = (spans & (turn > 0)).sum(-1) % 2 == 1
-    return torch.where(inside, -distance, distance).unflatten(-1, (side, side))
+    spans = (y[..., None] <= middles) != (next_y[..., None] <= middles)
+    sign = edge_y.sign()
+    turn = (down * (edge_x * sign)[..., None])[..., None] - (across * (edge_y * sign)[..., None])[:, :, None]
+    inside = ((turn > 0) & spans[..., None]).sum(1) % 2 == 1
+    return torch.where(inside, -distance, distance)
 
 
 def draw_shapes(tokens: Tensor, side: int) -> Tensor:
