@@ -108,7 +108,6 @@ def read_tensors(path: str | Path, *, error: type[MCDMError], what: str) -> tupl
         MCDMError: of the class given, if the file is missing or damaged, or holds a value that is not finite.
         OutOfMemoryError: if memory does not suffice for it.
     """
-    import torch
     from safetensors import safe_open
 
     path = Path(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
 
@@ -57,9 +58,11 @@ class MCDMModel(nn.Module):
 
     Attributes:
         compute_device: set by a host application that keeps some of the weights elsewhere, else None.
+        picture_format: of the products in the autoencoder and the UNet (``number_format.py``).
     """
 
     compute_device: torch.device | None = None
+    picture_format: torch.dtype = torch.float32
 
     def __init__(self, config: MCDMConfig, given: GivenComponents | None = None) -> None:
         super().__init__()
@@ -168,6 +171,12 @@ class MCDMModel(nn.Module):
     def device(self) -> torch.device:
         """Where it computes: :attr:`compute_device`, or where the weights are."""
         return self.compute_device or next(self.unet.parameters()).device
+
+    def products(self) -> contextlib.AbstractContextManager[Any]:
+        """Where products of pictures are computed in :attr:`picture_format`; elsewhere nothing changes."""
+        if self.picture_format == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, self.picture_format)
 
 
 def _single(value: Tensor) -> Tensor:

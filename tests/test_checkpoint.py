@@ -19,6 +19,8 @@ from mcdm_core.checkpoint import (
 )
 from mcdm_core.config import TINY, to_json
 from mcdm_core.errors import PackageError, WeightsError
+from mcdm_core.files import read_tensors
+from mcdm_core.model import MCDMModel
 from mcdm_core.models.present_clip_prior import PresentClipPrior
 from mcdm_core.pipeline import MCDMPipeline
 
@@ -222,3 +224,31 @@ def test_other_damage_of_weight_files_is_named(pipe, tmp_path) -> None:
     save_file(tensors, str(path), {"mcdm_config": config, "stage": "3"})
     with pytest.raises(WeightsError, match="finite"):
         MCDMPipeline.from_file(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_one_value_that_is_not_finite_is_found(tmp_path, dtype: torch.dtype, value: float) -> None:
+    path, weights = tmp_path / "a.safetensors", torch.linspace(-65_000, 65_000, 5000).to(dtype)
+    save_file({"weights": weights, "none": torch.zeros(0, dtype=dtype)}, str(path))
+    assert torch.equal(read_tensors(path, error=WeightsError, what="test")[0]["weights"], weights)
+    weights[4321] = value
+    save_file({"weights": weights}, str(path))
+    with pytest.raises(WeightsError, match="finite"):
+        read_tensors(path, error=WeightsError, what="test")
+
+
+def test_a_model_of_weights_is_that_of_loading_them_and_draws_nothing(pipe) -> None:
+    states = {name: dict(state) for name, state in pipe.model.states().items()}
+    before = torch.get_rng_state()
+    made = MCDMModel.from_states(pipe.config, states)
+    assert torch.equal(torch.get_rng_state(), before)
+    loaded = MCDMModel(pipe.config)
+    loaded.load_states(states)
+    for kind in ("named_parameters", "named_buffers"):
+        for (name, one), (_, other) in zip(getattr(made, kind)(), getattr(loaded, kind)(), strict=True):
+            assert one.dtype == other.dtype and torch.equal(one, other), name
+    weight = states["unet"]["conv_in.weight"]
+    assert made.unet.conv_in.weight.data_ptr() == weight.data_ptr()
+    with pytest.raises(WeightsError, match="lack unet"):
+        MCDMModel.from_states(pipe.config, {name: state for name, state in states.items() if name != "unet"})

@@ -63,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
 
     from ..media.audio import load_audio
     from ..media.video_reader import VideoReader
+    from ..number_format import picture_format
     from ..pipeline import MCDMPipeline
     from ..pipeline.dubbing import dub, fitted_sound, prepare_dubbing
     from ..pipeline.memory import MotionMemory
@@ -75,11 +76,20 @@ def run(options: argparse.Namespace) -> int:
         pipe = MCDMPipeline.from_file(options.weights, device=options.device)
     else:
         pipe = MCDMPipeline.from_preset(options.preset, device=options.device)
+    pipe.model.picture_format = picture_format("auto", options.device)
     dubbing = prepare_dubbing(
         pipe, lambda: video, video.fps, audio, box=options.box, number=options.face, seed=options.seed
     )
     sound = fitted_sound(audio, dubbing.frames / video.fps)
-    key = run_key(pipe.fingerprint, dubbing.track.squares, dubbing.motion.tokens.cat(), sound, video.fps, options.steps)
+    key = run_key(
+        pipe.fingerprint,
+        str(pipe.model.picture_format),
+        dubbing.track.squares,
+        dubbing.motion.tokens.cat(),
+        sound,
+        video.fps,
+        options.steps,
+    )
     folder = RunFolder(options.output.with_name(f"{options.output.stem}.dub_{key}"))
     memory = None
     if folder.clips:

@@ -155,20 +155,25 @@ class _Denoiser:
         *,
         bypass: bool,
     ) -> None:
-        self.unet, self.rows, self.tokens, self.guide = model.unet, rows, tokens, guide
+        self.model, self.rows, self.tokens, self.guide = model, rows, tokens, guide
         self.before, self.after, self.guidance, self.bypass = before, after, guidance, bypass
 
     def __call__(self, x: Tensor, timestep: Tensor) -> Tensor:
         key = f"{float(timestep):.1f}"
         past = {block: value.to(x.device) for block, value in _nearest(self.before, key).items()} or None
         time = timestep.to(x.device).expand(len(x))
-        prediction, self.after[key] = self.unet(
-            x, time, self.rows, self.tokens, past, self.guide, bypass_temporal=self.bypass
-        )
+        prediction, self.after[key] = self._evaluate(x, time, self.tokens, past)
         if self.guidance == 1.0:
             return prediction
-        free, _ = self.unet(x, time, self.rows, None, past, self.guide, bypass_temporal=self.bypass)
+        free, _ = self._evaluate(x, time, None, past)
         return classifier_free_guidance(prediction, free, self.guidance)
+
+    def _evaluate(
+        self, x: Tensor, time: Tensor, tokens: Tensor | None, past: dict[str, Tensor] | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        with self.model.products():
+            made, memory = self.model.unet(x, time, self.rows, tokens, past, self.guide, bypass_temporal=self.bypass)
+        return made.to(x.dtype), {block: value.to(x.dtype) for block, value in memory.items()}
 
 
 def _nearest(memories: Memories, key: str) -> dict[str, Tensor]:

@@ -109,3 +109,29 @@ def test_a_black_and_white_portrait_speaks_in_black_and_white(
     clip = next(iter(pipe.generate(grey, audio, seed=1, steps=1, motion_steps=1)))
     (first, *_) = pipe.finish_frames(grey, clip)
     assert (first.amax(1) - first.amin(1)).max() < 1.5 / 255
+
+
+def test_what_depends_on_the_portrait_alone_is_decoded_once_a_video(
+    pipe: MCDMPipeline, reference: Reference, voice: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[int] = []
+    whole = pipe.model.motion_codec.decode
+
+    def count(tokens, still, landmarks):
+        decoded.append(tokens.head.shape[1])
+        return whole(tokens, still, landmarks)
+
+    monkeypatch.setattr(pipe.model.motion_codec, "decode", count)
+    predictor, motion = MotionPredictor(pipe.model), pipe.predict_motion(reference, pipe.embed_audio(voice, 16_000))
+    memory, rows = pipe.start_memory(reference), []
+    for part in motion.clips(4)[:3]:
+        decoded.clear()
+        predictor.decode(reference, part.tokens, 25.0, memory)
+        rows.append(sum(decoded))
+    assert rows[0] > 60 and rows[1:] == [4, 4]
+    # Another portrait has lids and lips of its own.
+    tokens = reference.motion_tokens.map(lambda stream: stream + 0.5)
+    other = dataclasses.replace(reference, motion_tokens=tokens, landmarks=reference.landmarks * 1.01)
+    fresh = MotionPredictor(pipe.model).decode(other, motion.tokens, 25.0, memory)
+    again = predictor.decode(other, motion.tokens, 25.0, memory)
+    assert torch.equal(fresh.landmarks, again.landmarks) and torch.equal(fresh.values, again.values)

@@ -28,7 +28,7 @@ class FaceParts:
     """Mouth and eyes are painted; the rest of the crop is the portrait, warped by the face's own points."""
 
     def __init__(self, model: MCDMModel) -> None:
-        self.vae, self.config, self.size = model.vae, model.config, model.config.parts.size
+        self.model, self.config, self.size = model, model.config, model.config.parts.size
 
     def still_latents(self, crop: Tensor, landmarks: Tensor) -> Tensor:
         """See :class:`~.canvas.Canvas`."""
@@ -67,7 +67,9 @@ class FaceParts:
             raise MCDMError("Painting parts of a face needs their places in the frames; give them.")
         frames = latents.shape[1]
         flat = latents.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        painted = in_smaller_parts(self.vae.decode, flat).clamp(-1, 1).float()
+        with self.model.products():
+            painted = in_smaller_parts(self.model.vae.decode, flat)
+        painted = painted.float().clamp(-1, 1)
         if reference.colourless:
             # Networks taught on colour give grey mouths a tint, which nothing else in the picture has.
             painted = painted.mean(1, keepdim=True).expand_as(painted)
@@ -94,7 +96,8 @@ class FaceParts:
         return map(unit_to_bytes, finished) if in_bytes else finished
 
     def _encode(self, pictures: Tensor) -> Tensor:
-        return self.vae.encode(pictures.contiguous(memory_format=torch.channels_last))
+        with self.model.products():
+            return self.model.vae.encode(pictures.contiguous(memory_format=torch.channels_last)).to(pictures.dtype)
 
 
 def _crops(reference: Reference, painted: Tensor, places: PartPlaces) -> Tensor:

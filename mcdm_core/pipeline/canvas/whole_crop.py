@@ -30,15 +30,15 @@ class WholeCrop:
     """The whole crop is painted, from noise (the paper) or from the warped reference (``unet.warped_reference``)."""
 
     def __init__(self, model: MCDMModel) -> None:
-        self.vae, self.config = model.vae, model.config
+        self.model, self.config = model, model.config
 
     def still_latents(self, crop: Tensor, landmarks: Tensor) -> Tensor:
         """See :class:`~.canvas.Canvas`."""
-        return self.vae.encode(crop)
+        return self._encode(crop)
 
     def latents_of(self, reference: Reference, crops: Tensor, landmarks: Tensor) -> Tensor:
         """See :class:`~.canvas.Canvas`."""
-        return self.vae.encode(crops)[None]
+        return self._encode(crops)[None]
 
     def places(self, reference: Reference, landmarks: Tensor | None) -> None:
         """See :class:`~.canvas.Canvas`."""
@@ -51,11 +51,13 @@ class WholeCrop:
             return None, tokens
         signed = to_signed(reference.crop).to(landmarks.device)
         still = reference.landmarks[None].to(landmarks)
-        return warp_guide(self.vae.encode, signed, still, landmarks[None])[0], tokens
+        return warp_guide(self._encode, signed, still, landmarks[None])[0], tokens
 
     def paint(self, reference: Reference, latents: Tensor, places: PartPlaces | None) -> Painting:
         """See :class:`~.canvas.Canvas`."""
-        return Painting(in_smaller_parts(self.vae.decode, latents[0]).clamp(-1, 1).float().cpu() / 2 + 0.5)
+        with self.model.products():
+            painted = in_smaller_parts(self.model.vae.decode, latents[0])
+        return Painting(painted.float().clamp(-1, 1).cpu() / 2 + 0.5)
 
     def seen_in(self, reference: Reference, frames: Tensor, landmarks: Tensor) -> Painting:
         """See :class:`~.canvas.Canvas`."""
@@ -65,8 +67,12 @@ class WholeCrop:
         self, reference: Reference, painting: Painting, landmarks: Tensor, *, paste: bool, in_bytes: bool
     ) -> Iterator[Tensor]:
         """See :class:`~.canvas.Canvas`; the portrait's own fine detail comes back (``face/compositing.py``)."""
-        frames = detailed_frames(self.vae, reference, painting.frames, landmarks, paste=paste)
+        frames = detailed_frames(self.model.vae, reference, painting.frames, landmarks, paste=paste)
         return map(unit_to_bytes, frames) if in_bytes else frames
+
+    def _encode(self, pictures: Tensor) -> Tensor:
+        with self.model.products():
+            return self.model.vae.encode(pictures).to(pictures.dtype)
 
 
 @torch.no_grad()

@@ -69,3 +69,9 @@ def test_places_turn_with_the_picture(turns: int) -> None:
     picture[0, 1, 6] = 1
     x, y = turned_place((6.5, 1.5), 8, 5, turns)
     assert torch.rot90(picture, -turns, (1, 2))[0, int(y), int(x)] == 1
+
+
+def test_the_check_takes_the_faces_over_that_were_found_already(shipped, astronaut, monkeypatch) -> None:
+    reference, findings = shipped.encode_reference(astronaut), shipped.check_portrait(astronaut)
+    monkeypatch.setattr(shipped.model.face_network, "detect", None)
+    assert shipped.check_portrait(astronaut, reference=reference) == findings
