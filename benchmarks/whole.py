@@ -26,7 +26,9 @@ def _run(options: argparse.Namespace, size: int, threads: int, frames: int) -> t
     voice = load_audio(default_voice())
     wanted = round(frames / _FPS * voice.sample_rate)
     samples = np.resize(voice.waveform.mean(0).numpy(), wanted)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    if threads != os.cpu_count():  # as a user starts it, it chooses by itself
+        environment["OMP_NUM_THREADS"] = str(threads)
     with tempfile.TemporaryDirectory() as folder:
         sound, output = Path(folder) / "voice.wav", Path(folder) / "video.mp4"
         with wave.open(str(sound), "wb") as file:

@@ -58,7 +58,7 @@ class MCDMModel(nn.Module):
 
     Attributes:
         compute_device: set by a host application that keeps some of the weights elsewhere, else None.
-        picture_format: of the products in the autoencoder and the UNet (``number_format.py``).
+        picture_format: of the products in the autoencoder and the UNet (``pipeline/run/number_format.py``).
     """
 
     compute_device: torch.device | None = None

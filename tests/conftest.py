@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import pytest
 import torch
 
 from mcdm_core.config import TINY, MCDMConfig
+
+# Videos are compared bit for bit, which holds for one number of threads (pipeline/run/threads.py).
+os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
 
 
 def small_config() -> MCDMConfig:

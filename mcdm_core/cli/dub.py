@@ -63,10 +63,10 @@ def run(options: argparse.Namespace) -> int:
 
     from ..media.audio import load_audio
     from ..media.video_reader import VideoReader
-    from ..number_format import picture_format
     from ..pipeline import MCDMPipeline
     from ..pipeline.dubbing import dub, fitted_sound, prepare_dubbing
     from ..pipeline.memory import MotionMemory
+    from ..pipeline.run.number_format import picture_format
     from ..pipeline.run.run_folder import RunFolder
     from ..pipeline.run.run_key import run_key
 

@@ -200,8 +200,8 @@ def _load_pipeline(
     weights: Path | None, preset: str, device: str, adapters: tuple[tuple[Path, float], ...], dtype: str
 ) -> MCDMPipeline:
     """Loaded once for all videos that a process makes with the same weights."""
-    from ..number_format import picture_format
     from ..pipeline import MCDMPipeline
+    from ..pipeline.run.number_format import picture_format
 
     if weights:
         pipe = MCDMPipeline.from_file(weights, device, adapters)
@@ -319,6 +319,7 @@ def _make_clips(
     from tqdm import tqdm
 
     from ..motion.blinks import BLINK_RATE
+    from ..pipeline.run.threads import Threads
 
     total, size = embedding.num_frames, pipe.config.clip_frames
     if run.frames >= total:
@@ -326,7 +327,8 @@ def _make_clips(
     if run.frames:
         memory = run.memory(pipe.fingerprint)
     paste, clips = not options.crop, -(-total // size)
-    with tqdm(total=total, initial=run.frames, unit="frame", disable=None) as bar:
+    began = time.monotonic()
+    with tqdm(total=total, initial=run.frames, unit="frame", disable=None) as bar, Threads() as threads:
         try:
             for clip in pipe.generate(
                 reference,
@@ -349,6 +351,8 @@ def _make_clips(
                     run.add(frames, embedding.fps, None, {}, clip.memory, clip.motion)
                 bar.set_description(f"clip {len(run.clips)}/{clips}")
                 bar.update(len(clip.frames))
+                threads.clip_done(len(clip.frames), time.monotonic() - began)
+                began = time.monotonic()
         except KeyboardInterrupt as stop:
             return exit_status(stop)
     return 0

@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 
-from mcdm_core import number_format
-from mcdm_core.number_format import LEAST_GAIN, fast_format, gain, picture_format
 from mcdm_core.pipeline import MCDMPipeline, preset_weights
+from mcdm_core.pipeline.run import number_format
+from mcdm_core.pipeline.run.number_format import LEAST_GAIN, fast_format, gain, picture_format
 from mcdm_core.samples import default_portrait, default_voice
 
 

@@ -1,0 +1,110 @@
+"""How many threads compute, while other programs come and go.
+
+Threads of a matrix product wait for the slowest of them, at full load. Where another program holds a core, one thread
+fewer is often faster than all: both are tried on clips, and the faster one stays until the load changes. Only for
+programs that own their process; torch's number of threads counts for all of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+_QUIET = 0.25
+"""Cores kept busy by others up to which all threads are used."""
+_CHANGE = 0.5
+"""Change of the others' load, in cores, after which what was measured counts no longer."""
+_TRIAL, _AGAIN = 2, 40
+"""Clips in a trial, and clips after which the other number is tried again."""
+
+
+class Threads:
+    """Chooses torch's number of threads from clip to clip; as a context manager it brings the former one back.
+
+    Args:
+        most: threads where nobody else computes; by default torch's own number, or none to choose from where the
+            environment names one (``OMP_NUM_THREADS``).
+        others: cores that other programs have kept busy since it was last asked; None: unknown, and all threads stay.
+        use: sets the number.
+    """
+
+    def __init__(
+        self,
+        most: int | None = None,
+        others: Callable[[], float | None] | None = None,
+        use: Callable[[int], None] = torch.set_num_threads,
+    ) -> None:
+        fixed = most is None and "OMP_NUM_THREADS" in os.environ
+        self.most = 1 if fixed else most or torch.get_num_threads()
+        self.current = self.most
+        self._others, self._use = others or OtherLoad(), use
+        self._load, self._since = 0.0, 0
+        self._speeds: dict[int, list[float]] = {}
+
+    def clip_done(self, frames: int, seconds: float) -> None:
+        """Take note of a clip's speed, and choose the number of threads for the next one."""
+        if self.most == 1:
+            return
+        load = self._others()
+        if load is None or load < _QUIET:
+            self._speeds.clear()
+            self._switch(self.most)
+            return
+        if abs(load - self._load) > _CHANGE or self._since >= _AGAIN:
+            self._load, self._since = load, 0
+            self._speeds.clear()
+        self._since += 1
+        self._speeds.setdefault(self.current, []).append(frames / max(seconds, 1e-9))
+        for number in (self.most, max(1, self.most - round(max(load, 1.0)))):
+            if len(self._speeds.get(number, [])) < _TRIAL:
+                self._switch(number)
+                return
+        self._switch(max(self._speeds, key=lambda number: max(self._speeds[number][-_TRIAL:])))
+
+    def __enter__(self) -> Threads:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._switch(self.most)
+
+    def _switch(self, number: int) -> None:
+        if number != self.current:
+            self.current = number
+            self._use(number)
+
+
+class OtherLoad:
+    """Cores that other programs kept busy since the last call, of those that this process may use (Linux)."""
+
+    def __init__(self) -> None:
+        self._before = _times()
+
+    def __call__(self) -> float | None:
+        """None where the system does not tell, or too little time has passed."""
+        before, now = self._before, _times()
+        if before is None or now is None:
+            return None
+        wall, busy, own = (b - a for a, b in zip(before, now, strict=True))
+        if wall < 0.1:
+            return None
+        self._before = now
+        return max(0.0, (busy - own) / wall)
+
+
+def _times() -> tuple[float, float, float] | None:
+    """Seconds: of the clock, of all programs on our cores, and our own."""
+    with contextlib.suppress(OSError, AttributeError, ValueError):
+        ours, tick = os.sched_getaffinity(0), os.sysconf("SC_CLK_TCK")
+        busy = 0
+        for line in Path("/proc/stat").read_text(encoding="ascii").splitlines():
+            name, *counts = line.split()
+            if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in ours:
+                user, nice, system, _, _, interrupts, soft = map(int, counts[:7])
+                busy += user + nice + system + interrupts + soft
+        used = os.times()
+        return used.elapsed, busy / tick, used.user + used.system
+    return None
