@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -103,9 +104,43 @@ def test_the_face_follows_a_slider(server: Any, browser: Any, workflow_prompt: A
     page.wait_for_function(
         f"before => {shown}.filter((image, at) => image.src !== before[at]).length === 1", arg=before
     )
+    page.wait_for_timeout(500)
+    slowed = _slowdown()
+    moves = [page.evaluate(FACE_AFTER_A_MOVE, value) for value in (-0.8, 0.8, -0.6, 0.6, -0.4, 0.4, -0.2)]
+    slowed = max(slowed, _slowdown())
+    seconds = sorted(move["seconds"] for move in moves)
+    print(f"{rendering}: face after a slider's move in {seconds} s, machine {slowed:.1f} times slowed")
+    assert all(move["changed"] > 8 for move in moves), "each move shows another face"
+    assert seconds[len(seconds) // 2] < 0.5 * slowed
     assert not [error for error in errors if "/extensions/ComfyUI-MCDM/" in error[1]]
     assert page.evaluate(OVERLAPS) == [], "nodes grow over each other"
     _screenshot(page, f"{server.version}_{rendering}_faces")
+
+
+FACE_AFTER_A_MOVE = """async value => {
+    const node = app.graph._nodes.find(({ type }) => type === 'MCDMFaceEditor');
+    const image = node.widgets.find(({ name }) => name === 'mcdm_face').element.querySelector('img');
+    const slider = node.widgets.find(({ name }) => name === 'gaze_x');
+    const pixels = () => { const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
+        const context = canvas.getContext('2d'); context.drawImage(image, 0, 0);
+        return context.getImageData(0, 0, canvas.width, canvas.height).data; };
+    const before = pixels();
+    const loaded = new Promise(done => image.addEventListener('load', () => done(performance.now()), { once: true }));
+    const begun = performance.now();
+    slider.value = value; slider.callback(value);
+    const seconds = (await loaded - begun) / 1000;
+    return { seconds: Math.round(1000 * seconds) / 1000,
+        changed: pixels().reduce((most, level, at) => Math.max(most, Math.abs(level - before[at])), 0) };
+}"""
+"""Moves a slider; seconds until its node shows another picture, and by how many levels the most changed pixel did."""
+
+
+def _slowdown() -> float:
+    """How many times longer than on an idle machine computing takes just now."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    while time.process_time() - cpu < 0.1:
+        pass
+    return max(1.0, (time.perf_counter() - wall) / (time.process_time() - cpu))
 
 
 def _open(server: Any, browser: Any) -> tuple[Any, list[tuple[str, str]]]:

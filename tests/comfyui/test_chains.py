@@ -63,8 +63,6 @@ def test_real_upscale_model_in_memory_and_streaming(server: Any, upscaled_prompt
 
 
 def test_streaming_upscaler_holds_only_a_few_frames(server: Any, upscaled_prompt: Any) -> None:
-    if server.process is None:
-        pytest.skip("the server was started by somebody else")
     prompt = upscaled_prompt(4.0, "full picture")
     streamed = by_type(prompt, "MCDMUpscaleVideo")[0]
     whole = by_type(prompt, "MCDMAssembleVideo")[0]

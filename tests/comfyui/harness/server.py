@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 import uuid
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -118,11 +119,20 @@ class ComfyServer:
         """Everything the server has written."""
         return self.log_path.read_text(errors="replace")
 
+    @cached_property
+    def _of_process(self) -> Path:
+        """What the system knows of the server's process (Linux)."""
+        return Path("/proc") / str(self.get("/mcdm_probe/process")["pid"])
+
     def resident_megabytes(self) -> float:
-        """Resident memory of the server process (Linux)."""
-        assert self.process is not None
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        """Resident memory of the server."""
+        status = (self._of_process / "status").read_text()
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
+
+    def computed_seconds(self) -> float:
+        """Seconds that the server has computed, on all cores, since it was started."""
+        user, system = (self._of_process / "stat").read_text().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def get(self, path: str, timeout: float = 30) -> Any:
         """JSON of a GET."""

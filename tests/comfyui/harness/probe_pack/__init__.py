@@ -2,11 +2,13 @@
 
 ``GET /mcdm_probe/gaps`` answers with the longest such time of every node that ran since the last question: seconds by
 the clock, seconds of computing (of the worker's thread: what it would take on an idle machine), and what ended it;
-and the same two sums over the whole node, whose ratio says how busy the machine is.
+and the same two sums over the whole node, whose ratio says how busy the machine is. ``GET /mcdm_probe/process`` answers
+with the server's process id, for tests that watch the memory of a server that they did not start.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import Any
@@ -73,3 +75,9 @@ async def gaps(request: web.Request) -> web.Response:
     """What has been measured; begins anew."""
     found, STRETCHES.longest = STRETCHES.longest, {}
     return web.json_response(found)
+
+
+@PromptServer.instance.routes.get("/mcdm_probe/process")
+async def process(request: web.Request) -> web.Response:
+    """Id of the server's process."""
+    return web.json_response({"pid": os.getpid()})
