@@ -267,8 +267,11 @@ def test_blueprints_are_offered_and_open(server: Any, browser: Any) -> None:
         kinds = sorted(node["class_type"] for node in made["prompt"].values())
         assert kinds == sorted(node["type"] for node in definition["nodes"]), entry["name"]
         assert made["ends"] == ["IMAGE", "AUDIO"] and made["given"] == ["VIDEO"]
+        _screenshot(page, f"{server.version} {entry['name']}")
         assert {widget for _, widget in blueprint["nodes"][0]["properties"]["proxyWidgets"]} <= set(made["shown"])
-        assert page.evaluate(OVERLAPS) == []
+        page.evaluate("app.canvas.setGraph(app.graph._nodes[0].subgraph)")
+        assert page.evaluate(OVERLAPS.replace("app.graph.", "app.canvas.graph.")) == [], entry["name"]
+        _screenshot(page, f"{server.version} {entry['name']} opened")
     assert not [error for error in errors if "/extensions/ComfyUI-MCDM/" in error[1]]
 
 
