@@ -29,8 +29,10 @@ NO_IMAGES = {"images": None, "images_2": None, "images_3": None}
 
 REFUSED = {
     "damaged weights": Bad(PLAIN, "MCDMLoadModel", {"model_name": "damaged.safetensors"}, "damaged.safetensors"),
-    # Refused in validation, but by 0.3.64, which does not hold it against the list: there the node says what it is.
-    "weights of something else": Bad(PLAIN, "MCDMLoadModel", {"model_name": "foreign.safetensors"}, "foreign.safetensors"),
+    # 0.3.64 does not hold the name against the list: there the node says what it is.
+    "weights of something else": Bad(
+        PLAIN, "MCDMLoadModel", {"model_name": "foreign.safetensors"}, "foreign.safetensors"
+    ),
     "silence": Bad(PLAIN, "MCDMEmbedAudio", {"audio": ("silence.wav", 0)}, "silent throughout"),
     "start after the end": Bad(PLAIN, "MCDMEmbedAudio", {"start": 500.0}, "after the end of the audio"),
     "no face": Bad(PLAIN, "MCDMEncodeReference", {"image": ("grey.png", 0)}, "No face", needs_weights=True),

@@ -17,7 +17,7 @@ BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
 
 
 def _builder() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("blueprints", Path(__file__).with_name("build_blueprints.py"))
+    spec = importlib.util.spec_from_file_location("blueprints", ROOT / "tests/comfyui/tools/build_blueprints.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up there
@@ -30,7 +30,7 @@ def test_the_committed_files_are_the_builder_s() -> None:
     assert [path.stem for path in BLUEPRINTS] == sorted(builder.BLUEPRINTS)
     for path in BLUEPRINTS:
         made = json.loads(json.dumps(builder.build(path.stem, INFO)))
-        assert json.loads(path.read_text(encoding="utf-8")) == made, "run tests/nodes/build_blueprints.py"
+        assert json.loads(path.read_text(encoding="utf-8")) == made, "run tests/comfyui/tools/build_blueprints.py"
 
 
 @pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda path: path.stem)

@@ -1,6 +1,6 @@
 """Writes the subgraph blueprints: templates whose samples have become a subgraph's inputs, and whose video its output.
 
-Run ``python tests/nodes/build_blueprints.py`` after tests/comfyui/build_workflows.py; the result is committed.
+Run ``python tests/comfyui/tools/build_blueprints.py`` after build_workflows.py; the result is committed.
 ComfyUI 0.3.67 and newer offer them in the node library.
 """
 
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "comfyui"))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[1] / "harness")]
 
-from build_workflows import ROOT, SNAPSHOT, WORKFLOWS, Graph
-from convert import widget_names
+from build_workflows import ROOT, SNAPSHOT, WORKFLOWS, Graph  # noqa: E402
+from convert import widget_names  # noqa: E402
 
 FOLDER = ROOT / "subgraphs"
 INPUT, OUTPUT = -10, -20
