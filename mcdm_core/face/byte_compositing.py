@@ -7,6 +7,7 @@ bands of rows whose coordinates stay in the processor's cache. Only where a part
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ Bytes = NDArray[np.uint8]
 Square = tuple[int, int, int]
 """Left, top and side in pixels of a picture, which it may leave."""
 _BAND = 64
+_LARGE, _STEP = 2.5, 4
+"""Enlargement of a part from which it is done in two steps, and how much of it the first one does."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,13 @@ class MovingPicture:
     pixels: Bytes
     crop: Square
     moving: Square
+
+    @cached_property
+    def padded(self) -> Bytes:
+        """The pixels with a fourth channel, ``[h, w, 4]``: OpenCV samples these in half the time."""
+        import cv2
+
+        return cv2.cvtColor(self.pixels, cv2.COLOR_RGB2RGBA)
 
     def compose(self, flow: Tensor, painted: Tensor, places: PartPlaces, index: int) -> Bytes:
         """One frame ``[h, w, 3]``.
@@ -56,18 +66,24 @@ class MovingPicture:
             return self.pixels.copy()
         whole = x0 == y0 == 0 and (y1, x1) == (height, width)
         frame = np.empty_like(self.pixels) if whole else self.pixels.copy()
-        rows = [cv2.resize(plane * self.crop[2], (plane.shape[1], side)) for plane in flow]
+        across_rows, down_rows = (
+            cv2.resize(plane * self.crop[2], (plane.shape[1], side))[y0 - top : y1 - top] for plane in flow
+        )
+        down_rows = down_rows + np.arange(y0, y1, dtype=np.float32)[:, None]
         columns = np.arange(x0, x1, dtype=np.float32)
-        for start in range(y0, y1, _BAND):
-            end = min(start + _BAND, y1)
+        # Written again for every band: memory that was just used is near.
+        across_band, down_band = np.empty((2, _BAND, side), np.float32)
+        seen = np.empty((_BAND, x1 - x0, 4), np.uint8)
+        for start in range(0, y1 - y0, _BAND):
+            number = min(_BAND, y1 - y0 - start)
             across, down = (
-                cv2.resize(plane[start - top : end - top], (side, end - start))[:, x0 - left : x1 - left]
-                for plane in rows
+                cv2.resize(rows[start : start + number], (side, number), dst=band[:number])[:, x0 - left : x1 - left]
+                for rows, band in ((across_rows, across_band), (down_rows, down_band))
             )
-            down = down + np.arange(start, end, dtype=np.float32)[:, None]
-            frame[start:end, x0:x1] = cv2.remap(
-                self.pixels, across + columns, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-            )
+            across += columns
+            cv2.remap(self.padded, across, down, cv2.INTER_LINEAR, dst=seen[:number], borderMode=cv2.BORDER_REPLICATE)
+            band = slice(y0 + start, y0 + start + number), slice(x0, x1)
+            frame[band] = cv2.cvtColor(seen[:number], cv2.COLOR_RGBA2RGB)
         return frame
 
     def _lay(self, frame: Bytes, square: NDArray[np.float64], region: NDArray[np.float32], part: Bytes) -> None:
@@ -90,9 +106,27 @@ class MovingPicture:
             return  # the head has left the picture
         to_window = np.column_stack([linear, shift - np.array([x0, y0])])
         window, shape = frame[y0:y1, x0:x1], (x1 - x0, y1 - y0)
-        seen = cv2.warpAffine(part, to_window, shape, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        seen = _enlarged(part, to_window, shape)
         mask = cv2.warpAffine(region, to_window, shape, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
         window[:] = cv2.blendLinear(seen, window, mask, 1 - mask)
+
+
+def _enlarged(part: Bytes, affine: NDArray[np.float64], shape: tuple[int, int]) -> Bytes:
+    """A part ``[s, s, 3]`` by an affine map of its pixels to those of a window (width, height), bicubically.
+
+    A large one takes two steps, five times as fast and some 60 dB from the same: a bicubic one upright, which is
+    separable, and a bilinear one between pixels that lie close by then.
+    """
+    import cv2
+
+    flags = cv2.INTER_CUBIC
+    if abs(np.linalg.det(affine[:, :2])) > _LARGE**2:
+        part = cv2.resize(part, None, fx=_STEP, fy=_STEP, interpolation=cv2.INTER_CUBIC)
+        linear = affine[:, :2] / _STEP
+        # Pixels' middles stay where they are: (x + 0.5) / step - 0.5 of the part.
+        shift = affine[:, 2] + (linear - affine[:, :2]) @ np.array([0.5, 0.5])
+        affine, flags = np.column_stack([linear, shift]), cv2.INTER_LINEAR
+    return cv2.warpAffine(part, affine, shape, flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
 def available() -> bool:

@@ -37,10 +37,11 @@ def moved_face(shift: float) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize(("left", "top"), [(60.0, 50.0), (-40.0, 90.0), (150.0, -30.0)])
-@pytest.mark.parametrize("shift", [0.02, -0.1])
-def test_as_in_torch(left: float, top: float, shift: float) -> None:
-    portrait = smooth(240, 300, 0)
-    transform = CropTransform(left, top, 161.0, 300, 240)
+@pytest.mark.parametrize(("shift", "size"), [(0.02, 1), (-0.1, 1), (0.02, 3)])
+def test_as_in_torch(left: float, top: float, shift: float, size: int) -> None:
+    height, width, side = 240 * size, 300 * size, 161 * size
+    portrait = smooth(height, width, 0)
+    transform = CropTransform(left * size, top * size, float(side), width, height)
     still, now = moved_face(shift)
     places = part_places(still, now, PART)
     painted = (torch.stack([smooth(PART, PART, 1), smooth(PART, PART, 2)]) * 255).round().byte()
@@ -50,7 +51,10 @@ def test_as_in_torch(left: float, top: float, shift: float) -> None:
     laid = lay_parts(head, places.squares[0], painted.float() / 255, places.regions[0], extent)[None].clamp(0, 1)
     wanted = paste_back(laid, portrait, outer, feather_mask(large.shape[-1], 0.02))
 
-    squares = ((round(left), round(top), 161), (round(outer.left), round(outer.top), round(outer.side)))
+    squares = (
+        (round(left * size), round(top * size), side),
+        (round(outer.left), round(outer.top), round(outer.side)),
+    )
     picture = MovingPicture(picture_bytes(portrait), *squares)
     frame = picture.compose(resting_edge(places.flow[0]), painted, places, 0)
     found = as_tensor(frame).float() / 255
