@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 def reason(error: Exception) -> str:
@@ -31,7 +33,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     >>> is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
     True
     """
-    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+    if isinstance(error, MemoryError | OutOfMemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
     return isinstance(error, RuntimeError | ImportError) and any(words in str(error).lower() for words in _NO_MEMORY)
 
@@ -74,3 +76,34 @@ class MemoryMismatchError(MCDMError):
 
 class OutOfMemoryError(MCDMError):
     """The device has too little memory for the request; says what to lower."""
+
+
+@contextmanager
+def failures_told(advice: str, safe: Callable[[], str] = lambda: "") -> Iterator[None]:
+    """A shortage of memory, of whatever library, ends in one line: what is safe, and what would help.
+
+    Args:
+        advice: what would help. safe: says what is safe; it is added to our other errors too.
+
+    Raises:
+        OutOfMemoryError: for a shortage; other errors of ours as they are, with what is safe.
+
+    >>> with failures_told("Close a program.", lambda: "3 clips are safe."):
+    ...     raise MemoryError("no room")
+    Traceback (most recent call last):
+    mcdm_core.errors.OutOfMemoryError: There is too little free memory (no room). Close a program. 3 clips are safe.
+    """
+    try:
+        yield
+    except (MCDMError, MemoryError, RuntimeError, ImportError, OSError) as error:
+        ours = isinstance(error, MCDMError)
+        if not (ours or is_out_of_memory(error)):
+            raise
+        said = str(error) if ours else f"There is too little free memory ({first_line(error)}). {advice}"
+        kind = type(error) if ours else OutOfMemoryError
+        raise kind(f"{said} {safe()}".rstrip()) from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, for one of ours that is made of it."""
+    return next(iter(str(error).splitlines()), "") or "allocation failed"

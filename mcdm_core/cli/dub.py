@@ -9,9 +9,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ..errors import failures_told
 from ..files import check_destination, replace_finished
 from . import arguments
 from .interruption import exit_status, hold_interrupts
+
+_LESS_MEMORY = "Close other programs, or make the video smaller; on a GPU, --device cpu needs none of its memory."
 
 
 def add_parser(commands: Any) -> None:
@@ -57,8 +60,14 @@ def run(options: argparse.Namespace) -> int:
     """Dub the video; returns the exit status.
 
     Raises:
-        MCDMError (errors.py): for inputs that cannot be used, see the messages.
+        MCDMError (errors.py): for inputs that cannot be used, see the messages; OutOfMemoryError: if memory does not
+            suffice. Clips that are finished are kept.
     """
+    with failures_told(_LESS_MEMORY):
+        return _dub(options)
+
+
+def _dub(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from ..media.audio import load_audio
@@ -96,7 +105,12 @@ def run(options: argparse.Namespace) -> int:
         memory = MotionMemory.load(folder.memory_path(len(folder.clips)), pipe.fingerprint)
         print(f"{folder.frames} frames are taken over from {folder.path}", file=sys.stderr)
     begin, before, status = time.monotonic(), folder.frames, 0
-    with tqdm(total=dubbing.frames, initial=before, unit="frame", disable=None) as bar:
+
+    def safe() -> str:
+        return f"{folder.frames} frames are safe in {folder.path}; the same command goes on from there."
+
+    bar = tqdm(total=dubbing.frames, initial=before, unit="frame", disable=None)
+    with bar, failures_told(_LESS_MEMORY, lambda: safe() if folder.clips else ""):
         try:
             clips = dub(pipe, dubbing, video, memory=memory, start_frame=before, steps=options.steps)
             for clip in clips:

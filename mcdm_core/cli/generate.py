@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import FaceNotFoundError, FaceTooSmallError, MCDMError, OutOfMemoryError, is_out_of_memory
+from ..errors import FaceNotFoundError, FaceTooSmallError, MCDMError, failures_told
 from ..files import check_destination
 from ..pipeline.defaults import sampling_defaults
 from ..samples import default_portrait, default_voice
@@ -41,6 +41,7 @@ _SETTINGS = (
     "allow_silent",
 )
 """Options that change what the video shows."""
+_LESS_MEMORY = "Close other programs, or lower --max-size; on a GPU, --device cpu needs none of its memory."
 
 
 def add_parser(commands: Any) -> None:
@@ -177,15 +178,8 @@ def run(options: argparse.Namespace) -> int:
     if options.manifest is not None:
         return run_manifest(options, _generate_of_arguments)
     _check_places(options)
-    try:
+    with failures_told(_LESS_MEMORY):
         return _prepare_and_generate(options)
-    except (MemoryError, RuntimeError, ImportError, OSError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise OutOfMemoryError(
-            f"There is too little free memory for this ({str(error).splitlines()[0] or 'allocation failed'}). Close "
-            "other programs, or lower --max-size; on a GPU, --device cpu needs none of its memory."
-        ) from error
 
 
 def _generate_of_arguments(own: Sequence[str], common: argparse.Namespace) -> int:
@@ -254,7 +248,11 @@ def _generate(
         for other in video.others():
             print(f"clips of another unfinished video of this name are in {other}", file=sys.stderr)
         taken, started = run.frames, time.monotonic()
-        try:
+
+        def safe() -> str:
+            return f"{run.frames} frames are safe in {run.path}; the same command goes on from there."
+
+        with failures_told(_LESS_MEMORY, lambda: safe() if run.frames else ""):
             status = _make_clips(options, pipe, reference, embedding, memory, landmarks, run)
             if status and not run.frames:
                 print("interrupted before the first clip was finished: there is no video", file=sys.stderr)
@@ -267,12 +265,6 @@ def _generate(
                 replaced = video.finish(fps, audio)
             if options.memory_out:  # never before the frames it goes on from
                 after.save(options.memory_out)
-        except (MCDMError, MemoryError, RuntimeError) as error:
-            if not run.frames or not (isinstance(error, MCDMError) or is_out_of_memory(error)):
-                raise
-            kind = type(error) if isinstance(error, MCDMError) else OutOfMemoryError
-            hint = f"{run.frames} frames are safe in {run.path}; the same command goes on from there."
-            raise kind(f"{error} {hint}") from error
     seconds = time.monotonic() - started
     height, width = pipe.output_size(reference, paste=not options.crop)
     state = "interrupted: " if status else ""

@@ -16,12 +16,15 @@ from ..model import MCDMModel
 from ..models.motion_tokens import MotionTokens
 from ..motion.motion import Motion
 from .canvas.canvas import build_canvas
+from .canvas.memory_fallback import in_smaller_parts
 from .canvas.painting import Painting
 from .defaults import sampling_defaults
 from .memory import MotionMemory
 from .reference import Reference
 
-Memories = dict[str, dict[str, Tensor]]
+Memory = dict[str, Tensor]
+"""The UNet's memory at one timestep, by block."""
+Memories = dict[str, Memory]
 """The UNet's memories by timestep (as text) and block."""
 
 
@@ -168,12 +171,25 @@ class _Denoiser:
         free, _ = self._evaluate(x, time, None, past)
         return classifier_free_guidance(prediction, free, self.guidance)
 
-    def _evaluate(
-        self, x: Tensor, time: Tensor, tokens: Tensor | None, past: dict[str, Tensor] | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        with self.model.products():
-            made, memory = self.model.unet(x, time, self.rows, tokens, past, self.guide, bypass_temporal=self.bypass)
-        return made.to(x.dtype), {block: value.to(x.dtype) for block, value in memory.items()}
+    def _evaluate(self, x: Tensor, time: Tensor, tokens: Tensor | None, past: Memory | None) -> tuple[Tensor, Memory]:
+        """The UNet's prediction and memory; of one part of the face after the other where memory is short."""
+
+        def of_parts(which: Tensor) -> tuple[Tensor, Memory]:
+            given = [None if value is None else value[which] for value in (self.rows, tokens)]
+            before = None if past is None else {block: value[which] for block, value in past.items()}
+            guide = None if self.guide is None else self.guide[which]
+            with self.model.products():
+                made, memory = self.model.unet(
+                    x[which], time[which], *given, before, guide, bypass_temporal=self.bypass
+                )
+            return made.to(x.dtype), {block: value.to(x.dtype) for block, value in memory.items()}
+
+        return in_smaller_parts(of_parts, torch.arange(len(x), device=x.device), "the clip's parts", _joined)
+
+
+def _joined(parts: list[tuple[Tensor, Memory]]) -> tuple[Tensor, Memory]:
+    predictions, memories = zip(*parts, strict=True)
+    return torch.cat(predictions), {block: torch.cat([one[block] for one in memories]) for block in memories[0]}
 
 
 def _nearest(memories: Memories, key: str) -> dict[str, Tensor]:

@@ -96,8 +96,9 @@ class FaceParts:
         return map(unit_to_bytes, finished) if in_bytes else finished
 
     def _encode(self, pictures: Tensor) -> Tensor:
+        flat = pictures.contiguous(memory_format=torch.channels_last)
         with self.model.products():
-            return self.model.vae.encode(pictures.contiguous(memory_format=torch.channels_last)).to(pictures.dtype)
+            return in_smaller_parts(self.model.vae.encode, flat).to(pictures.dtype)
 
 
 def _crops(reference: Reference, painted: Tensor, places: PartPlaces) -> Tensor:

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from ...errors import OutOfMemoryError, is_out_of_memory
+from ...errors import OutOfMemoryError, first_line, is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 
-def in_smaller_parts(function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
+
+def in_smaller_parts(
+    function: Callable[[Tensor], T],
+    batch: Tensor,
+    what: str = "pictures",
+    join: Callable[..., Any] = torch.cat,
+) -> T:
     """``function`` of a batch ``[b, ...]``, of halves of it where memory runs out, at last one by one.
+
+    Args:
+        what: the user is told to be made in parts; join: makes one result of the parts' results.
 
     Raises:
         OutOfMemoryError: if memory does not suffice for one either.
@@ -26,18 +37,18 @@ def in_smaller_parts(function: Callable[[Tensor], Tensor], batch: Tensor) -> Ten
     while True:
         try:
             parts = [function(part) for part in batch.split(size)]
-            return parts[0] if len(parts) == 1 else torch.cat(parts)
+            return parts[0] if len(parts) == 1 else join(parts)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            failure = str(error).splitlines()[0]
+            failure = first_line(error)
         # Out of the handler: the error's traceback holds what was allocated.
         if size == 1:
             raise OutOfMemoryError(
-                f"Memory does not suffice for a single frame ({failure}). Close other programs, or make the video "
-                "smaller."
+                f"Memory does not suffice for {what}, not even one at a time ({failure}). Close other programs, or "
+                "make the video smaller."
             )
         size = -(-size // 2)
-        logger.warning("Memory is short: pictures are now made %d at a time.", size)
+        logger.warning("Memory is short: %s are now made %d at a time.", what, size)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -1,0 +1,69 @@
+"""Where memory is short the same is made in smaller parts; where nothing helps, one line says what is safe."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from mcdm_core.errors import MediaError, OutOfMemoryError, failures_told
+from mcdm_core.pipeline import MCDMPipeline
+
+
+def short_of(monkeypatch, module: nn.Module, name: str, most: int) -> list[int]:
+    """Let a method of a module fail on batches larger than ``most``; returns the sizes it was given."""
+    original, sizes = getattr(module, name), []
+
+    def method(batch: torch.Tensor, *arguments: object, **named: object) -> object:
+        sizes.append(len(batch))
+        if len(batch) > most:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+        return original(batch, *arguments, **named)
+
+    monkeypatch.setattr(module, name, method)
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("network", "method", "most"), [("unet", "forward", 1), ("vae", "decode", 3), ("vae", "encode", 1)]
+)
+def test_a_clip_is_the_same_in_smaller_parts(
+    pipe: MCDMPipeline, reference, voice, monkeypatch, caplog, network: str, method: str, most: int
+) -> None:
+    sound = pipe.embed_audio(voice, 16_000)
+
+    def clips() -> list:
+        return list(pipe.generate(reference, sound, guidance=2.0, steps=2, motion_steps=1))
+
+    whole = clips()
+    sizes = short_of(monkeypatch, getattr(pipe.model, network), method, most)
+    with caplog.at_level(logging.WARNING):
+        parts = clips()
+    assert max(sizes) > most and "Memory is short" in caplog.text
+    for one, other in zip(whole, parts, strict=True):
+        assert torch.allclose(one.frames, other.frames, atol=1e-2) and len(one.frames) == len(other.frames)
+        state, same = one.memory.tensors(), other.memory.tensors()
+        assert state.keys() == same.keys()
+        assert all(torch.allclose(state[name], same[name], atol=1e-4) for name in state)
+
+
+def test_memory_that_suffices_for_nothing_is_named(pipe: MCDMPipeline, reference, voice, monkeypatch) -> None:
+    short_of(monkeypatch, pipe.model.unet, "forward", 0)
+    sound = pipe.embed_audio(voice, 16_000)
+    with pytest.raises(OutOfMemoryError, match="one at a time.*Close other programs"):
+        next(pipe.generate(reference, sound))
+
+
+def test_a_failure_says_what_is_safe_and_a_defect_stays_what_it_is() -> None:
+    def told(error: Exception) -> str:
+        with pytest.raises(Exception) as caught, failures_told("Close a program.", lambda: "2 clips are safe."):
+            raise error
+        return f"{type(caught.value).__name__}: {caught.value}"
+
+    shortage = "OutOfMemoryError: There is too little free memory (allocation failed). Close a program."
+    assert told(MemoryError()) == f"{shortage} 2 clips are safe."
+    assert told(OSError(12, "Cannot allocate memory")).endswith("Close a program. 2 clips are safe.")
+    assert told(MediaError("The disk is full.")) == "MediaError: The disk is full. 2 clips are safe."
+    assert told(RuntimeError("shapes differ")) == "RuntimeError: shapes differ"
