@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import MediaError
 from . import arguments
+
+if TYPE_CHECKING:
+    from ..pipeline import MCDMPipeline
 
 
 def add_parser(commands: Any) -> None:
@@ -47,6 +50,14 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--steps", type=arguments.count, default=1, help="denoising steps (default: 1)")
     parser.add_argument("--audio", type=Path, help="the sound (default: the video's own)")
     parser.add_argument("--weights", type=Path, help="weight file (default: the shipped one)")
+    parser.add_argument(
+        "--lora",
+        type=arguments.adapter,
+        nargs="+",
+        default=[],
+        metavar="FILE[:STRENGTH]",
+        help="adapters of `train lora`, to see what they change",
+    )
     parser.add_argument("--box", type=float, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="face, pixels")
     parser.add_argument(
         "--max-frames", type=arguments.count, default=1500, help="frames looked at for the identity (default: 1500)"
@@ -67,11 +78,18 @@ def run(options: argparse.Namespace) -> int:
     return _video(options)
 
 
-def _gates(options: argparse.Namespace) -> int:
-    from ..evaluation.gates import report, table
+def _load_pipeline(options: argparse.Namespace) -> MCDMPipeline:
     from ..pipeline import MCDMPipeline
 
-    pipe = MCDMPipeline.from_file(options.weights) if options.weights else MCDMPipeline.from_preset("tiny")
+    if options.weights:
+        return MCDMPipeline.from_file(options.weights, adapters=options.lora)
+    return MCDMPipeline.from_preset("tiny", adapters=options.lora)
+
+
+def _gates(options: argparse.Namespace) -> int:
+    from ..evaluation.gates import report, table
+
+    pipe = _load_pipeline(options)
     if options.output is not None:
         options.output.mkdir(parents=True, exist_ok=True)
     result = report(pipe, options.people, options.output, limit=options.limit, steps=options.steps, parts=options.parts)
@@ -91,10 +109,8 @@ def _video(options: argparse.Namespace) -> int:
     from ..media.audio import load_audio, loudness, to_mono_16k
     from ..media.portrait import limit_size, load_portrait
     from ..media.video_reader import VideoReader
-    from ..pipeline import MCDMPipeline
 
-    weights = options.weights
-    pipe = MCDMPipeline.from_file(weights) if weights else MCDMPipeline.from_preset("tiny")
+    pipe = _load_pipeline(options)
     video = VideoReader(options.video)
     portrait = load_portrait(options.portrait)
     shape = (video.height - video.height % 2, video.width - video.width % 2)

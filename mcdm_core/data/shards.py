@@ -23,6 +23,8 @@ from ..face.landmarks import NUM_LANDMARKS, NUM_VALUES
 from ..files import write_tensors
 
 SAMPLE_RATE = 16_000
+SYNTHETIC = "synthetic"
+"""The ``source`` of rendered clips."""
 _OPEN_FILES = 64
 _READERS = 8
 

@@ -65,6 +65,8 @@ def measure_clip(entry: dict[str, Any], folder: Path, read: ReadFace, embed: Emb
         "blink_r": correlation(own.lids, real.lids),
         "face_found": own.found,
         "distance": mean_or_nan(away),
+        # To the person as the clip shows them, not as the one picture does: what an adapter of a person is to raise.
+        "likeness": similarity(made, np.nanmean(seen, 0)) if np.isfinite(seen).any() else float("nan"),
         "distance_of_real": mean_or_nan(distances(seen, portrait)),
         # Where the embedder sees no face even in the portrait, it cannot judge.
         "same_person": share_within(away, SAME_PERSON) if np.isfinite(portrait).all() else float("nan"),

@@ -1,6 +1,7 @@
 """Videos for the independent measurements: people made to say their own sentence again, and another's.
 
     python -m mcdm_core.evaluation.remake --clips DIR | --shards DIR --output FOLDER [--limit N] [--weights FILE]
+        [--lora FILE]
 
 Of every clip the first frame is the portrait. FOLDER receives ``NAME.own.mp4`` (its own sound as voice),
 ``NAME.wrong.mp4`` (the next clip's) and ``manifest.json``, which :mod:`mcdm_core.evaluation.independent` reads.
@@ -77,9 +78,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
     parser.add_argument("--limit", type=int, default=20)
     parser.add_argument("--weights", type=Path, help="weight file (default: the shipped one)")
+    parser.add_argument("--lora", type=Path, help="adapter of the person in the clips")
     arguments = parser.parse_args()
-    weights = arguments.weights
-    pipe = MCDMPipeline.from_file(weights) if weights else MCDMPipeline.from_preset("tiny")
+    weights, adapters = arguments.weights, [(arguments.lora, 1.0)] if arguments.lora else []
+    if weights:
+        pipe = MCDMPipeline.from_file(weights, adapters=adapters)
+    else:
+        pipe = MCDMPipeline.from_preset("tiny", adapters=adapters)
     read = read_shards if arguments.shards else read_videos
     clips = list(read(arguments.shards or arguments.clips, arguments.limit))
     manifest = remake(pipe, clips, arguments.output, arguments.clips)

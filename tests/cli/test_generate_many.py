@@ -96,3 +96,18 @@ def test_twenty_jobs_over_two_processes_one_of_which_is_killed(command, tmp_path
     assert main([*command, "--workers", "2"]) == 0
     assert killed and len(list(videos.glob("0*.mp4"))) == 20 and not (videos / "failed.jsonl").read_text()
     assert all(len(list(VideoReader(path))) == 14 for path in videos.glob("*.mp4"))
+
+
+@pytest.mark.slow
+def test_a_local_ray_makes_the_videos_of_one_process(command, tmp_path) -> None:
+    pytest.importorskip("ray.data", reason="the engine needs ray[data]")
+    jobs = [{"portrait": "portrait.png", "audio": "voice.wav", "seed": n, "output": f"{n}.mp4"} for n in range(4)]
+    write_jobs(tmp_path / "jobs.jsonl", [*jobs, {"portrait": "nobody.png", "output": "lost.mp4"}])
+    assert main([*command, "--workers", "2", "--engine", "ray"]) == 1
+    of_ray = (tmp_path / "videos").rename(tmp_path / "of_ray")
+    assert main(command) == 1
+    for place in (of_ray, tmp_path / "videos"):
+        assert sorted(path.name for path in place.glob("*.mp4")) == [f"{n}.mp4" for n in range(4)]
+        assert json.loads((place / "failed.jsonl").read_text())["output"] == "lost.mp4"
+    for n in range(4):
+        assert (of_ray / f"{n}.mp4").read_bytes() == (tmp_path / "videos" / f"{n}.mp4").read_bytes()

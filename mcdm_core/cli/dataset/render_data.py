@@ -42,6 +42,13 @@ def add_parser(commands: Any) -> None:
         "(default: processes)",
     )
     parser.add_argument(
+        "--format",
+        choices=("safetensors", "tar"),
+        default="safetensors",
+        help="safetensors, whose pictures are exact, for tiny's stages; or tar shards as curate's, whose pictures are "
+        "coded as video, for base and small, label-data --curated and other programs (default: safetensors)",
+    )
+    parser.add_argument(
         "--plan",
         action="store_true",
         help="render nothing but a sample, and tell the hours and "
@@ -60,14 +67,15 @@ def run(options: argparse.Namespace) -> int:
     """
     from ...data.synthetic.clip import CLIP_FRAMES, FPS
     from ...data.synthetic.render import plan_rendering, render
+    from ...data.tar_shards import index_tars
 
     logging.getLogger("mcdm_core").setLevel(logging.INFO)
-    clips = options.clips
+    clips, tars = options.clips, options.format == "tar"
     if options.hours is not None:
         clips = max(1, round(options.hours * 3600 * FPS / CLIP_FRAMES))
     if options.plan:
         length = clips * CLIP_FRAMES / FPS / 3600
-        plan = plan_rendering(length, seed=options.seed, asset_path=options.asset)
+        plan = plan_rendering(length, seed=options.seed, asset_path=options.asset, tars=tars)
         print(
             f"{length:.2f} h of video: {plan.gigabytes:.1f} GB, {plan.hours:.1f} h of one process, "
             f"{plan.hours / options.workers:.1f} h of {options.workers}"
@@ -84,5 +92,8 @@ def run(options: argparse.Namespace) -> int:
                 resume=not options.again,
                 asset_path=options.asset,
                 engine=options.engine,
+                tars=tars,
             )
+    if tars:
+        index_tars(options.output)
     return 0

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ...face.landmarks import meeting_landmarks
+from ..shards import SYNTHETIC
 from .graphics.renderer import Renderer
 from .graphics.rig import Rig, RigParts
 from .graphics.scene import Camera, random_background, random_camera, random_light
@@ -102,7 +103,7 @@ class ClipMaker:
             pair_landmarks=pair_landmarks,
             pair_values=pair_values,
             info={
-                "source": "synthetic",
+                "source": SYNTHETIC,
                 "identity": f"synthetic-{seed}-{split}-{index}",
                 "language": speech.language,
                 "voice": speech.voice.variant,

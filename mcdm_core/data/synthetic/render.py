@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from ...errors import MCDMError
 from ..parallel import run_all
+from ..shards import ShardWriter
+from ..tar_shards import TarWriter
 from .clip import CLIP_FRAMES, FPS, Clip, ClipMaker
 from .people.head_asset import load_head_asset
 from .speech.text import SPLITS
@@ -32,6 +34,7 @@ def render(
     resume: bool = True,
     asset_path: Path | str | None = None,
     engine: str = "processes",
+    tars: bool = False,
 ) -> list[Path]:
     """Render a split into ``output`` as shards of 20 clips of 3 s.
 
@@ -41,6 +44,7 @@ def render(
         resume: keep the shards that are already there, else render them again.
         asset_path: cache file of the head model, in the user's cache folder by default.
         engine: ``"processes"``, or ``"ray"`` for a cluster whose hosts see the same folders.
+        tars: shards as ``curate`` writes them (``tar_shards.py``), their pictures coded as video.
 
     Returns:
         The shard files in order.
@@ -56,7 +60,7 @@ def render(
     if split not in SPLITS:
         raise MCDMError(f"Split {split!r} is unknown; choose one of {', '.join(SPLITS)}.")
     load_head_asset(asset_path)  # built once, before the workers need it
-    jobs = _jobs(Path(output), "", split, seed, clips, CLIPS_PER_SHARD, asset_path)
+    jobs = _jobs(Path(output), "", split, seed, clips, CLIPS_PER_SHARD, asset_path, ".tar" if tars else ".safetensors")
     return _make(_render_shard, jobs, workers, resume, engine)
 
 
@@ -67,21 +71,21 @@ class RenderPlan(NamedTuple):
     gigabytes: float
 
 
-def plan_rendering(hours: float, sample: int = 2, seed: int = 0, asset_path: Path | str | None = None) -> RenderPlan:
+def plan_rendering(
+    hours: float, sample: int = 2, seed: int = 0, asset_path: Path | str | None = None, tars: bool = False
+) -> RenderPlan:
     """What ``hours`` of video take, by a ``sample`` of clips that is rendered and thrown away.
 
     The first clip only readies the renderer (it is compiled once a process), and is not counted.
     """
     from threadpoolctl import threadpool_limits
 
-    from ..shards import ShardWriter
-
     load_head_asset(asset_path)
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(1):
-        path = Path(folder) / "sample.safetensors"
+        path = Path(folder) / ("sample.tar" if tars else "sample.safetensors")
         _maker(asset_path).make(seed, "train", 0)
         started = time.monotonic()
-        with ShardWriter(path) as writer:
+        with _writer(path) as writer:
             for index in range(1, sample + 1):
                 clip = _maker(asset_path).make(seed, "train", index)
                 writer.add(clip_tensors(clip), clip.info)
@@ -109,12 +113,19 @@ def render_speech(
 
 
 def _jobs(
-    output: Path, prefix: str, split: str, seed: int, clips: int, per_shard: int, asset_path: Path | str | None
+    output: Path,
+    prefix: str,
+    split: str,
+    seed: int,
+    clips: int,
+    per_shard: int,
+    asset_path: Path | str | None,
+    suffix: str = ".safetensors",
 ) -> list[tuple]:
     """What :func:`_render_shard` and :func:`_speak_shard` are given, a shard each."""
     return [
         (
-            output / f"{prefix}{split}-s{seed}-{first // per_shard:05d}.safetensors",
+            output / f"{prefix}{split}-s{seed}-{first // per_shard:05d}{suffix}",
             seed,
             split,
             range(first, min(first + per_shard, clips)),
@@ -163,15 +174,17 @@ def _maker(asset_path: Path | str | None) -> ClipMaker:
     return _MAKERS[key]
 
 
+def _writer(path: Path) -> ShardWriter | TarWriter:
+    return TarWriter(path) if path.suffix == ".tar" else ShardWriter(path)
+
+
 def _render_shard(job: tuple[Path, int, str, range, Path | str | None]) -> int:
     """Make a shard; returns its number of frames."""
     from threadpoolctl import threadpool_limits
 
-    from ..shards import ShardWriter
-
     path, seed, split, indices, asset_path = job
     # The mesh step is many small matrix products: with several BLAS threads it is ten times slower.
-    with threadpool_limits(1), ShardWriter(path) as writer:
+    with threadpool_limits(1), _writer(path) as writer:
         for index in indices:
             clip = _maker(asset_path).make(seed, split, index)
             writer.add(clip_tensors(clip), clip.info)

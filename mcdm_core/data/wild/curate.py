@@ -14,11 +14,12 @@ from pathlib import Path
 from ...checkpoint import load_face_network
 from ...errors import PackageError
 from ..parallel import run_all
+from ..tar_shards import INDEX
 from .manifest import Source
 from .report import write_report
 from .selection import mark_duplicates, split_of
 from .settings import CurateSettings
-from .shards import DROPPED, INDEX, remove_others, shard_names, write_index, write_shard
+from .shards import DROPPED, remove_others, shard_names, write_index, write_shard
 from .video import Record, curate_video, failed_record, video_key
 
 logger = logging.getLogger(__name__)

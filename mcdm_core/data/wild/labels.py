@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..real.labelling import BY_FACE_NETWORK, write_parts
-from ..shards import INFO_FIELDS, ShardWriter
+from ..shards import INFO_FIELDS, SYNTHETIC, ShardWriter
 from ..tar_clips import TarClips
+from ..tar_shards import LABELS
 
 _CLIPS_PER_SHARD = 4
 """Clips last up to 30 s, and a shard is put together in memory."""
@@ -17,10 +18,11 @@ _CLIPS_PER_SHARD = 4
 def write_curated_shards(folder: Path, output: Path, split: str, size: int = 128, resume: bool = True) -> int:
     """Write a split of a curated set as shards ``<split>-00000.safetensors``, ...; returns the number of clips there.
 
-    Labels, sound and what is known of a clip are the curation's.
+    Labels, sound and what is known of a clip are the curation's, or the renderer's.
 
     Args:
-        folder: output of ``curate``; size: side of the stored crops; resume: keep the shards that are already there.
+        folder: output of ``curate``, or of ``render-data --format tar``.
+        size: side of the stored crops; resume: keep the shards that are already there.
 
     Raises:
         MediaError: if a tar is damaged.
@@ -34,19 +36,13 @@ def write_curated_shards(folder: Path, output: Path, split: str, size: int = 128
         with ShardWriter(target) as writer:
             for index in part:
                 told, labels = clips.told(index), clips.labels(index)
-                tensors: dict[str, Any] = {name: labels[name] for name in ("landmarks", "pose", "values")}
+                tensors: dict[str, Any] = {name: labels[name] for name in LABELS if name in labels}
                 tensors["frames"] = clips.pictures(index, range(told["frames"]), size)
-                info: dict[str, Any] = dict.fromkeys(INFO_FIELDS, "")
-                info.update({name: told[name] for name in ("identity", "language", "licence")})
-                info.update(
-                    source="real video",
-                    sentence=told["key"],
-                    fps=told["fps"],
-                    split=split,
-                    seed=0,
-                    index=index,
-                    labels=BY_FACE_NETWORK,
-                )
+                info: dict[str, Any] = {name: told.get(name, "") for name in INFO_FIELDS}
+                if told.get("source") != SYNTHETIC:  # a rendered clip keeps what it is, and its true labels
+                    told_by = {"source": "real video", "sentence": told["key"], "labels": BY_FACE_NETWORK}
+                    info |= {**told_by, "seed": 0, "index": index}
+                info["split"] = split
                 writer.add({**tensors, "audio": clips.sound(index)}, info)
         return len(part)
 

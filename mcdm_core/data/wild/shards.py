@@ -1,20 +1,18 @@
-"""The set as it is handed on: tar shards that WebDataset reads, and a parquet index for pandas and ``datasets``."""
+"""Curated clips as tar shards and tables (:mod:`..tar_shards`)."""
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
-from ...files import part_path, replace_finished
+from ...errors import MediaError
+from ..tar_shards import told_in, write_table, write_tar
 from .settings import CurateSettings
 from .video import PIECES, Record
 
-INDEX, DROPPED = "index.parquet", "dropped.parquet"
+DROPPED = "dropped.parquet"
 _PRIVATE = ("sound_signature", "picture_signature", "fault", "numbers")
 
 
@@ -40,24 +38,17 @@ def write_shard(path: Path, records: Sequence[Record], work: Path) -> None:
     Args:
         work: where the videos' finished clips lie.
     """
-    members: list[tuple[str, bytes | Path]] = []
-    for record in records:
-        folder = work / record["key"].rsplit("-", 1)[0]
-        members += [(f"{record['key']}.{kind}", folder / f"{record['key']}.{kind}") for kind in PIECES]
-        text = json.dumps(public(record), ensure_ascii=False, sort_keys=True)
-        members.append((f"{record['key']}.json", text.encode()))
-    told = {name: data for name, data in members if isinstance(data, bytes)}
-    if path.is_file() and _records(path) == told:
+    told = {f"{r['key']}.json": json.dumps(public(r), ensure_ascii=False, sort_keys=True).encode() for r in records}
+    if path.is_file() and _told(path) == told:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = part_path(path)
-    with tarfile.open(part, "w") as tar:
-        for name, data in members:
-            content = data if isinstance(data, bytes) else data.read_bytes()
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    replace_finished(part, path)
+
+    def members() -> Iterator[tuple[str, bytes]]:
+        for key in (record["key"] for record in records):
+            folder = work / key.rsplit("-", 1)[0]
+            yield from ((f"{key}.{kind}", (folder / f"{key}.{kind}").read_bytes()) for kind in PIECES)
+            yield f"{key}.json", told[f"{key}.json"]
+
+    write_tar(path, members())
 
 
 def remove_others(output: Path, names: Sequence[str]) -> None:
@@ -70,15 +61,7 @@ def remove_others(output: Path, names: Sequence[str]) -> None:
 
 def write_index(path: Path, records: Sequence[Record]) -> None:
     """Write a parquet table with a row a clip; numbers are columns, what was not measured is null."""
-    import pyarrow
-    from pyarrow import parquet
-
-    rows = [{**public(record), "fault": record["fault"]} for record in records]
-    names = sorted({name for row in rows for name in row})
-    columns: dict[str, list[Any]] = {name: [row.get(name) for row in rows] for name in names}
-    part = part_path(path)
-    parquet.write_table(pyarrow.table(columns), part)
-    os.replace(part, path)
+    write_table(path, [{**public(record), "fault": record["fault"]} for record in records])
 
 
 def public(record: Record) -> dict[str, Any]:
@@ -87,11 +70,9 @@ def public(record: Record) -> dict[str, Any]:
     return {**own, **{f"measured_{name}": value for name, value in record["numbers"].items()}}
 
 
-def _records(path: Path) -> dict[str, bytes] | None:
-    """The records in a tar as they are written there; None if it is damaged."""
+def _told(path: Path) -> dict[str, bytes] | None:
+    """The records in a tar; None if it is damaged."""
     try:
-        with tarfile.open(path) as tar:
-            members = [member for member in tar if member.name.endswith(".json")]
-            return {member.name: cast(IO[bytes], tar.extractfile(member)).read() for member in members}
-    except (OSError, tarfile.TarError):
+        return told_in(path)
+    except MediaError:
         return None

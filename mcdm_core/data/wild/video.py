@@ -22,6 +22,7 @@ from ...face.reading.face_network import FaceNetwork
 from ...media.audio import MODEL_SAMPLE_RATE
 from ...media.pixels import to_bytes
 from ..real.video import fit_audio, read_labels
+from ..tar_shards import PictureWriter, write_flac
 from .manifest import Source
 from .picture import average, measure_face, picture_fault
 from .settings import CurateSettings
@@ -47,8 +48,6 @@ PIECES = ("mp4", "flac", "npz")
 LABEL_SIZE = 128
 _TRACK_SIDE = 640
 _MEASURED_EVERY = 5
-_QUALITY = "14"
-"""crf of x264: hardly told from the original."""
 
 Record = dict[str, Any]
 
@@ -200,7 +199,7 @@ def _check(
         pose=labels["pose"],
         values=labels["values"],
     )
-    _write_flac(part / f"{record['key']}.flac", audio)
+    write_flac(part / f"{record['key']}.flac", audio)
     faces = to_bytes(crops).movedim(1, -1).numpy()
     record.update(frames=len(crops), fps=fps)
     record["sound_signature"] = sound_signature(torch.from_numpy(audio.astype(np.float32) / 32768)).tobytes().hex()
@@ -243,34 +242,13 @@ def _write_crops(
     Returns:
         Small crops ``[t, 3, s, s]`` in [-1, 1] for the labels, and numbers of some of the pictures.
     """
-    import av
-
     small, measured = [], []
-    with av.open(str(target), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=settings.fps)
-        stream.width = stream.height = settings.size
-        stream.pix_fmt = "yuv420p"
-        # One thread, so that the same clip is the same file on every machine.
-        stream.options = {"crf": _QUALITY, "preset": "veryfast", "threads": "1"}
+    with PictureWriter(target, settings.size, settings.fps) as writer:
         frames = read_frames(path, facts, settings.fps, record["begin"], record["end"])
         for number, (frame, square, face) in enumerate(zip(frames, *squares, strict=False)):
             crop = cut_square(frame, square, settings.size)
-            picture = av.VideoFrame.from_ndarray(to_bytes(crop).movedim(0, -1).contiguous().numpy(), format="rgb24")
-            picture.pts = number
-            container.mux(stream.encode(picture))
+            writer.add(to_bytes(crop).movedim(0, -1).contiguous().numpy())
             small.append(torch.nn.functional.interpolate(crop[None], size=(small_size, small_size), mode="area")[0])
             if number % _MEASURED_EVERY == 0:
                 measured.append(measure_face(frame, face))
-        container.mux(stream.encode(None))
     return torch.stack(small), measured
-
-
-def _write_flac(path: Path, audio: NDArray[np.int16]) -> None:
-    import av
-
-    with av.open(str(path), "w", format="flac") as container:
-        stream = container.add_stream("flac", rate=MODEL_SAMPLE_RATE, layout="mono")
-        frame = av.AudioFrame.from_ndarray(audio[None], format="s16", layout="mono")
-        frame.sample_rate = MODEL_SAMPLE_RATE
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))

@@ -143,3 +143,49 @@ def test_a_plan_grows_with_the_length(maker, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(render._MAKERS, "None", maker)
     one, two = (render.plan_rendering(hours, sample=1) for hours in (1.0, 2.0))
     assert two.gigabytes == pytest.approx(2 * one.gigabytes) and min(one.hours, two.hours) > 0
+
+
+def test_rendered_tars_are_a_set_as_curation_writes_it(maker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="writes the index")
+    from mcdm_core.data.synthetic import render
+    from mcdm_core.data.tar_clips import TarClips
+    from mcdm_core.data.tar_shards import index_tars
+    from mcdm_core.data.wild.labels import write_curated_shards
+
+    monkeypatch.setitem(render._MAKERS, "None", maker)
+    (path,) = render.render(tmp_path / "train", clips=2, seed=3, workers=1, tars=True)
+    clip, clips = maker.make(3, "train", 0), TarClips([path])
+    assert path.name == "train-s3-00000.tar" and list(clips.frames) == [6, 6]
+    np.testing.assert_array_equal(clips.sound(0), clip.audio)
+    for name in ("landmarks", "pose", "values", "actions"):
+        np.testing.assert_array_equal(clips.labels(0)[name], getattr(clip, name))
+    pictures = clips.pictures(0, range(6))
+    assert pictures.shape == clip.frames.shape and np.abs(pictures.astype(int) - clip.frames).mean() < 3
+    first = path.read_bytes()
+    assert len(first) < 2 * clip.frames.nbytes
+    before = path.stat().st_mtime_ns
+    render.render(tmp_path / "train", clips=2, seed=3, workers=1, tars=True)
+    assert path.stat().st_mtime_ns == before, "a tar that is there is kept"
+    path.unlink()
+    render.render(tmp_path / "train", clips=2, seed=3, workers=1, tars=True)
+    assert path.read_bytes() == first, "the same clips give the same bytes"
+    assert index_tars(tmp_path) == 2
+    rows = parquet.read_table(tmp_path / "index.parquet").to_pylist()
+    assert rows[0]["shard"] == "train/train-s3-00000.tar" and rows[0]["language"] == clip.info["language"]
+    assert write_curated_shards(tmp_path, tmp_path / "labelled", "train", size=96) == 2
+    labelled = ClipDataset(tmp_path / "labelled")
+    assert labelled.info(0)["source"] == "synthetic" and labelled.info(0)["identity"] == clip.info["identity"]
+    assert "labels" not in labelled.info(0) and labelled.read(0, "frames").shape == (6, 96, 96, 3)
+
+
+def test_other_programs_read_the_tars(maker, tmp_path: Path) -> None:
+    webdataset = pytest.importorskip("webdataset", reason="another reader")
+    from mcdm_core.data.synthetic.render import clip_tensors
+    from mcdm_core.data.tar_shards import TarWriter
+
+    clip = maker.make(1, "test", 0)
+    with TarWriter(tmp_path / "a.tar") as writer:
+        writer.add(clip_tensors(clip), clip.info)
+    (sample,) = webdataset.WebDataset(str(tmp_path / "a.tar"), shardshuffle=False).decode()
+    assert {"mp4", "flac", "npz", "json"} <= set(sample) and sample["json"]["frames"] == 6
+    np.testing.assert_array_equal(sample["npz"]["landmarks"], clip.landmarks)
