@@ -96,12 +96,12 @@ def failures_told(advice: str, safe: Callable[[], str] = lambda: "") -> Iterator
     try:
         yield
     except (MCDMError, MemoryError, RuntimeError, ImportError, OSError) as error:
-        ours = isinstance(error, MCDMError)
-        if not (ours or is_out_of_memory(error)):
+        ours, kept = isinstance(error, MCDMError), safe()
+        if not (kept if ours else is_out_of_memory(error)):
             raise
         said = str(error) if ours else f"There is too little free memory ({first_line(error)}). {advice}"
         kind = type(error) if ours else OutOfMemoryError
-        raise kind(f"{said} {safe()}".rstrip()) from error
+        raise kind(f"{said} {kept}".rstrip()) from error
 
 
 def first_line(error: BaseException) -> str:

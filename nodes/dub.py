@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from .comfy.interruption import StoppableTorch, check_interrupt, stoppable
 from .comfy.media import media_bridge
 from .comfy.media.temporary_files import video_result
 from .comfy.media.workflow_metadata import workflow_metadata
-from .comfy.models.working_memory import working_bytes
+from .comfy.models.working_memory import make_room, working_bytes
 from .comfy.page.node_run import NodeRun
 from .comfy.page.notes import note
 from .comfy.page.stop_requests import STOP_REQUESTS
@@ -152,7 +153,16 @@ class MCDMDubVideo(io.ComfyNode):
             return stoppable(made)
 
         with RunFolder(run_path(filename_prefix, key), resume=resume) as run:
-            job = VideoJob(run_of_node, pipeline, sound, fps, plan.frames, (first.shape[-1], first.shape[-2]), run)
+            job = VideoJob(
+                run_of_node,
+                pipeline,
+                sound,
+                fps,
+                plan.frames,
+                (first.shape[-1], first.shape[-2]),
+                run,
+                functools.partial(make_room, model),
+            )
             path = job.make(plan.memory, clips, pictures.steps, workflow_metadata(cls))
         return io.NodeOutput(video_from_file(path), ui=video_result(path, "output"))
 

@@ -12,6 +12,7 @@ from ..mcdm_core.errors import MCDMError
 from ..mcdm_core.samples import list_samples
 from .clean_up import MCDMCleanUpRuns
 from .comfy.models import model_patcher, packages
+from .comfy.models.working_memory import name_shortages
 from .comfy.page.live_faces import LIVE_FACES
 from .comfy.page.looks import look_of
 from .comfy.page.node_run import JOURNAL
@@ -56,6 +57,8 @@ NODES: list[type[io.ComfyNode]] = [
     MCDMCleanUpRuns,
 ]
 
+for _node in NODES:
+    name_shortages(_node)
 model_patcher.register_folder()
 packages.warn_at_start()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from .comfy.interruption import check_interrupt
 from .comfy.media import media_bridge
 from .comfy.media.temporary_files import temporary_video, video_result
 from .comfy.media.workflow_metadata import workflow_metadata
-from .comfy.models.working_memory import working_bytes
+from .comfy.models.working_memory import make_room, working_bytes
 from .comfy.page.curves import player_curves
 from .comfy.page.node_run import NodeRun
 from .comfy.page.player_events import WholeVideoPlayer
@@ -224,7 +225,16 @@ class MCDMSampleVideo(io.ComfyNode):
             return _clips(pipeline, reference, audio, begin, after, first, frames, motion, pictures, moves, callback)
 
         with RunFolder(run_path(filename_prefix, key), resume=resume) as run:
-            job = VideoJob(NodeRun.of(cls), pipeline, audio.audio, audio.fps, frames, size, run)
+            job = VideoJob(
+                NodeRun.of(cls),
+                pipeline,
+                audio.audio,
+                audio.fps,
+                frames,
+                size,
+                run,
+                functools.partial(make_room, model),
+            )
             path = job.make(begin, clips, pictures.steps, workflow_metadata(cls))
         if frames_out == inputs.LAST_FRAME:
             images = media_bridge.last_frames(video_from_file(run.clip_path(len(run.clips) - 1)), 1)

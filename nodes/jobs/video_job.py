@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...mcdm_core.errors import failures_told, is_out_of_memory
 from ...mcdm_core.media.audio import Audio
 from ...mcdm_core.pipeline.run.run_folder import RunFolder
 from ..comfy.interruption import check_interrupt
 from ..comfy.media import media_bridge
 from ..comfy.media.temporary_files import place_of
+from ..comfy.models.working_memory import ADVICE
 from ..comfy.page.curves import player_curves
 from ..comfy.page.node_run import NodeRun, failure_reason
 from ..comfy.page.progress import StepProgress
@@ -43,6 +45,7 @@ class VideoJob:
         node: which one; pipeline: of its model.
         audio: the whole sound; fps, frames, size (width, height): of the whole video.
         run: where its clips lie.
+        make_room: frees memory where it does not suffice for a clip, which is then made once more.
     """
 
     def __init__(
@@ -54,9 +57,10 @@ class VideoJob:
         frames: int,
         size: tuple[int, int],
         run: RunFolder,
+        make_room: Callable[[], None],
     ) -> None:
         self.node, self.pipeline, self.audio, self.fps = node, pipeline, audio, fps
-        self.frames, self.size, self.run = frames, size, run
+        self.frames, self.size, self.run, self.make_room = frames, size, run, make_room
         self.clip_frames = int(pipeline.config.clip_frames)
         self.clips = -(-frames // self.clip_frames)
         self.memory: MotionMemory | None = None
@@ -68,13 +72,15 @@ class VideoJob:
             memory: where the video begins; steps: of the progress bar a clip; metadata: tags of the joined video.
 
         Raises:
-            whatever the clips raise; what is finished is kept, and the browser told.
+            whatever the clips raise; what is finished is kept, and the browser told. OutOfMemoryError: if memory does
+            not suffice even after other models were unloaded.
         """
         STOP_REQUESTS.begin(self.node)
         stopped = False
         try:
-            stopped = self._sample(memory, clips, steps)
-            path = self.run.join(self.fps, self.audio, between=check_interrupt, metadata=metadata)
+            with failures_told(ADVICE, self._kept):
+                stopped = self._sample(memory, clips, steps)
+                path = self.run.join(self.fps, self.audio, between=check_interrupt, metadata=metadata)
             facts = {"frames": self.run.frames, "fps": self.fps, "stopped": stopped}
             self.node.send("done", facts | place_of(path, "output"))
         except BaseException as error:  # an interruption is no Exception on newer ComfyUI
@@ -95,10 +101,24 @@ class VideoJob:
         self._announce(taken)
         progress = StepProgress(self.clips * steps, self.node)
         progress.update(taken * steps)
-        if self.run.frames >= self.frames:
-            return False
+        failed_at = -1
+        while self.run.frames < self.frames:
+            try:
+                return self._go_on(clips, progress, steps)
+            except Exception as error:
+                if not is_out_of_memory(error) or failed_at == len(self.run.clips):
+                    raise
+            # Out of the handler: the error's traceback holds what was allocated.
+            failed_at = len(self.run.clips)
+            logger.warning("MCDM: memory is short; other models are unloaded, clip %d is made again.", failed_at + 1)
+            self.make_room()
+        return False
+
+    def _go_on(self, clips: Clips, progress: StepProgress, steps: int) -> bool:
+        """Make clips from the last finished one on; returns whether the user ended the run early."""
+        assert self.memory is not None
         started, made = time.perf_counter(), 0
-        for clip in clips(memory, self.run.frames, self._callback(progress, steps)):
+        for clip in clips(self.memory, self.run.frames, self._callback(progress, steps)):
             frames = clip.frames[: self.frames - self.run.frames]
             curves = player_curves(clip.motion, frames.shape[0])
             first = self.run.frames
@@ -115,6 +135,11 @@ class VideoJob:
                 logger.info("MCDM stops after clip %d of %d, as asked; it is kept.", len(self.run.clips), self.clips)
                 return True
         return False
+
+    def _kept(self) -> str:
+        """What to tell of a failed run's clips."""
+        kept = len(self.run.clips)
+        return f"{kept} finished clips are kept in {self.run.path}: run the workflow again to go on." if kept else ""
 
     def _callback(self, progress: StepProgress, steps: int) -> Callback:
         def report(done: int, total: int, latents: Tensor | None = None) -> None:
@@ -146,7 +171,7 @@ class VideoJob:
         """Tell the browser what is kept."""
         kept = len(self.run.clips)
         if kept:
-            logger.info("MCDM keeps %d finished clips in %s; run again to go on.", kept, self.run.path)
+            logger.info("MCDM: %s", self._kept())
         subfolder = place_of(self.run.clip_path(0), "output")["subfolder"]
         facts = {"reason": failure_reason(error), "kept_clips": kept, "subfolder": subfolder}
         self.node.send("failed", facts)

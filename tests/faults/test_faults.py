@@ -12,107 +12,23 @@ import shutil
 import signal
 import subprocess
 import sys
-import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-from PIL import Image
 
-from mcdm_core import files
-from mcdm_core.__main__ import main
-from mcdm_core.checkpoint import save_checkpoint
-from mcdm_core.errors import MCDMError, is_out_of_memory
-from mcdm_core.media.video_reader import VideoReader, read_video
-from mcdm_core.models.motion_codec import MotionTokens
-from mcdm_core.motion.motion import Motion
-from mcdm_core.pipeline.memory import MotionMemory
+from mcdm_core.errors import MCDMError
+from mcdm_core.media.video_reader import VideoReader
 from mcdm_core.pipeline.run.run_folder import RunFolder
 
-from .attempts import Ending, Tally, attempt, moments
+from .attempts import Tally, attempt, moments
+from .setting import check_run, finished, grow, listed
 
 # Forks of a process with torch's threads may hang on some machines: not among the quick tests.
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="forks and sets limits")]
 
-SECONDS = 2
 SMALL_DISK = 4 << 20
 STOPS = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
-
-
-class Setting:
-    """The random model with a portrait and a voice on disk, and the video that no fault disturbed."""
-
-    def __init__(self, folder: Path, pipe, portrait: torch.Tensor) -> None:
-        self.folder = folder
-        save_checkpoint(folder / "model.safetensors", pipe.model.states(), pipe.config)
-        Image.fromarray((portrait * 255).byte().permute(1, 2, 0).numpy()).save(folder / "portrait.png")
-        noise = torch.rand(16_000 * SECONDS, generator=torch.Generator().manual_seed(0)) - 0.5
-        with wave.open(str(folder / "voice.wav"), "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(16_000)
-            file.writeframes((noise * 20_000).short().numpy().tobytes())
-        ending = self.attempt(folder / "whole.mp4")
-        assert ending.status == 0, ending.said
-        self.worked = ending.worked
-        self.frames = read_video(folder / "whole.mp4")[0]
-
-    def command(self, output: Path) -> Callable[[], int]:
-        """The command that makes the video."""
-        arguments = [
-            "generate",
-            "--portrait",
-            str(self.folder / "portrait.png"),
-            "--audio",
-            str(self.folder / "voice.wav"),
-            "--weights",
-            str(self.folder / "model.safetensors"),
-            "--box",
-            "40",
-            "50",
-            "120",
-            "130",
-            "--steps",
-            "1",
-            "--motion-steps",
-            "1",
-            "--output",
-            str(output),
-        ]
-
-        def work() -> int:
-            torch.set_num_threads(1)  # a fork has none of its parent's threads
-            return main(arguments)
-
-        return work
-
-    def attempt(self, output: Path, *, without_probe: bool = False, **fault) -> Ending:
-        """One attempt, with a fault; without the look for free space before the models load, if wished."""
-        work = self.command(output)
-
-        def unchecked() -> int:
-            files._PROBE_BYTES = 0
-            return work()
-
-        return attempt(unchecked if without_probe else work, self.folder / "log.txt", **fault)
-
-    def check(self, output: Path, tally: Tally) -> None:
-        """The video is the undisturbed one, frame for frame, and nothing else is left."""
-        frames = read_video(output)[0]
-        tally.unplayable += not torch.equal(frames, self.frames)
-        assert [path.name for path in output.parent.iterdir()] == [output.name]
-
-
-@pytest.fixture(scope="module")
-def setting(pipe, portrait, tmp_path_factory) -> Setting:
-    """One for all faults."""
-    return Setting(tmp_path_factory.mktemp("faults"), pipe, portrait)
-
-
-def finished(output: Path) -> int:
-    """Clips that the journal of an unfinished video lists."""
-    return sum(listed(run) for run in output.with_suffix(".part").glob("*/"))
 
 
 def test_kills_of_the_command_line(setting, tmp_path) -> None:
@@ -141,45 +57,6 @@ def test_kills_of_the_command_line(setting, tmp_path) -> None:
     setting.check(output, tally)
     print("\nkills of the command line:", tally)
     assert not (tally.unplayable or tally.tracebacks or tally.lost)
-
-
-def grow(folder: Path, clips: int = 40) -> int:
-    """The run of a node: clips of counted frames with motions and memories. The exit status tells of our own errors."""
-    try:
-        _grow(folder, clips)
-    except (MCDMError, MemoryError, RuntimeError, ImportError, OSError) as error:
-        if not (isinstance(error, MCDMError) or is_out_of_memory(error)):  # what command line and nodes put into words
-            raise
-        print(f"error: {error}")
-        return 1
-    return 0
-
-
-def _grow(folder: Path, clips: int) -> None:
-    with RunFolder(folder) as run:
-        while len(run.clips) < clips:
-            index = len(run.clips)
-            frames = torch.full((4, 3, 32, 32), (index % 50) / 50)
-            tokens = MotionTokens(*(torch.full((4, 1, 2), float(index)) for _ in range(3)))
-            state = (torch.full(shape, float(index)) for shape in ((1, 2, 2), (1, 2, 2, 1, 1), (1, 2, 2, 1)))
-            memory = MotionMemory(*state, frame_index=4 * (index + 1))
-            run.add(frames, 25, None, {"lip_opening": [0.0] * 4}, memory, Motion(tokens, None, None, 25.0))
-
-
-def listed(folder: Path) -> int:
-    """Clips that the journal of a run lists."""
-    journal = folder / "journal.jsonl"
-    return max(0, len(journal.read_text().splitlines()) - 1) if journal.exists() else 0
-
-
-def check_run(folder: Path, clips: int) -> None:
-    """All clips, motions and the last memory are there and whole."""
-    with RunFolder(folder) as run:
-        assert len(run.clips) == clips and run.memory().frame_index == 4 * clips
-        assert run.motion().tokens.lip[:, 0, 0].tolist() == [float(k // 4) for k in range(4 * clips)]
-        for clip in run.clips:
-            frames, _ = read_video(run.clip_path(clip.index))
-            assert len(frames) == 4 and abs(float(frames.mean()) - (clip.index % 50) / 50) < 0.03
 
 
 def test_kills_of_a_run_of_the_nodes(tmp_path) -> None:
@@ -268,36 +145,6 @@ def test_a_disk_that_is_really_full(setting, small_disk) -> None:
     setting.check(output, tally)
     print("\na disk that is really full:", tally)
     assert tally.ended and not (tally.unplayable or tally.tracebacks or tally.lost)
-
-
-def test_starved_memory(setting, tmp_path) -> None:
-    output, tally = tmp_path / "out" / "a.mp4", Tally()
-    for size in (int(moment) << 20 for moment in moments(3, 200)):
-        ending = setting.attempt(output, more_memory=size)
-        tally.note(ending)
-        tally.others += [] if ending.status in (0, 1) else [f"status {ending.status} with {size >> 20} MiB"]
-    assert setting.attempt(output).status == 0
-    setting.check(output, tally)
-    print("\nstarved memory:", tally)
-    assert not (tally.unplayable or tally.tracebacks)
-
-
-def test_starved_memory_of_a_run_of_the_nodes(tmp_path) -> None:
-    folder, tally = tmp_path / "run", Tally()
-    grow(tmp_path / "loaded", 1)  # with what the process has in memory by then
-    for size in (int(moment) << 10 for moment in moments(7, 8 << 10)):
-        before = listed(folder)
-        ending = attempt(functools.partial(grow, folder), tmp_path / "log.txt", more_memory=size)
-        tally.note(ending)
-        tally.others += [] if ending.status in (0, 1) else [f"status {ending.status} with {size >> 10} KiB"]
-        with RunFolder(folder) as run:
-            tally.lost += max(0, before - len(run.clips))
-            if len(run.clips) == 40:
-                folder = tmp_path / f"run{tally.tries}"
-    assert grow(folder) == 0
-    check_run(folder, 40)
-    print("\nstarved memory of a run of the nodes:", tally)
-    assert not (tally.unplayable or tally.tracebacks or tally.lost)
 
 
 def test_damaged_newest_files(tmp_path) -> None:

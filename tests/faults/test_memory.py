@@ -1,0 +1,126 @@
+"""Too little memory: the command line and the nodes make do with less, or say in one line what is safe."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from mcdm_core.pipeline.run.run_folder import RunFolder
+from tests.nodes.fixtures import comfyui_stubs, pack_core, pack_module, video_job
+
+from .attempts import Tally, attempt, moments
+from .setting import Setting, check_run, grow, listed
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="forks and sets limits")]
+
+
+def test_starved_memory(setting, tmp_path) -> None:
+    output, tally = tmp_path / "out" / "a.mp4", Tally()
+    for size in (int(moment) << 20 for moment in moments(3, 200)):
+        ending = setting.attempt(output, more_memory=size)
+        tally.note(ending)
+        tally.others += [] if ending.status in (0, 1) else [f"status {ending.status} with {size >> 20} MiB"]
+        if ending.status == 1:
+            assert ending.said.splitlines()[-1].startswith("error: "), ending.said
+    assert setting.attempt(output).status == 0
+    setting.check(output, tally)
+    print("\nstarved memory:", tally)
+    assert not (tally.unplayable or tally.tracebacks)
+
+
+class NodeOfTheSetting:
+    """A node that makes the setting's video clip by clip into a run folder, as ComfyUI runs it."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.memory, self.errors = pack_module("comfy.models.working_memory"), pack_core("errors")
+        self.pipe = pack_core("pipeline.pipeline").MCDMPipeline.from_file(setting.folder / "model.safetensors")
+
+    def work(self, folder: Path) -> Callable[[], int]:
+        """The run: 0, or 1 where it ended in one of our errors."""
+
+        class Node:
+            @classmethod
+            def execute(cls) -> None:
+                self._make(folder)
+
+        def work() -> int:
+            torch.set_num_threads(1)  # a fork has none of its parent's threads
+            sys.modules.update(comfyui_stubs(folder.parent))
+            self.memory.name_shortages(Node)
+            try:
+                Node.execute()
+            except self.errors.MCDMError as error:
+                print(f"error: {error}")
+                return 1
+            return 0
+
+        return work
+
+    def _make(self, folder: Path) -> None:
+        pipe, given = self.pipe, self.setting.folder
+        portrait = pack_core("media.portrait").load_portrait(given / "portrait.png", None)
+        sound = pack_core("media.audio").load_audio(given / "voice.wav")
+        reference = pipe.encode_reference(portrait, box=(40, 50, 120, 130))
+        embedding = pipe.embed_audio(sound.waveform, sound.sample_rate, fps=25)
+        job = video_job(folder, pipe, embedding.num_frames)
+
+        def clips(memory, first: int, callback):
+            return pipe.generate(
+                reference, embedding, memory, start_frame=first, steps=1, motion_steps=1, callback=callback
+            )
+
+        job.make(pipe.start_memory(reference), clips, 1, {})
+        job.run.close()
+
+
+def test_starved_memory_of_a_node(setting, tmp_path) -> None:
+    node, tally, words, smaller = NodeOfTheSetting(setting), Tally(), Counter(), 0
+    assert node.work(tmp_path / "whole")() == 0  # with what a process has in memory by then
+    whole = b"".join(path.read_bytes() for path in sorted((tmp_path / "whole").glob("clip_*.mp4")))
+    folder = tmp_path / "run"
+    for size in (int(moment) << 10 for moment in moments(8, 48 << 10)):
+        before = listed(folder)
+        ending = attempt(node.work(folder), tmp_path / "log.txt", more_memory=size)
+        tally.note(ending)
+        smaller += "Memory is short" in ending.said
+        if ending.status == 1:
+            said = ending.said.splitlines()[-1]
+            assert said.startswith("error: ") and "Close other programs" in said, ending.said
+            words["safe" if "finished clips are kept" in said else "nothing made yet"] += 1
+        else:
+            tally.others += (
+                [] if ending.status == 0 else [f"status {ending.status} with {size >> 10} KiB: {ending.said}"]
+            )
+        with RunFolder(folder) as run:
+            tally.lost += max(0, before - len(run.clips))
+        if ending.status == 0:
+            made = b"".join(path.read_bytes() for path in sorted(folder.glob("clip_*.mp4")))
+            tally.unplayable += not smaller and made != whole
+            folder = tmp_path / f"run{tally.tries}"
+    print("\nstarved memory of a node:", tally, words, f"in smaller parts {smaller}")
+    assert not (tally.unplayable or tally.tracebacks or tally.lost or tally.others)
+
+
+def test_starved_memory_of_a_run_of_the_nodes(tmp_path) -> None:
+    folder, tally = tmp_path / "run", Tally()
+    grow(tmp_path / "loaded", 1)  # with what the process has in memory by then
+    for size in (int(moment) << 10 for moment in moments(7, 8 << 10)):
+        before = listed(folder)
+        ending = attempt(functools.partial(grow, folder), tmp_path / "log.txt", more_memory=size)
+        tally.note(ending)
+        tally.others += [] if ending.status in (0, 1) else [f"status {ending.status} with {size >> 10} KiB"]
+        with RunFolder(folder) as run:
+            tally.lost += max(0, before - len(run.clips))
+            if len(run.clips) == 40:
+                folder = tmp_path / f"run{tally.tries}"
+    assert grow(folder) == 0
+    check_run(folder, 40)
+    print("\nstarved memory of a run of the nodes:", tally)
+    assert not (tally.unplayable or tally.tracebacks or tally.lost)
