@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def count(text: str) -> int:
@@ -72,3 +77,24 @@ def _between(text: str, low: float, high: float, what: str) -> float:
     if not (low < value <= high and math.isfinite(value)):
         raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
     return value
+
+
+def add_mark(parser: Any) -> None:
+    """Add the option of a visible mark."""
+    parser.add_argument(
+        "--mark",
+        nargs="?",
+        const="AI-generated",
+        metavar="TEXT",
+        help="write words into the lower right corner of every frame (without TEXT: AI-generated); the file's metadata "
+        "say that it is synthetic in any case",
+    )
+
+
+def mark_of(options: argparse.Namespace, size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
+    """What puts the mark that was asked for on frames of this height and width; else it leaves them."""
+    if not options.mark:
+        return lambda frames: frames
+    from ..media.visible_mark import VisibleMark
+
+    return VisibleMark(options.mark, *size)

@@ -53,6 +53,7 @@ def add_parser(commands: Any) -> None:
         metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
         help="the face in pixels where it is first seen, roughly",
     )
+    arguments.add_mark(parser)
     parser.set_defaults(run=run)
 
 
@@ -98,6 +99,7 @@ def _dub(options: argparse.Namespace) -> int:
         sound,
         video.fps,
         options.steps,
+        options.mark,
     )
     folder = RunFolder(options.output.with_name(f"{options.output.stem}.dub_{key}"))
     memory = None
@@ -112,10 +114,11 @@ def _dub(options: argparse.Namespace) -> int:
     bar = tqdm(total=dubbing.frames, initial=before, unit="frame", disable=None)
     with bar, failures_told(_LESS_MEMORY, lambda: safe() if folder.clips else ""):
         try:
+            mark = arguments.mark_of(options, (video.height, video.width))
             clips = dub(pipe, dubbing, video, memory=memory, start_frame=before, steps=options.steps)
             for clip in clips:
                 with hold_interrupts():
-                    folder.add(clip.frames, video.fps, None, {}, clip.memory, clip.motion)
+                    folder.add(mark(clip.frames), video.fps, None, {}, clip.memory, clip.motion)
                     bar.update(len(clip.frames))
         except KeyboardInterrupt as stop:
             status = exit_status(stop)

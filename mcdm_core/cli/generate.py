@@ -39,6 +39,7 @@ _SETTINGS = (
     "max_size",
     "fps",
     "allow_silent",
+    "mark",
 )
 """Options that change what the video shows."""
 _LESS_MEMORY = "Close other programs, or lower --max-size; on a GPU, --device cpu needs none of its memory."
@@ -119,6 +120,7 @@ def add_parser(commands: Any) -> None:
         metavar="PIXELS",
         help="longest side of the video, 0: the portrait's own (default: 1024)",
     )
+    arguments.add_mark(parser)
     parser.add_argument("--fps", type=arguments.rate, help="frames a second (default: the model's)")
     parser.add_argument("--allow-silent", action="store_true", help="accept sound that is silent throughout")
     parser.add_argument(
@@ -319,6 +321,7 @@ def _make_clips(
     if run.frames:
         memory = run.memory(pipe.fingerprint)
     paste, clips = not options.crop, -(-total // size)
+    mark = arguments.mark_of(options, pipe.output_size(reference, paste=paste))
     began = time.monotonic()
     with tqdm(total=total, initial=run.frames, unit="frame", disable=None) as bar, Threads() as threads:
         try:
@@ -340,7 +343,7 @@ def _make_clips(
                 # A stop waits for the clip that is being written, so that its work is not lost.
                 with hold_interrupts():
                     frames = pipe.finish_frames(reference, clip, detail=options.detail, paste=paste, in_bytes=True)
-                    run.add(frames, embedding.fps, None, {}, clip.memory, clip.motion)
+                    run.add(map(mark, frames), embedding.fps, None, {}, clip.memory, clip.motion)
                 bar.set_description(f"clip {len(run.clips)}/{clips}")
                 bar.update(len(clip.frames))
                 threads.clip_done(len(clip.frames), time.monotonic() - began)

@@ -37,6 +37,15 @@ def test_generate_writes_the_whole_sound(inputs, tmp_path, capsys) -> None:
     assert main(again) == 0 and (tmp_path / "b.mp4").exists()
 
 
+def test_a_mark_is_seen_in_every_frame(inputs, tmp_path) -> None:
+    assert main(inputs) == 0
+    plain = read_video(tmp_path / "out" / "a.mp4")[0]
+    assert main([*inputs, "--mark"]) == 0
+    marked = read_video(tmp_path / "out" / "a.mp4")[0]
+    changed = (marked - plain).abs().amax(1)
+    assert changed[:, 150:, 60:].amax((1, 2)).min() > 0.3 and changed[:, :80].mean() < 0.03
+
+
 def test_an_interruption_keeps_what_is_done(inputs, tmp_path, monkeypatch, capsys) -> None:
     from mcdm_core.pipeline import MCDMPipeline
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mcdm_core.media.video_reader import read_video
 from mcdm_core.pipeline.run.run_folder import RunFolder
 from tests.nodes.fixtures import comfyui_stubs, pack_core, pack_module, video_job
 
@@ -80,12 +81,17 @@ class NodeOfTheSetting:
         job.run.close()
 
 
+def shown(folder: Path) -> torch.Tensor:
+    """The pictures of all clips of a run."""
+    return torch.cat([read_video(path)[0] for path in sorted(folder.glob("clip_*.mp4"))])
+
+
 def test_starved_memory_of_a_node(setting, tmp_path) -> None:
     node, tally, words, smaller = NodeOfTheSetting(setting), Tally(), Counter(), 0
     assert node.work(tmp_path / "whole")() == 0  # with what a process has in memory by then
-    whole = b"".join(path.read_bytes() for path in sorted((tmp_path / "whole").glob("clip_*.mp4")))
+    whole = shown(tmp_path / "whole")
     folder = tmp_path / "run"
-    for size in (int(moment) << 10 for moment in moments(8, 48 << 10)):
+    for size in (int(moment) << 10 for moment in moments(8, 6 << 10)):
         before = listed(folder)
         ending = attempt(node.work(folder), tmp_path / "log.txt", more_memory=size)
         tally.note(ending)
@@ -94,15 +100,13 @@ def test_starved_memory_of_a_node(setting, tmp_path) -> None:
             said = ending.said.splitlines()[-1]
             assert said.startswith("error: ") and "Close other programs" in said, ending.said
             words["safe" if "finished clips are kept" in said else "nothing made yet"] += 1
-        else:
-            tally.others += (
-                [] if ending.status == 0 else [f"status {ending.status} with {size >> 10} KiB: {ending.said}"]
-            )
+        elif ending.status:
+            tally.others.append(f"status {ending.status} with {size >> 10} KiB: {ending.said}")
         with RunFolder(folder) as run:
             tally.lost += max(0, before - len(run.clips))
         if ending.status == 0:
-            made = b"".join(path.read_bytes() for path in sorted(folder.glob("clip_*.mp4")))
-            tally.unplayable += not smaller and made != whole
+            # Not bit for bit: made in smaller parts, or at other places in memory, sums are rounded otherwise.
+            tally.unplayable += float((shown(folder) - whole).abs().mean()) > 0.002
             folder = tmp_path / f"run{tally.tries}"
     print("\nstarved memory of a node:", tally, words, f"in smaller parts {smaller}")
     assert not (tally.unplayable or tally.tracebacks or tally.lost or tally.others)

