@@ -103,6 +103,14 @@ def stages(inputs: Inputs) -> list[Stage]:
     def guided() -> None:
         canvas.conditions(reference, joined, landmarks, canvas.places(reference, landmarks))
 
+    def denoised() -> None:
+        with model.products():
+            model.unet(noise, time, rows, told, past, guide)
+
+    def decoded() -> None:
+        with model.products():
+            model.vae.decode(latents.flatten(0, 1))
+
     return [
         Stage("read", 1, lambda: load_portrait(inputs.picture)),
         Stage("face", 1, lambda: pipe.encode_reference(portrait, inputs.box)),
@@ -110,8 +118,8 @@ def stages(inputs: Inputs) -> list[Stage]:
         Stage("prior", count, lambda: pipe.motion.predict_clip(reference, sound, memory)),
         Stage("motion", count, lambda: pipe.motion.decode(reference, tokens, embedding.fps)),
         Stage("guide", count, guided),
-        Stage("unet", count, lambda: model.unet(noise, time, rows, told, past, guide)),
-        Stage("decode", count, lambda: model.vae.decode(latents.flatten(0, 1))),
+        Stage("unet", count, denoised),
+        Stage("decode", count, decoded),
         Stage("paint", count, lambda: canvas.paint(reference, latents, places)),
         Stage("archive", count, lambda: model.archived_clip_prior(memory.reference_map.to(pipe.device), latents)),
         Stage("clip", count, lambda: pipe.sample_clip(reference, motion, memory)),

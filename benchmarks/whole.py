@@ -38,6 +38,7 @@ def _run(options: argparse.Namespace, size: int, threads: int, frames: int) -> t
             file.writeframes((samples * 32767).astype("<i2").tobytes())
         command = [sys.executable, "-m", "mcdm_core", "generate", "--audio", str(sound), "--output", str(output)]
         command += ["--preset", options.preset, "--device", options.device, "--max-size", str(size)]
+        command += ["--dtype", options.dtype] if options.dtype in ("float32", "bfloat16") else []
         if options.weights:
             command += ["--weights", str(options.weights)]
         if options.portrait:
