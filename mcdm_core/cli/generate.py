@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -322,8 +323,8 @@ def _make_clips(
         memory = run.memory(pipe.fingerprint)
     paste, clips = not options.crop, -(-total // size)
     mark = arguments.mark_of(options, pipe.output_size(reference, paste=paste))
-    began = time.monotonic()
-    with tqdm(total=total, initial=run.frames, unit="frame", disable=None) as bar, Threads() as threads:
+    began, threads = time.monotonic(), Threads(fixed=os.getenv("OMP_NUM_THREADS") is not None)
+    with tqdm(total=total, initial=run.frames, unit="frame", disable=None) as bar, threads:
         try:
             for clip in pipe.generate(
                 reference,

@@ -53,10 +53,9 @@ def test_when_the_load_changes_the_choice_is_made_again() -> None:
     assert 1 in machine.clips(60), "what was measured long ago is measured again"
 
 
-def test_who_names_a_number_keeps_it(monkeypatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+def test_a_number_that_was_chosen_stays() -> None:
     changes: list[int] = []
-    threads = Threads(None, lambda: 5.0, changes.append)
+    threads = Threads(2, lambda: 5.0, changes.append, fixed=True)
     for _ in range(10):
         threads.clip_done(16, 1.0)
     assert changes == []

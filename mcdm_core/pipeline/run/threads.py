@@ -26,10 +26,10 @@ class Threads:
     """Chooses torch's number of threads from clip to clip; as a context manager it brings the former one back.
 
     Args:
-        most: threads where nobody else computes; by default torch's own number, or none to choose from where the
-            environment names one (``OMP_NUM_THREADS``).
+        most: threads where nobody else computes; by default torch's own number.
         others: cores that other programs have kept busy since it was last asked; None: unknown, and all threads stay.
         use: sets the number.
+        fixed: the number was chosen by somebody, and stays.
     """
 
     def __init__(
@@ -37,9 +37,10 @@ class Threads:
         most: int | None = None,
         others: Callable[[], float | None] | None = None,
         use: Callable[[int], None] = torch.set_num_threads,
+        *,
+        fixed: bool = False,
     ) -> None:
-        fixed = most is None and "OMP_NUM_THREADS" in os.environ
-        self.most = 1 if fixed else most or torch.get_num_threads()
+        self.most, self.fixed = most or torch.get_num_threads(), fixed
         self.current = self.most
         self._others, self._use = others or OtherLoad(), use
         self._load, self._since = 0.0, 0
@@ -47,7 +48,7 @@ class Threads:
 
     def clip_done(self, frames: int, seconds: float) -> None:
         """Take note of a clip's speed, and choose the number of threads for the next one."""
-        if self.most == 1:
+        if self.fixed or self.most == 1:
             return
         load = self._others()
         if load is None or load < _QUIET:
