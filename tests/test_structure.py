@@ -57,3 +57,8 @@ def test_an_import_for_types_makes_no_cycle(structure: ModuleType, tmp_path: Pat
 def test_a_long_file_is_found(structure: ModuleType, tmp_path: Path) -> None:
     make(tmp_path, models__long="\n" * 401)
     assert structure.report(tmp_path).broken() == ["mcdm_core/models/long.py has 401 lines"]
+
+
+def test_a_crowded_folder_is_found(structure: ModuleType, tmp_path: Path) -> None:
+    make(tmp_path, **{f"models__part_{number}": "" for number in range(15)})
+    assert structure.report(tmp_path).broken() == ["mcdm_core/models has 15 files"]
