@@ -37,7 +37,7 @@ class VideoWriter:
     """Writes frames as they come; the sound follows the picture and ends with it.
 
     While it grows the video has another name (``part``, see ``files.py``) and is a fragmented mp4: what is on disk
-    plays even after a crash. :meth:`close` makes it an ordinary mp4 (where FFmpeg is 7.1 or newer) and moves it to
+    plays even after a crash. :meth:`close` makes it an ordinary mp4 (where FFmpeg is 8 or newer) and moves it to
     ``path``; only then an older file there is replaced. Use it as a context manager: after an exception, Ctrl-C
     included, ``part`` stays, closed and playable.
     Container metadata say that the video is synthetic.
@@ -82,7 +82,8 @@ class VideoWriter:
         import av.error
 
         flags = "frag_keyframe+delay_moov+default_base_moof"
-        if av.library_versions.get("libavformat", (0, 0, 0)) >= (61, 7, 0):
+        # FFmpeg 7.1.0 has it too, but the index that it writes leads nowhere: nothing plays.
+        if av.library_versions.get("libavformat", (0, 0, 0)) >= (62, 0, 0):
             flags += "+hybrid_fragmented"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
