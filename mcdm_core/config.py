@@ -183,7 +183,8 @@ class DiffusionConfig:
     """Noise schedule and prediction target of the image denoiser (section 4.1; C: cosine).
 
     ``prior_variance_terms``, if given, make the variance of the warped reference's error differ from place to place
-    (``diffusion/warp_variance.py``); ``temperature`` scales the noise that sampling starts from.
+    (``diffusion/warp_variance.py``); ``temperature`` scales the noise that sampling starts from. With ``shared_noise``
+    all frames of a video begin from one noise, so that the texture it decides stays where it is.
     """
 
     num_train_timesteps: int = 1000
@@ -192,6 +193,7 @@ class DiffusionConfig:
     prior_variance: float = 0.36
     prior_variance_terms: tuple[float, ...] = ()
     temperature: float = 1.0
+    shared_noise: bool = False
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def add_parser(commands: Any) -> None:
         help="with --people: what is measured (default: both)",
     )
     parser.add_argument("--limit", type=arguments.count, default=6, help="clips of each folder (default: 6)")
-    parser.add_argument("--steps", type=arguments.count, default=1, help="denoising steps (default: 1)")
+    parser.add_argument("--steps", type=arguments.count, help="denoising steps (default: the preset's)")
     parser.add_argument("--audio", type=Path, help="the sound (default: the video's own)")
     parser.add_argument("--weights", type=Path, help="weight file (default: the shipped one)")
     parser.add_argument(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from ..config import MCDMConfig
@@ -23,6 +24,7 @@ class FrameDiffusion:
             but ``warped_reference`` switched off has no prior mean: it predicts velocity instead.
         schedule: alpha_t and sigma_t. ``epsilon`` keeps Stable Diffusion's table and timesteps.
         temperature: of the noise sampling starts from; near 0 every step refines the most likely picture.
+        shared_noise: whether all frames of a video have the same noise.
     """
 
     def __init__(self, config: MCDMConfig) -> None:
@@ -33,7 +35,7 @@ class FrameDiffusion:
         self.schedule = NoiseSchedule(
             diffusion.num_train_timesteps, continuous=self.prediction_type != "epsilon", spacing="leading"
         )
-        self.temperature = diffusion.temperature
+        self.temperature, self.shared_noise = diffusion.temperature, diffusion.shared_noise
         self._variance = diffusion.prior_variance
         self._variance_terms = diffusion.prior_variance_terms
         self._latent_channels = config.unet.latent_channels
@@ -43,6 +45,15 @@ class FrameDiffusion:
                 f"diffusion.prior_variance_terms has {len(self._variance_terms)} numbers; give five, as "
                 "variance_features has, or none."
             )
+
+    def draw_noise(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Standard normal noise of clips shaped ``like`` ``[b, f, c, h, w]``; the frames may share it.
+
+        With a generator it is drawn on the generator's device, so that a seed means the same on every device.
+        """
+        shape = (like.shape[0], 1 if self.shared_noise else like.shape[1], *like.shape[2:])
+        device = like.device if generator is None else generator.device
+        return torch.randn(shape, generator=generator, device=device).to(like).expand_as(like)
 
     def add_noise(self, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
         """x_t of clean latents ``[b, ...]`` and timesteps ``[b]``."""

@@ -54,9 +54,10 @@ class MotionMemory:
     fingerprint: str = ""
 
     def generator(self, purpose: str) -> torch.Generator:
-        """A CPU random generator that depends on the seed, the clip and ``purpose`` alone."""
-        offset = {"motion": 1, "frames": 2}[purpose]
-        mixed = (self.seed * 1_000_003 + self.clip_index * 7_919 + offset) % (2**63 - 1)
+        """A CPU random generator that depends on the seed, ``purpose`` and, but for ``"video"``, the clip alone."""
+        offset = {"motion": 1, "frames": 2, "video": 3}[purpose]
+        clip = 0 if purpose == "video" else self.clip_index
+        mixed = (self.seed * 1_000_003 + clip * 7_919 + offset) % (2**63 - 1)
         return torch.Generator("cpu").manual_seed(mixed)
 
     def advanced(

@@ -115,8 +115,10 @@ class ClipSampler:
             guidance,
             bypass=self.stage < LAST_STAGE,
         )
-        videos, *latent = reference.latents.shape
-        noise = torch.randn((videos, size, *latent), generator=memory.generator("frames")).to(device)
+        # The frames of a video with shared noise go on from one clip to the next with the same texture.
+        purpose = "video" if self.diffusion.shared_noise else "frames"
+        like = reference.latents[:, None].to(device).expand(-1, size, -1, -1, -1)
+        noise, videos = self.diffusion.draw_noise(like, memory.generator(purpose)), len(like)
         latents = self.diffusion.sample(predict, noise, steps or defaults.steps, guide, callback)[:, :count]
         painting = self.canvas.paint(reference, latents, None if places is None else places[:count])
         rows = model.archived_clip_prior(memory.reference_map.to(device), latents)

@@ -117,9 +117,11 @@ PAINTING_RULES = (
 
 
 def painting_scores(
-    pipe: MCDMPipeline, folder: Path, *, limit: int = 6, steps: int = 1, sheet: Path | None = None
+    pipe: MCDMPipeline, folder: Path, *, limit: int = 6, steps: int | None = None, sheet: Path | None = None
 ) -> Scores:
-    """Mean scores over the first ``limit`` clips of a folder of shards; ``sheet`` is a picture of mouths and eyes.
+    """Mean scores over the first ``limit`` clips of a folder of shards, sampled in the preset's number of ``steps``.
+
+    ``sheet`` is a picture of mouths and eyes.
 
     Raises:
         MCDMError: if the model paints no parts, or the folder has no clip of two clips' length.
@@ -137,5 +139,5 @@ def painting_scores(
         bypass_temporal=pipe.stage == 1,
         picture=sheet,
         people=limit,
-        steps=steps,
+        steps=steps or sampling_defaults(config.preset).steps,
     )

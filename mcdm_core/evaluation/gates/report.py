@@ -26,13 +26,13 @@ def report(
     output: Path | None = None,
     *,
     limit: int = 6,
-    steps: int = 1,
+    steps: int | None = None,
     parts: Sequence[str] = PARTS,
 ) -> dict[str, dict[str, object]]:
     """Scores and gates of every folder, ready for JSON; contact sheets go into ``output``.
 
     Args:
-        limit: clips of a folder; steps: of denoising; parts: of :data:`PARTS`.
+        limit: clips of a folder; steps: of denoising, the preset's if None; parts: of :data:`PARTS`.
     """
     result: dict[str, dict[str, object]] = {}
     for folder in folders:

@@ -162,7 +162,7 @@ class PartLosses:
         anywhere, amount = torch.rand(2, number, device=device)
         timestep = torch.where(begin, torch.ones_like(anywhere), 0.02 + 0.95 * anywhere) * top
         scale = torch.where(begin, amount * TOP_NOISE, torch.ones_like(amount)).view(-1, 1, 1, 1, 1)
-        return self.diffusion.add_noise(clean, torch.randn_like(clean) * scale, timestep), timestep
+        return self.diffusion.add_noise(clean, self.diffusion.draw_noise(clean) * scale, timestep), timestep
 
     def _denoise(
         self,
@@ -192,7 +192,7 @@ class PartLosses:
         earlier = self._archived(drawn.reference, drawn.before_archive, look, still)
         tokens = self._tokens(drawn.reference, drawn.before, views)
         top = still.new_full((len(still),), float(self.diffusion.schedule.num_train_timesteps - 1))
-        noise = torch.randn_like(earlier) * _START
+        noise = self.diffusion.draw_noise(earlier) * _START
         made, memory = self._denoise(noise, top, earlier, still, tokens, guide, None)
         own = (torch.rand(len(made), device=made.device) < 0.5).view(-1, 1, 1, 1, 1)
         return (torch.where(own, made, archived) if self.archive else archived), memory

@@ -125,8 +125,9 @@ class Painter:
         self, guide: Tensor, f_ac: Tensor, tokens: Tensor, carried: Carried, seed: int, off: str | None, steps: int
     ) -> tuple[Tensor, Carried]:
         """Latents of a clip and the memories after it, by timestep."""
-        shape = guide[:, :, : self.config.unet.latent_channels].shape
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(guide)
+        seed = 0 if self.diffusion.shared_noise else seed
+        like = guide[:, :, : self.config.unet.latent_channels]
+        noise = self.diffusion.draw_noise(like, torch.Generator().manual_seed(seed))
         after: Carried = {}
 
         def predict(x: Tensor, timestep: Tensor) -> Tensor:
