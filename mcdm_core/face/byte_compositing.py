@@ -52,7 +52,7 @@ class MovingPicture:
             painted: parts ``[p, 3, s, s]`` uint8; places, index: theirs, and the frame's place in them.
         """
         frame = self._moved(np.ascontiguousarray(flow.numpy()))
-        for square, region, part in zip(places.squares[index], places.regions[index], painted, strict=True):
+        for square, region, part in zip(places.squares[index], places.shown[index], painted, strict=True):
             self._lay(frame, square.double().numpy(), region[0].numpy(), part.permute(1, 2, 0).contiguous().numpy())
         return frame
 

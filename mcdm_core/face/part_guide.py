@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .outer_warp import outer_parts
 from .part_places import PartPlaces
-from .part_shapes import contour_change, part_shapes, shape_tokens
+from .part_shapes import contour_change, part_shapes, shape_tokens, shown_regions
 from .parts import NUM_PARTS, cut, moved_squares, reference_squares, unknown_regions
 
 REGION_CHANNELS = 4
@@ -48,8 +48,9 @@ class PartViews:
         return torch.lerp(self.outer, self.still[:, None].expand_as(self.outer), self.region)
 
     def shown(self, painted: Tensor) -> Tensor:
-        """Parts as a video shows them: ``painted [b*2, f, 3, s, s]`` inside the region, the warp around it."""
-        return torch.lerp(self.outer, painted, self.region)
+        """Parts as a video shows them: ``painted [b*2, f, 3, s, s]`` where it is shown, the warp around it."""
+        change = contour_change(self.shapes, self.own_shapes, painted.shape[-1])
+        return torch.lerp(self.outer, painted, shown_regions(self.region, change))
 
 
 def still_parts(portraits: Tensor, squares: Tensor, size: int) -> Tensor:

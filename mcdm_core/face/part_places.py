@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .compositing import SURROUNDINGS
 from .outer_warp import outer_flow
+from .part_shapes import contour_change, part_shapes, shown_regions
 from .parts import moved_squares, reference_squares, unknown_regions
 
 FLOW_CELLS = 48
@@ -20,21 +21,22 @@ CROP_CELLS = slice(8, 40)
 
 @dataclass(frozen=True)
 class PartPlaces:
-    """Of f frames: squares of the parts ``[f, 2, 2, 3]`` in crop units, regions that are painted in them
-    ``[f, 2, 1, s, s]``, and the head's movement, a flow ``[f, 2, 48, 48]`` in crop widths over :data:`SURROUNDINGS`
-    crop widths (``outer_warp.py``)."""
+    """Of f frames: squares of the parts ``[f, 2, 2, 3]`` in crop units, regions that are painted in them and those
+    that are shown (:func:`~.part_shapes.shown_regions`) ``[f, 2, 1, s, s]``, and the head's movement, a flow
+    ``[f, 2, 48, 48]`` in crop widths over :data:`SURROUNDINGS` crop widths (``outer_warp.py``)."""
 
     squares: Tensor
     regions: Tensor
+    shown: Tensor
     flow: Tensor
 
     def __getitem__(self, frames: slice) -> PartPlaces:
         """Some of the frames."""
-        return PartPlaces(self.squares[frames], self.regions[frames], self.flow[frames])
+        return PartPlaces(self.squares[frames], self.regions[frames], self.shown[frames], self.flow[frames])
 
     def cpu(self) -> PartPlaces:
         """The same in float32 on the CPU."""
-        return PartPlaces(self.squares.cpu().float(), self.regions.cpu().float(), self.flow.cpu().float())
+        return PartPlaces(*(x.cpu().float() for x in (self.squares, self.regions, self.shown, self.flow)))
 
 
 def part_places(reference: Tensor, landmarks: Tensor, size: int) -> PartPlaces:
@@ -48,4 +50,6 @@ def part_places(reference: Tensor, landmarks: Tensor, size: int) -> PartPlaces:
     every, own = still.expand(len(landmarks), -1, -1), reference_squares(still)
     squares = moved_squares(own, still, landmarks[None])[0]
     regions = unknown_regions(every, own.expand(len(landmarks), -1, -1, -1), landmarks, squares, size)
-    return PartPlaces(squares, regions, outer_flow(every, landmarks, FLOW_CELLS, SURROUNDINGS))
+    change = contour_change(part_shapes(landmarks, squares)[None], part_shapes(still, own), size)
+    shown = shown_regions(regions.transpose(0, 1), change).transpose(0, 1)
+    return PartPlaces(squares, regions, shown, outer_flow(every, landmarks, FLOW_CELLS, SURROUNDINGS))

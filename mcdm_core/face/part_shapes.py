@@ -8,15 +8,20 @@ from einops import rearrange
 from torch import Tensor
 
 from .landmarks import EYE_PICTURE_LEFT, EYE_PICTURE_RIGHT, INNER_LIPS, OUTER_LIPS
-from .parts import EYES, MOUTH, apply, inverse
+from .parts import EYES, MOUTH, NUM_PARTS, apply, inverse
 
 SHAPE_TOKENS = 2
 """The frame's contours, and the portrait's."""
 CONTOURS, VERTICES = 2, 12
 """Of a part: outer and inner lips, or the two eyes. A contour of fewer points repeats its last one."""
 SHAPE_WIDTH = CONTOURS * VERTICES * 2
-_UNCHANGED, _CHANGED = 0.003, 0.015
-"""Mean distances between two contours, in parts: the error of reading the same face twice, and a change in full."""
+_LIPS_CHANGED = (0.003, 0.015)
+"""Mean distances between two contours of lips, in parts: the error of reading a face twice, and a change in full."""
+_LIDS_CHANGED = (0.08, 0.18)
+"""The same of lids, in heights of the portrait's own open eye: small eyes shut by little. On 60 portraits open eyes
+stay below 0.12 in nineteen frames of twenty, and shut ones are above 0.21."""
+_LEAST_HEIGHT = 0.02
+"""Of an eye in parts: below it a portrait's eyes are shut, and height tells nothing."""
 _CONTOURS = {MOUTH: (OUTER_LIPS, INNER_LIPS), EYES: (EYE_PICTURE_LEFT, EYE_PICTURE_RIGHT)}
 
 
@@ -51,12 +56,33 @@ def contour_change(shapes: Tensor, portraits: Tensor, side: int) -> Tensor:
     Returns:
         ``[b*2, f, 1, side, side]``.
     """
-    apart = (shapes - portraits[:, None]).unflatten(-1, (CONTOURS, VERTICES, 2)).norm(dim=-1).mean(-1)
-    share = ((apart - _UNCHANGED) / (_CHANGED - _UNCHANGED)).clamp(0, 1)
-    share = share * share * (3 - 2 * share)
-    halves = torch.stack([share[:, :, MOUTH].amax(-1, keepdim=True).expand(-1, -1, CONTOURS), share[:, :, EYES]], 1)
+    own = portraits[:, None].unflatten(-1, (CONTOURS, VERTICES, 2))
+    apart = (shapes.unflatten(-1, (CONTOURS, VERTICES, 2)) - own).norm(dim=-1).mean(-1)
+    height = (own[:, :, EYES, ..., 1].amax(-1) - own[:, :, EYES, ..., 1].amin(-1)).clamp_min(_LEAST_HEIGHT)
+    lips = _ramp(apart[:, :, MOUTH], *_LIPS_CHANGED).amax(-1, keepdim=True).expand(-1, -1, CONTOURS)
+    halves = torch.stack([lips, _ramp(apart[:, :, EYES] / height, *_LIDS_CHANGED)], 1)
     across = halves.flatten(0, 1).repeat_interleave(side // CONTOURS, -1)
     return across[:, :, None, None].expand(-1, -1, 1, side, -1)
+
+
+def _ramp(values: Tensor, low: float, high: float) -> Tensor:
+    """From 0 at ``low`` to 1 at ``high``, smoothly."""
+    share = ((values - low) / (high - low)).clamp(0, 1)
+    return share * share * (3 - 2 * share)
+
+
+def shown_regions(regions: Tensor, change: Tensor) -> Tensor:
+    """Where painted parts are shown: in their regions, but of eyes that look as the portrait's next to nothing.
+
+    There the portrait itself, carried along by the head, is right and sharper. Half of a change is enough to show all
+    that is painted, or an open eye would shine through a closing one. A mouth is always shown as it was painted.
+
+    Args:
+        regions: ``[b*2, f, 1, s, s]``; change: of :func:`contour_change`, likewise.
+    """
+    mouth, eyes = regions.unflatten(0, (-1, NUM_PARTS)).unbind(1)
+    shown = (2 * change[EYES::NUM_PARTS]).clamp(max=1).to(eyes)
+    return torch.stack([mouth, eyes * shown], 1).flatten(0, 1)
 
 
 def shape_tokens(shapes: Tensor, portraits: Tensor, width: int) -> Tensor:

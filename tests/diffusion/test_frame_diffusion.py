@@ -117,3 +117,16 @@ def test_the_prior_s_variance_follows_the_guide() -> None:
     target = fd.target(x0, noise, t, guide)
     torch.testing.assert_close(fd.target_at(x0, noisy, t, guide), target, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(fd.denoised(target, noisy, t, guide), x0, atol=1e-4, rtol=1e-4)
+
+
+def test_frames_share_their_noise_where_the_configuration_says_so() -> None:
+    like = torch.zeros(2, 5, 12, 4, 4)
+    apart = FrameDiffusion(WHOLE_CROP).draw_noise(like, torch.Generator().manual_seed(1))
+    assert (apart[:, 0] - apart[:, 1]).abs().mean() > 0.5
+    shared = dataclasses.replace(WHOLE_CROP, diffusion=dataclasses.replace(WHOLE_CROP.diffusion, shared_noise=True))
+    noise = FrameDiffusion(shared).draw_noise(like, torch.Generator().manual_seed(1))
+    assert noise.shape == like.shape and torch.equal(noise[:, :1].expand_as(noise), noise)
+    assert (noise[0] - noise[1]).abs().mean() > 0.5, "videos differ"
+    assert abs(float(noise.std()) - 1) < 0.15
+    again = FrameDiffusion(shared).draw_noise(like[:, :2], torch.Generator().manual_seed(1))
+    assert torch.equal(again, noise[:, :2]), "a shorter clip goes on with the same"

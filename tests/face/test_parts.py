@@ -11,7 +11,7 @@ from mcdm_core.face.outer_warp import outer_flow, outer_parts, spline_lookup
 from mcdm_core.face.part_compositing import lay_parts, move_head
 from mcdm_core.face.part_guide import PartViews, part_guide, part_tokens, part_views, region_variance
 from mcdm_core.face.part_places import part_places
-from mcdm_core.face.part_shapes import contour_change, part_shapes
+from mcdm_core.face.part_shapes import contour_change, part_shapes, shown_regions
 from mcdm_core.face.parts import (
     EYES,
     MOUTH,
@@ -98,7 +98,7 @@ def test_regions_and_warp_do_not_know_lips_or_lids() -> None:
 
 
 def test_the_guide_does_not_know_lips_or_lids_and_shows_the_portrait_s_own() -> None:
-    points, portrait = face(), torch.rand(1, 3, 96, 96) * 2 - 1
+    points, portrait = wide_awake(face()), torch.rand(1, 3, 96, 96) * 2 - 1
 
     def encode(x: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.avg_pool2d(x, 8)
@@ -133,6 +133,52 @@ def test_each_eye_changes_for_itself() -> None:
     change = contour_change(views.shapes, views.own_shapes, 8)
     assert change.shape == (2, 1, 1, 8, 8) and change[MOUTH].max() == 0
     assert change[EYES, ..., :4].min() == 1 and change[EYES, ..., 4:].max() == 0
+
+
+def wide_awake(points: torch.Tensor) -> torch.Tensor:
+    """The same face with open eyes of a face's proportions."""
+    opened = points.clone()
+    for first in (20, 28):
+        across = opened[:, first + 4] - opened[:, first]
+        for index, along in ((1, 0.25), (2, 0.5), (3, 0.75), (5, 0.75), (6, 0.5), (7, 0.25)):
+            opened[:, first + index] = opened[:, first] + along * across
+            opened[:, first + index, 1] += 0.02 if index > 4 else -0.02
+    return opened
+
+
+def lowered_lids(points: torch.Tensor, share: float) -> torch.Tensor:
+    """The same face with its upper lids lowered by a share of the eyes' openings."""
+    moved = points.clone()
+    for first in (20, 28):
+        for upper, lower in ((1, 7), (2, 6), (3, 5)):
+            gap = points[:, first + lower] - points[:, first + upper]
+            moved[:, first + upper] += share * gap
+    return moved
+
+
+def test_small_eyes_change_as_much_as_large_ones_when_they_shut() -> None:
+    points = wide_awake(face())
+    narrow = lowered_lids(points, 0.45)
+    for open_eyes in (points, narrow):
+        for share, least, most in ((0.1, 0.0, 0.05), (0.95, 0.9, 1.0)):
+            views = part_views(torch.zeros(1, 3, 96, 96), open_eyes, lowered_lids(open_eyes, share)[:, None], SIZE)
+            change = contour_change(views.shapes, views.own_shapes, 8)[EYES]
+            assert least <= change.min() and change.max() <= most, (share, change.unique())
+
+
+def test_eyes_at_rest_are_the_portrait_s_own_and_a_mouth_is_always_painted() -> None:
+    points, portrait = wide_awake(face()), torch.rand(1, 3, 96, 96) * 2 - 1
+    views = part_views(portrait, points, points[:, None], SIZE)
+    painted = torch.zeros_like(views.outer)
+    shown = views.shown(painted)
+    assert torch.equal(shown[EYES], views.outer[EYES])
+    assert torch.allclose(shown[MOUTH], views.outer[MOUTH] * (1 - views.region[MOUTH]), atol=1e-6)
+    places = part_places(points[0], points, SIZE)
+    assert places.shown[0, EYES].max() == 0 and torch.equal(places.shown[0, MOUTH], places.regions[0, MOUTH])
+    shut = part_places(points[0], lowered_lids(points, 0.9), SIZE)
+    assert torch.equal(shut.shown, shut.regions)
+    # Half of a change is enough: what is painted shows whole before an eye is half shut.
+    assert torch.equal(shown_regions(views.region, torch.full_like(views.region, 0.5)), views.region)
 
 
 def test_the_mouth_s_region_follows_the_chin_and_holds_the_lips() -> None:

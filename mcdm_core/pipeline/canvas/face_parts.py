@@ -112,7 +112,7 @@ def _crops(reference: Reference, painted: Tensor, places: PartPlaces) -> Tensor:
         return torch.cat(frames).contiguous().float() / 255
     crops = warp(crop.expand(len(painted), -1, -1, -1), flow)
     shown = to_unit(painted) / 2 + 0.5
-    laid = [lay_parts(*frame) for frame in zip(crops, places.squares, shown, places.regions, strict=True)]
+    laid = [lay_parts(*frame) for frame in zip(crops, places.squares, shown, places.shown, strict=True)]
     return torch.stack(laid).clamp(0, 1)
 
 
@@ -128,7 +128,7 @@ def _finished(reference: Reference, parts: Tensor, places: PartPlaces, *, paste:
     for index, painted in enumerate(parts):
         moved = move_head(large, places.flow[index], extent)
         shown = to_unit(painted) / 2 + 0.5
-        picture = lay_parts(moved, places.squares[index], shown, places.regions[index], extent)[None].clamp(0, 1)
+        picture = lay_parts(moved, places.squares[index], shown, places.shown[index], extent)[None].clamp(0, 1)
         yield paste_back(picture, reference.image, outer, edge) if paste else picture[..., inner, inner]
 
 
