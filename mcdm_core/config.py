@@ -259,7 +259,7 @@ TINY = MCDMConfig(
         archive_places=True,
     ),
     parts=PartsConfig(size=96),
-    diffusion=DiffusionConfig(prediction_type="prior_residual", temperature=0.1),
+    diffusion=DiffusionConfig(prediction_type="prior_residual", temperature=0.7, shared_noise=True),
 )
 
 SMALL = MCDMConfig(

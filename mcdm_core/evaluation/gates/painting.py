@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ...errors import MCDMError
 from ...pipeline import MCDMPipeline
+from ...pipeline.defaults import sampling_defaults
 from ...training.parts.rows import FrameRows
 from ...training.parts.validation import validate_parts
 from .rule import Rule, Scores

@@ -25,8 +25,10 @@ SHAPE_ERROR = 0.002
 """The same of contours, in parts: one error a clip."""
 TOKEN_ERROR, ARCHIVE_ERROR = 0.1, 0.15
 """Largest standard deviations of noise on motion tokens and on archived latents."""
-TOP_SHARE, TOP_NOISE = 0.85, 0.25
-"""Share of clips at the last timestep, where sampling begins, and the largest noise there: it begins from little."""
+TOP_SHARE, TOP_NOISE = 0.35, 1.0
+"""Share of clips at the last timestep, where sampling begins, and the largest noise there (a temperature lowers it)."""
+LEAST_TIME, MOST_TIME = 0.12, 0.85
+"""Range of the other clips' timesteps, in parts of the schedule: what a few steps of sampling go through."""
 KNOWN_WEIGHT = 0.15
 """Weight of the surroundings in the latents' loss, beside 1 in the region."""
 _START = 0.1
@@ -156,11 +158,11 @@ class PartLosses:
         return torch.cat([codec * (kept[0] > self.motion_dropout), contours * (kept[1] > 2 * self.motion_dropout)], 2)
 
     def _noisy(self, clean: Tensor) -> tuple[Tensor, Tensor]:
-        """Noisy latents and timesteps: most at the top, where sampling begins from little noise, the rest anywhere."""
+        """Noisy latents and timesteps: a third at the top, where sampling begins, the rest on the way down."""
         number, device, top = len(clean), clean.device, self.diffusion.schedule.num_train_timesteps - 1
         begin = torch.rand(number, device=device) < TOP_SHARE
         anywhere, amount = torch.rand(2, number, device=device)
-        timestep = torch.where(begin, torch.ones_like(anywhere), 0.02 + 0.95 * anywhere) * top
+        timestep = torch.where(begin, torch.ones_like(anywhere), LEAST_TIME + (MOST_TIME - LEAST_TIME) * anywhere) * top
         scale = torch.where(begin, amount * TOP_NOISE, torch.ones_like(amount)).view(-1, 1, 1, 1, 1)
         return self.diffusion.add_noise(clean, self.diffusion.draw_noise(clean) * scale, timestep), timestep
 
