@@ -161,7 +161,7 @@ class TarWriter:
         write_flac(sound, np.asarray(tensors["audio"]))
         whole = np.tile(np.array([side / 2, side / 2, side], np.float32), (count, 1))
         known = {name: np.asarray(tensors[name]) for name in LABELS if name in tensors}
-        np.savez_compressed(labels, squares=whole, **known)
+        np.savez_compressed(labels, squares=whole, **known)  # pyright: ignore[reportArgumentType] its own option may share the name
         told = {**info, "key": key, "frames": count, "seconds": count / fps}
         text = json.dumps(told, ensure_ascii=False, sort_keys=True).encode()
         pieces = {"mp4": video.getvalue(), "flac": sound.getvalue(), "npz": labels.getvalue(), "json": text}

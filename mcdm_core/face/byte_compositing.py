@@ -41,7 +41,7 @@ class MovingPicture:
         """The pixels with a fourth channel, ``[h, w, 4]``: OpenCV samples these in half the time."""
         import cv2
 
-        return cv2.cvtColor(self.pixels, cv2.COLOR_RGB2RGBA)
+        return np.asarray(cv2.cvtColor(self.pixels, cv2.COLOR_RGB2RGBA), np.uint8)
 
     def compose(self, flow: Tensor, painted: Tensor, places: PartPlaces, index: int) -> Bytes:
         """One frame ``[h, w, 3]``.
@@ -121,12 +121,12 @@ def _enlarged(part: Bytes, affine: NDArray[np.float64], shape: tuple[int, int]) 
 
     flags = cv2.INTER_CUBIC
     if abs(np.linalg.det(affine[:, :2])) > _LARGE**2:
-        part = cv2.resize(part, None, fx=_STEP, fy=_STEP, interpolation=cv2.INTER_CUBIC)
+        part = np.asarray(cv2.resize(part, None, fx=_STEP, fy=_STEP, interpolation=cv2.INTER_CUBIC), np.uint8)
         linear = affine[:, :2] / _STEP
         # Pixels' middles stay where they are: (x + 0.5) / step - 0.5 of the part.
         shift = affine[:, 2] + (linear - affine[:, :2]) @ np.array([0.5, 0.5])
         affine, flags = np.column_stack([linear, shift]), cv2.INTER_LINEAR
-    return cv2.warpAffine(part, affine, shape, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.warpAffine(part, affine, shape, flags=flags, borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
 
 def available() -> bool:

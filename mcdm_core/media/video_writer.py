@@ -82,8 +82,8 @@ class VideoWriter:
         import av.error
 
         flags = "frag_keyframe+delay_moov+default_base_moof"
-        # FFmpeg 7.1.0 has it too, but the index that it writes leads nowhere: nothing plays.
-        if av.library_versions.get("libavformat", (0, 0, 0)) >= (62, 0, 0):
+        # FFmpeg 7.1 and 8.0 have it too, but the index that they write leads nowhere: nothing plays.
+        if av.library_versions.get("libavformat", (0, 0, 0)) >= (62, 12, 0):
             flags += "+hybrid_fragmented"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

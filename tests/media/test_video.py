@@ -92,7 +92,8 @@ def test_long_videos_keep_in_step(tmp_path: Path) -> None:
             writer.write(frames[: min(200, count - writer.frames_written)])
     with av.open(str(path)) as container:
         lengths = [float(s.duration * s.time_base) for s in container.streams]
-    assert abs(lengths[0] - lengths[1]) < 1 / fps
+    # Some FFmpegs count the sound's last block of 1,024 samples in full.
+    assert abs(lengths[0] - lengths[1]) < max(1 / fps, 1025 / 8000)
 
 
 def test_an_odd_size_is_padded_and_colours_survive(tmp_path: Path) -> None:
