@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -44,11 +46,12 @@ def test_as_in_torch(left: float, top: float, shift: float, size: int) -> None:
     transform = CropTransform(left * size, top * size, float(side), width, height)
     still, now = moved_face(shift)
     places = part_places(still, now, PART)
+    places = dataclasses.replace(places, shown=places.regions)  # the eyes, which rest, as well
     painted = (torch.stack([smooth(PART, PART, 1), smooth(PART, PART, 2)]) * 255).round().byte()
     outer = grown(transform, SURROUNDINGS)
     extent, large = outer.side / transform.side, full_resolution_crop(portrait, outer)
     head = move_head(large, places.flow[0], extent)
-    laid = lay_parts(head, places.squares[0], painted.float() / 255, places.regions[0], extent)[None].clamp(0, 1)
+    laid = lay_parts(head, places.squares[0], painted.float() / 255, places.shown[0], extent)[None].clamp(0, 1)
     wanted = paste_back(laid, portrait, outer, feather_mask(large.shape[-1], 0.02))
 
     squares = (
