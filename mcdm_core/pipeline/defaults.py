@@ -29,8 +29,8 @@ class SamplingDefaults:
 
 _BY_PRESET = {
     # Measured on people and voices not trained on (``evaluate --parts motion``); 4 steps do as well as 8. Guidance by
-    # the sound leaves r as it is and widens the lips' movement over the true one. At 1.7 and 1.9: five people of GRID
-    # 0.85 and 0.92; at 1.9 six synthetic ones 1.01, the man of the training 1.03. Much above, lips move too fast.
+    # the sound leaves r as it is and widens the lips' movement over the true one. At 1.9 five people of GRID reach
+    # 0.92, six synthetic ones 1.08, the man of the training 1.05; at 2.0 the first 0.97, the second 1.12.
     # The return of the expression: what a face shows long is not in a voice. From the first frame alone, 3 s, cosine
     # of the expression tokens to the true ones 0.84 without it, 0.86 with 0.3, 0.87 with 0.7 on synthetic people; 0.89,
     # 0.88 and 0.86 on a real one, whom 0.7 keeps from moving (earlier weights; today's 0.86 and 0.88, 0.87 and 0.87).

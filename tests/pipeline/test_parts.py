@@ -135,3 +135,26 @@ def test_what_depends_on_the_portrait_alone_is_decoded_once_a_video(
     fresh = MotionPredictor(pipe.model).decode(other, motion.tokens, 25.0, memory)
     again = predictor.decode(other, motion.tokens, 25.0, memory)
     assert torch.equal(fresh.landmarks, again.landmarks) and torch.equal(fresh.values, again.values)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_clips_of_a_video_share_their_noise_where_the_weights_say_so(
+    pipe: MCDMPipeline, reference: Reference, voice: torch.Tensor, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    sampler, seen = ClipSampler(pipe.model), []
+    sampler.diffusion.shared_noise = shared
+    sample = sampler.diffusion.sample
+
+    def watched(network, noise: torch.Tensor, *rest) -> torch.Tensor:
+        seen.append(noise)
+        return sample(network, noise, *rest)
+
+    monkeypatch.setattr(sampler.diffusion, "sample", watched)
+    motion = pipe.predict_motion(reference, pipe.embed_audio(voice[:2560], 16_000), seed=3)
+    memory = pipe.start_memory(reference, seed=3)
+    following = sampler.sample(reference, motion, memory, steps=1).memory
+    sampler.sample(reference, motion, following, steps=1)
+    sampler.sample(reference, motion, pipe.start_memory(reference, seed=4), steps=1)
+    first, second, other = seen
+    assert torch.equal(first, second) is shared and torch.equal(first[:, 0], first[:, 1]) is shared
+    assert not torch.equal(first, other), "another seed is another texture"
