@@ -79,6 +79,18 @@ def _between(text: str, low: float, high: float, what: str) -> float:
     return value
 
 
+def add_adapters(parser: Any) -> None:
+    """Add the option of adapters to the weights."""
+    parser.add_argument(
+        "--lora",
+        type=adapter,
+        nargs="+",
+        default=[],
+        metavar="FILE[:STRENGTH]",
+        help="adapters of `train lora`, each with its strength (default: 1)",
+    )
+
+
 def add_mark(parser: Any) -> None:
     """Add the option of a visible mark."""
     parser.add_argument(

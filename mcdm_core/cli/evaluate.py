@@ -50,14 +50,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--steps", type=arguments.count, help="denoising steps (default: the preset's)")
     parser.add_argument("--audio", type=Path, help="the sound (default: the video's own)")
     parser.add_argument("--weights", type=Path, help="weight file (default: the shipped one)")
-    parser.add_argument(
-        "--lora",
-        type=arguments.adapter,
-        nargs="+",
-        default=[],
-        metavar="FILE[:STRENGTH]",
-        help="adapters of `train lora`, to see what they change",
-    )
+    arguments.add_adapters(parser)
     parser.add_argument("--box", type=float, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="face, pixels")
     parser.add_argument(
         "--max-frames", type=arguments.count, default=1500, help="frames looked at for the identity (default: 1500)"

@@ -68,14 +68,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--weights", type=Path, help="weight file or training folder, instead of the preset's shipped one"
     )
-    parser.add_argument(
-        "--lora",
-        type=arguments.adapter,
-        nargs="+",
-        default=[],
-        metavar="FILE[:STRENGTH]",
-        help="adapters of `train lora`, each with its strength (default: 1)",
-    )
+    arguments.add_adapters(parser)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps ... (default: cpu)")
     parser.add_argument(
         "--dtype",
