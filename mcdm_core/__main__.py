@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .cli import convert, dub, evaluate, generate, info, plan, train
+from .cli import convert, dub, evaluate, generate, info, plan, sign, train
 from .cli.dataset import curate, label_data, label_speech, render_data
 from .cli.interruption import exit_status, stop_on_signals
 from .errors import MCDMError
@@ -22,7 +22,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"MCDM {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (generate, dub, info, evaluate, convert, curate, render_data, label_data, label_speech, plan, train):
+    videos, datasets = (generate, dub, info, sign, evaluate), (curate, render_data, label_data, label_speech)
+    for module in (*videos, convert, *datasets, plan, train):
         module.add_parser(commands)
     return parser
 

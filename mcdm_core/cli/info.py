@@ -86,7 +86,30 @@ def _describe_video(path: Path) -> int:
     for tag, note in provenance.notes.items():
         print(f"  {tag}: {note}")
     print("  says that it is synthetic" if provenance.synthetic else "  carries no note of MCDM, which proves nothing")
+    for line in _credential_lines(path):
+        print(f"  {line}")
     return 0
+
+
+def _credential_lines(path: Path) -> list[str]:
+    from ..errors import PackageError
+    from ..media.credentials import read_credentials
+
+    try:
+        credentials = read_credentials(path)
+    except PackageError as error:
+        return [f"content credentials were not looked for. {error}"]
+    if credentials is None:
+        return ["carries no content credentials"]
+    authority = "a known authority vouches for" if credentials.trusted else "no authority known here vouches for"
+    lines = [
+        f"content credentials: made with {credentials.program}, signed by {credentials.signer}, whom {authority}",
+        *(f"  of the kind {kind.rpartition('/')[2]}" for kind in credentials.sources),
+        *(f"  made from {parent}" for parent in credentials.parents),
+    ]
+    if credentials.whole:
+        return [*lines, "  the video is as it was signed"]
+    return [*lines, f"  NOT as it was signed: it was changed ({', '.join(credentials.faults)})"]
 
 
 def _description(path: Path) -> str | None:

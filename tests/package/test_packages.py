@@ -19,6 +19,7 @@ COMMANDS = (
     "generate",
     "dub",
     "info",
+    "sign",
     "evaluate",
     "convert",
     "render-data",

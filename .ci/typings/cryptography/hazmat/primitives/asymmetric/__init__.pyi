@@ -1,0 +1,5 @@
+from typing import Any
+
+ec: Any
+ed25519: Any
+rsa: Any

@@ -1,0 +1,3 @@
+from typing import Any
+
+def load_pem_private_key(data: bytes, password: bytes | None) -> Any: ...
