@@ -27,29 +27,33 @@ def recursion_weights(frames: int, alpha: float, carried: bool) -> tuple[Tensor,
         ``W [f, f]`` lower-triangular and ``w [f]`` with M = W F + w M_0. Without a carried M_0, M_1 = F(1), so the
         first column is alpha^i instead of (1 - alpha) alpha^i, and w is zero.
     """
-    index = torch.arange(frames, dtype=torch.float64)
-    powers = torch.tensor(alpha, dtype=torch.float64) ** (index[:, None] - index[None, :]).clamp(min=0)
+    index = torch.arange(frames, dtype=torch.float64, device="cpu")  # also where a model is but outlined
+    base = torch.tensor(alpha, dtype=torch.float64, device="cpu")
+    powers = base ** (index[:, None] - index[None, :]).clamp(min=0)
     matrix = torch.tril(powers) * (1 - alpha)
     if carried:
         return matrix.float(), (alpha ** (index + 1)).float()
-    matrix[:, 0] = torch.tensor(alpha, dtype=torch.float64) ** index
-    return matrix.float(), torch.zeros(frames)
+    matrix[:, 0] = base**index
+    return matrix.float(), torch.zeros(frames, device="cpu")
 
 
-def memory_recursion(f_ac_ref: Tensor, alpha: float, memory: Tensor | None = None) -> Tensor:
+def memory_recursion(
+    f_ac_ref: Tensor, alpha: float, memory: Tensor | None = None, weights: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
     """M of every frame.
 
     Args:
         f_ac_ref: ``[b, f, N, c]``.
         alpha: weight of the past, in [0, 1] (the paper: 0.1).
         memory: M of the previous clip's last frame ``[b, N, c]``, or None at the start of a video.
+        weights: :func:`recursion_weights` of this length, where they are at hand on the right device.
 
     Returns:
         ``[b, f, N, c]``; its last frame is what the next clip carries on.
     """
     if not 0.0 <= alpha <= 1.0:
         raise MCDMError(f"alpha is {alpha}; it weights the past and must lie in [0, 1].")
-    matrix, carry = recursion_weights(f_ac_ref.shape[1], alpha, memory is not None)
+    matrix, carry = weights or recursion_weights(f_ac_ref.shape[1], alpha, memory is not None)
     result = torch.einsum("ij,bjnc->binc", matrix.to(f_ac_ref), f_ac_ref)
     if memory is not None:
         if memory.shape != f_ac_ref[:, 0].shape:
@@ -128,6 +132,7 @@ class MemoryEfficientTemporalAttention(nn.Module):
     """
 
     random_features: Tensor
+    recursion: Tensor
 
     def __init__(
         self,
@@ -154,6 +159,18 @@ class MemoryEfficientTemporalAttention(nn.Module):
         nn.init.zeros_(self.proj_out.bias)
         # Not a weight: both kinds of attention share one set of weights, so these are drawn, not stored.
         self.register_buffer("random_features", random_features(features, dim // heads), persistent=False)
+        # The recursion's weights, without and with a carried M, kept on the device: a copy for every call would make
+        # the host wait for the GPU. The first frames' rows are those of a shorter clip.
+        matrices, carries = zip(
+            *(recursion_weights(length // 2, alpha, carried) for carried in (False, True)), strict=True
+        )
+        weights = torch.cat([torch.stack(matrices), torch.stack(carries)[..., None]], -1)
+        self.register_buffer("recursion", weights, persistent=False)
+
+    def _recursion_weights(self, frames: int, carried: bool) -> tuple[Tensor, Tensor] | None:
+        """:func:`recursion_weights` of a clip; None if it is longer than this layer has positions for."""
+        weights = self.recursion[int(carried), :frames]
+        return (weights[:, :frames], weights[:, -1]) if len(weights) == frames else None
 
     def _enter(self, x: Tensor) -> Tensor:
         """``[b, f, N, c]`` -> series per position ``[b N, f, c]``, normalised and projected.
@@ -180,7 +197,10 @@ class MemoryEfficientTemporalAttention(nn.Module):
         Returns:
             F_m ``[b, f, N, c]`` (on F_pc_ref's residual) and the M to carry on ``[b, N, c]`` (None without F_ac_ref).
         """
-        past = None if f_ac_ref is None else memory_recursion(f_ac_ref, self.alpha, memory)
+        past = None
+        if f_ac_ref is not None:
+            weights = self._recursion_weights(f_ac_ref.shape[1], memory is not None)
+            past = memory_recursion(f_ac_ref, self.alpha, memory, weights)
         features = self.random_features if self.kind == "favor" else None
         context = None if past is None else self._enter(past)
         y = self._enter(f_pc_ref)

@@ -17,7 +17,8 @@ def by_stream(three: tuple[float, float, float], codec: MotionCodecConfig) -> Te
     tensor([1.0000, 0.0000, 0.0000, 0.5000])
     """
     sizes = (codec.head_tokens, codec.lip_tokens, codec.expression_tokens)
-    return torch.tensor([v for v, size in zip(three, sizes, strict=True) for _ in range(size)]).float()[:, None]
+    values = [v for v, size in zip(three, sizes, strict=True) for _ in range(size)]
+    return torch.tensor(values, device="cpu").float()[:, None]
 
 
 def motion_noise(

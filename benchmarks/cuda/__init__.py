@@ -1,0 +1,1 @@
+"""What a GPU does with the presets: ``python -m benchmarks.cuda``."""
