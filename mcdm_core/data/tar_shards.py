@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ..errors import MediaError
 from ..files import part_path, replace_finished
 from ..media.audio import MODEL_SAMPLE_RATE
+from ..media.video_writer import EVERY_RUN_ALIKE
 
 INDEX = "index.parquet"
 LABELS = ("landmarks", "pose", "values", "actions")
@@ -43,7 +44,7 @@ class PictureWriter:
         self._stream: Any = self._container.add_stream("libx264", rate=fps)
         self._stream.width = self._stream.height = side
         self._stream.pix_fmt = "yuv420p"
-        self._stream.options = {"crf": _QUALITY, "preset": "veryfast", "threads": "1"}
+        self._stream.options = {"crf": _QUALITY, "preset": "veryfast", "threads": "1", **EVERY_RUN_ALIKE}
         self._count = 0
 
     def add(self, picture: NDArray[np.uint8]) -> None:

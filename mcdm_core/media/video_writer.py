@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+EVERY_RUN_ALIKE = {"x264-params": "cpu-independent=1"}
+"""Options of libx264: by the quick code for this processor, small pictures make another video at each run."""
 _VIDEO_CODECS = ("libx264", "h264", "libopenh264", "mpeg4")
 
 
@@ -107,7 +109,7 @@ class VideoWriter:
         stream.height = self.height + self.height % 2
         stream.pix_fmt = "yuv420p"
         if name == "libx264":
-            stream.options = {"crf": str(crf), "preset": "veryfast"}
+            stream.options = {"crf": str(crf), "preset": "veryfast", **EVERY_RUN_ALIKE}
         else:
             stream.bit_rate = int(0.2 * stream.width * stream.height * float(self.fps))
         stream.gop_size = max(1, round(float(self.fps)))  # a fragment a second: that is the most a crash can lose

@@ -70,6 +70,20 @@ def test_a_sound_track_is_read_along_with_its_file(tmp_path: Path, rate: int) ->
     assert (tracks[0].waveform[:, 4000 : length // 2] - tracks[1].waveform[:, 4000 : length // 2]).std() < 0.01
 
 
+@pytest.mark.parametrize("side", [160, 192])
+def test_the_same_frames_make_the_same_file(tmp_path: Path, side: int) -> None:
+    draw = torch.Generator().manual_seed(1)
+    smooth = torch.nn.functional.interpolate(torch.rand(6, 3, 9, 9, generator=draw), size=(side, side), mode="bicubic")
+    frames = (smooth + 0.1 * torch.rand(6, 3, side, side, generator=draw)).clamp(0, 1)
+    files, held = set(), []
+    for run in range(30):
+        held = [*held[-6:], torch.full((1000 + 37 * run**2,), float(run))]  # other remains in what is allocated next
+        with VideoWriter(tmp_path / "a.mp4", side, side, 25) as writer:
+            writer.write(frames)
+        files.add((tmp_path / "a.mp4").read_bytes())
+    assert len(files) == 1
+
+
 def test_an_impulse_is_heard_at_its_frame(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     wave = torch.zeros(1, 32_000)
