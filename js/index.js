@@ -211,6 +211,8 @@ function listen() {
     runs.executed(detail ?? {});
     faceExecuted(detail ?? {});
   });
+  // The server takes a run off its list a moment after its end, and says so to the page that began it alone.
+  const facesRunEnded = () => liveEditors.forEach((editor) => editor.runEnded());
   // A node with a panel that ran without raising again has its weights: the next node begins, or the run succeeds.
   let executing = null;
   const passed = () => {
@@ -221,6 +223,7 @@ function listen() {
   api.addEventListener("executing", ({ detail }) => {
     passed();
     executing = (typeof detail === "object" ? detail?.node : detail) ?? null;
+    if (executing === null) facesRunEnded();
   });
   // The queue's own events end a run whose last event was lost (page offline, node ended without a word).
   for (const name of ["execution_success", "execution_error", "execution_interrupted"]) {
@@ -228,8 +231,7 @@ function listen() {
       if (name === "execution_success") passed();
       executing = null;
       for (const player of livePlayers) if (player.promptId === detail?.prompt_id) player.endRun();
-      // The server takes the run off its list a moment after it has told its end.
-      setTimeout(() => liveEditors.forEach((editor) => editor.runEnded()), 500);
+      setTimeout(facesRunEnded, 500);
       const files = parseMissingWeights(detail?.exception_message);
       const node = files && nodeOfExecutionId(rootGraph(), detail.node_id);
       if (node) showMissingWeights(node, files);

@@ -84,8 +84,11 @@ class StepProgress:
 
 
 def _picture(frame: torch.Tensor) -> PILImage:
+    """A frame, thinned to no less than twice ``PREVIEW_SIZE``: one of 48 megapixels would take a second."""
     from PIL import Image
 
+    step = max(1, max(frame.shape[-2:]) // (2 * PREVIEW_SIZE))
+    frame = frame[..., ::step, ::step]
     return Image.fromarray(frame.detach().mul(255).round().clamp(0, 255).to(torch.uint8).movedim(0, -1).cpu().numpy())
 
 
