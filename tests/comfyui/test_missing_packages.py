@@ -39,4 +39,5 @@ def test_nodes_register_run_and_the_command_is_named(
     log, command = bare_server.log(), f'"{bare_server.python}" -m pip install -r "'
     assert "IMPORT FAILED" not in log and command in log and "requirements.txt" in log
     assert "diffusers (the autoencoder" in log and "soxr (resampling" in log
+    assert "works without cv2" in log and "-m pip install opencv-python-headless" in log
     assert bare_server.run(workflow_prompt("MCDM 02 Step by step", seconds=1.0)).status == "execution_success"

@@ -18,6 +18,8 @@ USED = {
     "soxr": "resampling of sound, which FFmpeg does less well",
 }
 """What a supported ComfyUI does not bring itself, and what for."""
+FASTER = {"cv2": ("opencv-python-headless", "finishing large pictures takes about twice as long")}
+"""What is done without, at a price: module, package and price. Not in the list, where one of its variants is there."""
 LIST = Path(__file__).resolve().parents[3] / "requirements.txt"
 
 
@@ -53,3 +55,7 @@ def warn_at_start() -> None:
     missing = missing_packages()
     if missing:
         logger.warning("%s", advice(missing))
+    for module, (package, price) in FASTER.items():
+        if importlib.util.find_spec(module) is None:
+            command = f'"{sys.executable}" -m pip install {package}'
+            logger.info("MCDM works without %s, but %s. To mend that, run:\n%s", module, price, command)
