@@ -1,27 +1,27 @@
-"""Clean Up Runs: what Sample Video has left under the output folder, shown first and deleted only when asked."""
+"""Clean Up Runs: what Sample and Dub Video left under the output folder, shown first and deleted only when asked."""
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 
 from comfy_api.latest import io, ui
 
 from .comfy.page.stop_requests import STOP_REQUESTS
-from .jobs.old_runs import find_runs, table
+from .jobs.old_runs import delete_runs, find_runs, table
 from .sockets.schema import schema
 
 
 class MCDMCleanUpRuns(io.ComfyNode):
-    """Delete old runs of Sample Video."""
+    """Delete old runs."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
             "MCDMCleanUpRuns",
             "Clean Up Runs",
-            description="Lists the clips that old runs of Sample Video left under output, and deletes them if asked.",
+            description="Lists the clips that old runs of Sample and Dub Video left under output, and deletes them if "
+            "asked.",
             search_aliases=["delete clips", "disk space"],
             is_output_node=True,
             not_idempotent=True,
@@ -55,9 +55,10 @@ class MCDMCleanUpRuns(io.ComfyNode):
 
         output = Path(folder_paths.get_output_directory())
         runs = [run for run in find_runs(output, time.time()) if run.days >= older_than_days]
+        stay: list[str] = []
         if action == "delete":
-            for run in runs:
-                shutil.rmtree(run.path)
+            runs, stay = delete_runs(runs)
             STOP_REQUESTS.stops += bool(runs)  # cached results name deleted files
-        report = table(runs, output, "Deleted" if action == "delete" else "Would be deleted")
+        heading = "Deleted" if action == "delete" else "Would be deleted"
+        report = "\n".join([table(runs, output, heading), *stay])
         return io.NodeOutput(report, ui=ui.PreviewText(report))

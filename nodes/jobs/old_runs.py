@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...mcdm_core.errors import MediaError, reason
+from ...mcdm_core.file_lock import FileLock
 from ...mcdm_core.pipeline.run.run_folder import JOURNAL, LOCK
 
 MARKS = (JOURNAL, "state.json")
@@ -35,6 +38,23 @@ def find_runs(folder: Path, now: float) -> list[OldRun]:
             latest = max(path.stat().st_mtime for path in files)
             found.append(OldRun(run, sum(path.stat().st_size for path in files), (now - latest) / 86_400))
     return sorted(found, key=lambda run: -run.days)
+
+
+def delete_runs(runs: list[OldRun]) -> tuple[list[OldRun], list[str]]:
+    """Delete runs for good, but those that another program is making or holds open.
+
+    Returns:
+        The deleted ones, and a line for each that stays.
+    """
+    deleted, stay = [], []
+    for run in runs:
+        try:
+            FileLock(run.path / LOCK, "a program is making it at this moment").release()
+            shutil.rmtree(run.path)
+            deleted.append(run)
+        except (MediaError, OSError) as error:
+            stay.append(f"{run.path.name} stays: {reason(error)}")
+    return deleted, stay
 
 
 def table(runs: list[OldRun], output: Path, heading: str) -> str:

@@ -111,3 +111,25 @@ def test_only_folders_that_are_runs_and_nothing_else_count(tmp_path: Path, mark:
     assert found.path.name == "video_1" and found.size == 1002 and 9.9 < found.days < 10.1
     report = old_runs.table([found], tmp_path, "Would be deleted")
     assert report.startswith("Would be deleted: 1 runs") and "mcdm/video_1" in report
+
+
+def test_a_run_that_is_being_made_or_cannot_be_deleted_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    core = "mcdm_pack_under_test.mcdm_core"
+    run_folder = importlib.import_module(f"{core}.pipeline.run.run_folder")
+    for name in ("old", "held", "open"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / run_folder.JOURNAL).write_text("{}")
+    real = old_runs.shutil.rmtree
+
+    def rmtree(path: Path) -> None:
+        if path.name == "open":
+            raise PermissionError(13, "Permission denied", str(path))
+        real(path)
+
+    monkeypatch.setattr(old_runs.shutil, "rmtree", rmtree)
+    with run_folder.RunFolder(tmp_path / "held"):
+        (tmp_path / "held" / run_folder.JOURNAL).touch()
+        deleted, stay = old_runs.delete_runs(old_runs.find_runs(tmp_path, time.time()))
+    assert [run.path.name for run in deleted] == ["old"] and not (tmp_path / "old").exists()
+    assert sorted(stay) == ["held stays: a program is making it at this moment", "open stays: Permission denied"]
+    assert (tmp_path / "held").is_dir() and (tmp_path / "open" / run_folder.JOURNAL).is_file()
