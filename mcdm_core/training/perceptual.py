@@ -68,6 +68,7 @@ class PerceptualDistance(nn.Module):
                 channels = out
             self._ends.append(len(blocks) - 1)
         self._blocks = nn.ModuleList(blocks)
+        self.widths = (_STEM, *(out for *_, out in _STAGES))
         self.eval().requires_grad_(False)
 
     @classmethod

@@ -13,11 +13,12 @@ from ...diffusion.frame_diffusion import FrameDiffusion
 from ...face.part_guide import PartViews, part_guide, part_tokens
 from ...face.part_shapes import SHAPE_TOKENS
 from ...models.vae import Autoencoder
-from ..adversary import Adversary
+from ..adversary import Adversary, balanced_weight
 from ..perceptual import PerceptualDistance
 from ..unet.denoiser import Denoiser
 from .batches import Appearance, BatchDrawer, Drawn
 from .retelling import ArchiveRetelling
+from .steps import NOTHING_CARRIED, Carried, Conditions, Memory, Step, StepShares, TrainingSteps
 
 LANDMARK_ERROR = 0.0015
 """Standard deviation of the landmarks' error in training, in crop widths: predicted ones are not exact either."""
@@ -25,25 +26,26 @@ SHAPE_ERROR = 0.002
 """The same of contours, in parts: one error a clip."""
 TOKEN_ERROR, ARCHIVE_ERROR = 0.1, 0.15
 """Largest standard deviations of noise on motion tokens and on archived latents."""
-TOP_SHARE, TOP_NOISE = 0.35, 1.0
-"""Share of clips at the last timestep, where sampling begins, and the largest noise there (a temperature lowers it)."""
-LEAST_TIME, MOST_TIME = 0.12, 0.85
-"""Range of the other clips' timesteps, in parts of the schedule: what a few steps of sampling go through."""
 KNOWN_WEIGHT = 0.15
 """Weight of the surroundings in the latents' loss, beside 1 in the region."""
-_START = 0.1
-"""Noise that sampling starts from, for the clip ahead of a carried memory."""
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Of the latents' squared error, the pictures' L1 and Laplacian differences, their perceptual distance (where a
-    network for it is given), the critic's reward, and of the archive retold by layers 2 and 4 (:mod:`.retelling`)."""
+    """Weights of the losses.
+
+    Attributes:
+        latents: of the latents' squared error; second_latents: the same at the second step, whose matter is pictures.
+        absolute, laplacian: of the pictures' differences; perceptual: of their distance for a network that sees.
+        critic: gradient of the critic's reward, beside 1 of the other picture losses; at the second step alone.
+        retelling: of the archive retold by layers 2 and 4 (:mod:`.retelling`).
+    """
 
     latents: float = 0.5
+    second_latents: float = 0.2
     absolute: float = 4.0
     laplacian: float = 8.0
-    perceptual: float = 0.8
+    perceptual: float = 1.2
     critic: float = 0.0
     retelling: float = 1.0
 
@@ -72,7 +74,7 @@ class PartLosses:
         bypass_temporal: stage 1 (method.md, section 4), without layer 4.
         motion_dropout: share of parts without the codec's tokens; twice as many are without contours.
         carried: share of batches with the memory of a clip before. retelling: of the archive, in training as well.
-        clips: of a batch; archive: False leaves the archive out (an ablation).
+        clips: of a batch; shares: of the steps of sampling; archive: False leaves the archive out (an ablation).
         perceptual: the network of the perceptual distance, if there is one.
     """
 
@@ -86,6 +88,7 @@ class PartLosses:
         *,
         clips: int,
         bypass_temporal: bool,
+        shares: StepShares,
         motion_dropout: float = 0.06,
         carried: float = 0.0,
         archive: bool = True,
@@ -96,7 +99,8 @@ class PartLosses:
         self.denoiser, self.vae, self.drawer, self.diffusion, self.size = denoiser, vae, drawer, diffusion, size
         self.clips, self.bypass_temporal, self.archive, self.bfloat16 = clips, bypass_temporal, archive, bfloat16
         self.motion_dropout, self.carried, self.retelling = motion_dropout, carried, retelling
-        self.perceptual = perceptual
+        self.perceptual, self.shares = perceptual, shares
+        self.steps = TrainingSteps(diffusion, self._denoise)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.drawer.rows.device.type, dtype=torch.bfloat16, enabled=self.bfloat16)
@@ -119,16 +123,19 @@ class PartLosses:
         guide = part_guide(self.encode, views, still)
         clean = self.encode(true)
         archived = self._archived(drawn.reference, drawn.archive, look, still)
-        memory = None
+        begin, carried = self.steps.begin(clean), NOTHING_CARRIED
+        step = self.shares.pick(drawer.random.random())
         if not self.bypass_temporal and drawer.random.random() < self.carried:
-            archived, memory = self._clip_before(drawn, look, still, archived)
-        tokens = self._tokens(drawn.reference, drawn.target, views)
-        noisy, timestep = self._noisy(clean)
-        estimate = self._denoise(noisy, timestep, archived, still, tokens, guide, memory)[0]
+            archived, carried = self._clip_before(drawn, look, still, archived, begin, step)
+        conditions = Conditions(archived, still, self._tokens(drawn.reference, drawn.target, views), guide)
+        x, timestep, memory = self.steps.shown(step, clean, begin, conditions, carried)
+        estimate = self._denoise(x, timestep, conditions, memory)[0]
         painted = _at_latents(views.region, clean)
         losses = {"latents": self._latent_loss(estimate, clean, timestep, guide, painted)}
-        losses.update(self._picture_losses(estimate, true, views, weights, critic))
-        losses["loss"] = weights.latents * losses["latents"] + losses.pop("pictures")
+        second = step is Step.SECOND
+        losses.update(self._picture_losses(estimate, true, views, weights, critic if second else None))
+        latents = weights.second_latents if second else weights.latents
+        losses["loss"] = latents * losses["latents"] + losses.pop("pictures")
         if self.retelling is not None:
             losses["retelling"] = self.retelling(archived, self.diffusion.prior_mean(guide), painted)
             losses["loss"] = losses["loss"] + weights.retelling * losses["retelling"]
@@ -157,47 +164,29 @@ class PartLosses:
         codec, contours = given[:, :, :-SHAPE_TOKENS], given[:, :, -SHAPE_TOKENS:]
         return torch.cat([codec * (kept[0] > self.motion_dropout), contours * (kept[1] > 2 * self.motion_dropout)], 2)
 
-    def _noisy(self, clean: Tensor) -> tuple[Tensor, Tensor]:
-        """Noisy latents and timesteps: a third at the top, where sampling begins, the rest on the way down."""
-        number, device, top = len(clean), clean.device, self.diffusion.schedule.num_train_timesteps - 1
-        begin = torch.rand(number, device=device) < TOP_SHARE
-        anywhere, amount = torch.rand(2, number, device=device)
-        timestep = torch.where(begin, torch.ones_like(anywhere), LEAST_TIME + (MOST_TIME - LEAST_TIME) * anywhere) * top
-        scale = torch.where(begin, amount * TOP_NOISE, torch.ones_like(amount)).view(-1, 1, 1, 1, 1)
-        return self.diffusion.add_noise(clean, self.diffusion.draw_noise(clean) * scale, timestep), timestep
-
     def _denoise(
-        self,
-        noisy: Tensor,
-        timestep: Tensor,
-        archived: Tensor,
-        still: Tensor,
-        tokens: Tensor,
-        guide: Tensor,
-        memory: dict[str, Tensor] | None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+        self, x: Tensor, timestep: Tensor, conditions: Conditions, memory: Memory | None
+    ) -> tuple[Tensor, Memory]:
         prior = self.denoiser.archived_clip_prior
         with self._autocast():
-            f_ac = prior(prior.reference_attention(still), archived)
+            f_ac = prior(prior.reference_attention(conditions.still), conditions.archived)
             prediction, carried = self.denoiser.unet(
-                noisy, timestep, f_ac, tokens, memory, guide, bypass_temporal=self.bypass_temporal
+                x, timestep, f_ac, conditions.tokens, memory, conditions.guide, bypass_temporal=self.bypass_temporal
             )
-        return self.diffusion.denoised(prediction.float(), noisy, timestep, guide), carried
+        return self.diffusion.denoised(prediction.float(), x, timestep, conditions.guide), carried
 
     @torch.no_grad()
     def _clip_before(
-        self, drawn: Drawn, look: Appearance, still: Tensor, archived: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+        self, drawn: Drawn, look: Appearance, still: Tensor, archived: Tensor, begin: Tensor, step: Step
+    ) -> tuple[Tensor, Carried]:
         """Sample the clip ahead: its memory is carried on, and half of the archives are its frames."""
         views = self.drawer.views(drawn.reference, drawn.before, look, self.size)
         guide = part_guide(self.encode, views, still)
         earlier = self._archived(drawn.reference, drawn.before_archive, look, still)
-        tokens = self._tokens(drawn.reference, drawn.before, views)
-        top = still.new_full((len(still),), float(self.diffusion.schedule.num_train_timesteps - 1))
-        noise = self.diffusion.draw_noise(earlier) * _START
-        made, memory = self._denoise(noise, top, earlier, still, tokens, guide, None)
+        conditions = Conditions(earlier, still, self._tokens(drawn.reference, drawn.before, views), guide)
+        made, carried = self.steps.sample(step, begin, conditions)
         own = (torch.rand(len(made), device=made.device) < 0.5).view(-1, 1, 1, 1, 1)
-        return (torch.where(own, made, archived) if self.archive else archived), memory
+        return (torch.where(own, made, archived) if self.archive else archived), carried
 
     def _latent_loss(self, estimate: Tensor, clean: Tensor, timestep: Tensor, guide: Tensor, painted: Tensor) -> Tensor:
         """Squared error in posterior standard deviations, which is the network's own scale."""
@@ -220,7 +209,7 @@ class PartLosses:
         shown, wanted = torch.lerp(outer, decoded, region), torch.lerp(outer, target, region)
         area = region.mean().clamp_min(0.02)
         losses = {
-            "absolute": ((decoded - target).abs() * region).mean() / area,
+            "absolute": (shown - wanted).abs().mean() / area,
             "laplacian": laplacian_loss(shown - wanted) / area,
         }
         total = weights.absolute * losses["absolute"] + weights.laplacian * losses["laplacian"]
@@ -232,5 +221,6 @@ class PartLosses:
             with self._autocast():
                 losses["critic"] = critic.teach(shown, wanted, region)
                 losses["reward"] = critic.reward(shown, wanted, region)
-            total = total + weights.critic * losses["reward"]
+            share = balanced_weight(losses["reward"], total, shown, weights.critic)
+            total = total + share * losses["reward"]
         return {**losses, "pictures": total}

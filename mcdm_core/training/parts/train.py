@@ -30,6 +30,7 @@ from .batches import BatchDrawer
 from .losses import LossWeights, PartLosses
 from .retelling import ArchiveRetelling
 from .rows import FrameRows
+from .steps import StepShares
 from .validation import validate_parts
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class PartRecipe:
 
     Attributes:
         stage: 1 (layer 4 bypassed) or 3; clips, frames: of a batch.
-        shares: how often clips of each folder are drawn; missing ones count 1.
+        shares: how often clips of each folder are drawn; missing ones count 1. steps: which steps of sampling.
         critic_from: fraction of the training from which on the critic is used.
         motion_dropout, carried: see :class:`~.losses.PartLosses`; archive: False leaves it out (an ablation).
     """
@@ -54,16 +55,15 @@ class PartRecipe:
     learning_rate: float
     weights: LossWeights = field(default_factory=LossWeights)
     shares: tuple[float, ...] = ()
+    steps: StepShares = field(default_factory=StepShares)
     critic_from: float = 0.3
     motion_dropout: float = 0.06
     carried: float = 0.0
     archive: bool = True
 
 
-PARTS_STAGE_1 = PartRecipe(stage=1, clips=4, frames=4, learning_rate=5e-4)
-PARTS_STAGE_3 = PartRecipe(
-    stage=3, clips=2, frames=8, learning_rate=5e-4, carried=0.4, weights=LossWeights(critic=0.15)
-)
+PARTS_STAGE_1 = PartRecipe(stage=1, clips=4, frames=4, learning_rate=5e-4, steps=StepShares(first=0.85, second=0.0))
+PARTS_STAGE_3 = PartRecipe(stage=3, clips=2, frames=8, learning_rate=5e-4, carried=0.4, weights=LossWeights(critic=0.4))
 
 
 class PartObjective:
@@ -71,7 +71,9 @@ class PartObjective:
 
     def __init__(self, losses: PartLosses, recipe: PartRecipe, settings: LoopSettings) -> None:
         self.losses, self.recipe, self.settings = losses, recipe, settings
-        self.critic = Adversary(regions=True).to(losses.drawer.rows.device) if recipe.weights.critic else None
+        self.critic: Adversary | None = None
+        if recipe.weights.critic:
+            self.critic = Adversary(regions=True, sight=losses.perceptual).to(losses.drawer.rows.device)
 
     def __call__(self, step: int) -> Mapping[str, Tensor]:
         """See the class."""
@@ -150,6 +152,7 @@ def train_parts(
         FrameDiffusion(config),
         config.parts.size,
         clips=recipe.clips,
+        shares=recipe.steps,
         bypass_temporal=recipe.stage == 1,
         motion_dropout=recipe.motion_dropout,
         carried=recipe.carried,
