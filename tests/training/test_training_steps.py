@@ -11,6 +11,7 @@ from torch import Tensor
 from mcdm_core.config import TINY
 from mcdm_core.diffusion.frame_diffusion import FrameDiffusion
 from mcdm_core.training.adversary import Adversary, balanced_weight
+from mcdm_core.training.parts.losses import seam_loss
 from mcdm_core.training.parts.steps import Conditions, Memory, Step, StepShares, TrainingSteps
 from mcdm_core.training.perceptual import PerceptualDistance
 
@@ -114,3 +115,12 @@ def test_critics_of_features_tell_noise_from_smooth_pictures() -> None:
     assert any(not torch.equal(kept[key], value) for key, value in adversary.modules.state_dict().items())
     smooth, noisy = pictures()
     assert float(adversary.reward(noisy, noisy, region)) < float(adversary.reward(smooth, smooth, region))
+
+
+def test_a_seam_is_a_change_of_the_error_and_only_between_sequels() -> None:
+    torch.manual_seed(0)
+    error, other, weight = torch.randn(2, 4, 3, 3), torch.randn(2, 4, 3, 3), torch.ones(2, 1, 3, 3)
+    everywhere, first = torch.ones(2), torch.tensor([1.0, 0.0])
+    assert float(seam_loss(error, error, weight, everywhere)) == 0
+    torch.testing.assert_close(seam_loss(error, other, weight, first), (error[0] - other[0]).square().mean())
+    assert float(seam_loss(error, other, weight, torch.zeros(2))) == 0

@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...diffusion.frame_diffusion import FrameDiffusion
+from ...diffusion.parameterization import posterior
 from ...face.part_guide import PartViews, part_guide, part_tokens
 from ...face.part_shapes import SHAPE_TOKENS
+from ...face.parts import NUM_PARTS
 from ...models.vae import Autoencoder
 from ..adversary import Adversary, balanced_weight
 from ..perceptual import PerceptualDistance
@@ -39,6 +41,7 @@ class LossWeights:
         absolute, laplacian: of the pictures' differences; perceptual: of their distance for a network that sees.
         critic: gradient of the critic's reward, beside 1 of the other picture losses; at the second step alone.
         retelling: of the archive retold by layers 2 and 4 (:mod:`.retelling`).
+        seam: of the change of the error from a clip's last frame to the next one's first.
     """
 
     latents: float = 0.5
@@ -48,6 +51,22 @@ class LossWeights:
     perceptual: float = 1.2
     critic: float = 0.0
     retelling: float = 1.0
+    seam: float = 0.5
+
+
+@dataclass(frozen=True)
+class ClipBefore:
+    """What a clip has from the one ahead of it.
+
+    Attributes:
+        archived: latents ``[b, f, c, h, w]``; carried: M after it.
+        error: of its last frame ``[b, c, h, w]``; follows: whether the clip is its sequel ``[b]``, as stills' is not.
+    """
+
+    archived: Tensor
+    carried: Carried
+    error: Tensor
+    follows: Tensor
 
 
 def laplacian_loss(difference: Tensor, levels: int = 3) -> Tensor:
@@ -59,6 +78,16 @@ def laplacian_loss(difference: Tensor, levels: int = 3) -> Tensor:
         total = total + (difference - blurred).abs().mean() * 2.0**level / 2
         difference = smaller
     return total
+
+
+def seam_loss(error: Tensor, ahead: Tensor, weight: Tensor, follows: Tensor) -> Tensor:
+    """Mean square change of the error from the frame ahead, both ``[b, c, h, w]``, of sequels alone.
+
+    Args:
+        weight: of places ``[b, 1, h, w]``; follows: 1 for a clip that is the sequel of the one ahead ``[b]``.
+    """
+    change = ((error - ahead).square() * weight).mean((1, 2, 3))
+    return (change * follows).sum() / follows.sum().clamp_min(1.0)
 
 
 def _at_latents(region: Tensor, latents: Tensor) -> Tensor:
@@ -123,19 +152,30 @@ class PartLosses:
         guide = part_guide(self.encode, views, still)
         clean = self.encode(true)
         archived = self._archived(drawn.reference, drawn.archive, look, still)
-        begin, carried = self.steps.begin(clean), NOTHING_CARRIED
+        begin, before = self.steps.begin(clean), None
         step = self.shares.pick(drawer.random.random())
         if not self.bypass_temporal and drawer.random.random() < self.carried:
-            archived, carried = self._clip_before(drawn, look, still, archived, begin, step)
+            before = self._clip_before(drawn, look, still, archived, begin, step)
+            archived = before.archived
         conditions = Conditions(archived, still, self._tokens(drawn.reference, drawn.target, views), guide)
+        carried = NOTHING_CARRIED if before is None else before.carried
         x, timestep, memory = self.steps.shown(step, clean, begin, conditions, carried)
         estimate = self._denoise(x, timestep, conditions, memory)[0]
         painted = _at_latents(views.region, clean)
-        losses = {"latents": self._latent_loss(estimate, clean, timestep, guide, painted)}
+        # In posterior standard deviations, which is the network's own scale.
+        error = (estimate - clean) / self._deviation(timestep, clean, guide)
+        weight = KNOWN_WEIGHT + painted
+        weight = weight / weight.mean()
+        losses = {"latents": (error.square() * weight).mean()}
         second = step is Step.SECOND
         losses.update(self._picture_losses(estimate, true, views, weights, critic if second else None))
         latents = weights.second_latents if second else weights.latents
         losses["loss"] = latents * losses["latents"] + losses.pop("pictures")
+        if before is not None and step is not Step.ANYWHERE:
+            # The same error on both sides of a seam is one that nobody sees; M alone can tell the next clip of it.
+            ahead = before.error / self._deviation(timestep, clean, guide)[:, 0]
+            losses["seam"] = seam_loss(error[:, 0], ahead, weight[:, 0], before.follows)
+            losses["loss"] = losses["loss"] + weights.seam * losses["seam"]
         if self.retelling is not None:
             losses["retelling"] = self.retelling(archived, self.diffusion.prior_mean(guide), painted)
             losses["loss"] = losses["loss"] + weights.retelling * losses["retelling"]
@@ -178,7 +218,7 @@ class PartLosses:
     @torch.no_grad()
     def _clip_before(
         self, drawn: Drawn, look: Appearance, still: Tensor, archived: Tensor, begin: Tensor, step: Step
-    ) -> tuple[Tensor, Carried]:
+    ) -> ClipBefore:
         """Sample the clip ahead: its memory is carried on, and half of the archives are its frames."""
         views = self.drawer.views(drawn.reference, drawn.before, look, self.size)
         guide = part_guide(self.encode, views, still)
@@ -186,15 +226,20 @@ class PartLosses:
         conditions = Conditions(earlier, still, self._tokens(drawn.reference, drawn.before, views), guide)
         made, carried = self.steps.sample(step, begin, conditions)
         own = (torch.rand(len(made), device=made.device) < 0.5).view(-1, 1, 1, 1, 1)
-        return (torch.where(own, made, archived) if self.archive else archived), carried
+        last = dataclasses.replace(views, squares=views.squares[:, -1:])
+        true = self.encode(self.drawer.true(drawn.before[:, -1:], last, look, self.size))
+        sequel = (drawn.target[:, 0] == drawn.before[:, -1] + 1) & (drawn.target[:, 0] != drawn.target[:, -1])
+        return ClipBefore(
+            archived=torch.where(own, made, archived) if self.archive else archived,
+            carried=carried,
+            error=made[:, -1] - true[:, 0],
+            follows=sequel.repeat_interleave(NUM_PARTS).float(),
+        )
 
-    def _latent_loss(self, estimate: Tensor, clean: Tensor, timestep: Tensor, guide: Tensor, painted: Tensor) -> Tensor:
-        """Squared error in posterior standard deviations, which is the network's own scale."""
-        alpha_t, sigma_t = self.diffusion.schedule.alpha_sigma(timestep, clean)
-        variance = self.diffusion.variance_of(guide)
-        deviation = (variance * sigma_t**2 / (variance * alpha_t**2 + sigma_t**2)).sqrt().clamp_min(0.05)
-        weight = KNOWN_WEIGHT + painted
-        return (((estimate - clean) / deviation).square() * (weight / weight.mean())).mean()
+    def _deviation(self, timestep: Tensor, clean: Tensor, guide: Tensor) -> Tensor:
+        """Standard deviation of the posterior of x_0 at ``timestep [b]``, broadcastable to ``clean``."""
+        schedule, variance = self.diffusion.schedule, self.diffusion.variance_of(guide)
+        return posterior(clean, clean, *schedule.alpha_sigma(timestep, clean), variance)[1].clamp_min(0.05)
 
     def _picture_losses(
         self, estimate: Tensor, true: Tensor, views: PartViews, weights: LossWeights, critic: Adversary | None
