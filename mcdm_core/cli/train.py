@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import arguments, train_lora, train_stock
+
+if TYPE_CHECKING:
+    from ..training.parts.train import PartRecipe
 
 _ON_GPU: dict[str, dict[str, Any]] = {
     "vae": {"batch_size": 512, "learning_rate": 2.5e-3, "every": 4, "critic_weight": 0.02},
@@ -19,10 +23,14 @@ _ON_GPU: dict[str, dict[str, Any]] = {
     "codec": {"couples": 256, "quadruples": 48, "learning_rate": 2e-3, "validate_every": 2000},
     "audio": {"batch": 256, "validate_every": 2000},
     "prior": {"batch": 128, "weight_decay": 1e-2, "validate_every": 2000},
+    "unet1": {"clips": 64, "learning_rate": 8e-4},
+    "unet3": {"clips": 32, "learning_rate": 8e-4},
 }
 """What stages do otherwise on a GPU, which has room for larger batches."""
 DEFAULT_MINUTES = {"vae": 30, "face": 15, "reader": 25, "codec": 20, "audio": 10, "prior": 40, "unet1": 60, "unet3": 30}
 _SPEECH_SEED = 777
+_PAINTERS = ("unet1", "unet3")
+"""Stages that take tars of video in place of shards."""
 
 
 def add_parser(commands: Any) -> None:
@@ -121,7 +129,7 @@ def run(options: argparse.Namespace) -> int:
         options.device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True  # training batches keep their sizes
     if options.stage != "bundle":
-        _check_data(options.data, options.speech)
+        _check_data(options.data, options.speech, tars=options.stage in _PAINTERS)
     options.output.mkdir(parents=True, exist_ok=True)
     log_to_file(options.output / "train.log")
     if options.stage == "lora":
@@ -139,7 +147,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_data(folders: list[Path], speech: Sequence[Path] = ()) -> None:
+def _check_data(folders: list[Path], speech: Sequence[Path] = (), tars: bool = False) -> None:
     """Refuse data no stage could use.
 
     Raises:
@@ -150,22 +158,29 @@ def _check_data(folders: list[Path], speech: Sequence[Path] = ()) -> None:
     if not folders:
         raise MediaError("No data: give --data and the folder that `python -m mcdm_core render-data` made.")
     for folder in [*folders, *speech]:
-        if not any((folder / "train").glob("*.safetensors")):
+        if not _holds(folder / "train", tars):
             raise MediaError(
                 f"{folder} has no shards in train/; make them with `python -m mcdm_core render-data`, `label-data` or "
                 "`label-speech`."
             )
-    if not any((folders[0] / "val").glob("*.safetensors")):
+    if not _holds(folders[0] / "val", tars):
         raise MediaError(f"{folders[0]} has no shards in val/; every stage is measured on them (render-data).")
 
 
-def _folders(options: argparse.Namespace, split: str, speech: bool = False) -> list[Path]:
-    """Folders of a split that hold shards; ``speech`` leaves out those made of stills."""
+def _holds(folder: Path, tars: bool) -> bool:
+    """Whether a folder holds shards, or ``tars``."""
+    return any(folder.glob("*.safetensors")) or (tars and any(folder.glob("*.tar")))
+
+
+def _folders(options: argparse.Namespace, split: str, speech: bool = False, tars: bool = False) -> list[Path]:
+    """Folders of a split that hold shards, or ``tars``; ``speech`` leaves out those made of stills."""
     from ..data.real.stills import SOURCE
     from ..data.shards import ClipDataset
 
-    found = [folder / split for folder in options.data if any((folder / split).glob("*.safetensors"))]
-    return [f for f in found if not speech or ClipDataset(f).info(0)["source"] != SOURCE]
+    found = [folder / split for folder in options.data]
+    shards = [f for f in found if any(f.glob("*.safetensors"))]
+    kept = [f for f in shards if not speech or ClipDataset(f).info(0)["source"] != SOURCE]
+    return kept + [f for f in found if tars and f not in shards and any(f.glob("*.tar"))]
 
 
 def _labelled(options: argparse.Namespace) -> list[Path]:
@@ -323,33 +338,36 @@ def _prior(options: argparse.Namespace, minutes: float) -> None:
 
 
 def _unet1(options: argparse.Namespace, minutes: float) -> None:
-    from ..training.parts.train import PARTS_STAGE_1, train_parts
+    from ..training.parts.train import PARTS_STAGE_1
 
-    train_parts(
-        PARTS_STAGE_1,
-        _folders(options, "train"),
-        _folders(options, "val", True),
-        _needed(options, "vae", "vae"),
-        _needed(options, "motion_codec", "codec"),
-        options.output / "unet_stage1.safetensors",
-        perceptual=options.perceptual,
-        minutes=minutes,
-        device=options.device,
-        pictures=options.output / "pictures",
-    )
+    _paint(options, minutes, "unet1", PARTS_STAGE_1, "unet_stage1")
 
 
 def _unet3(options: argparse.Namespace, minutes: float) -> None:
-    from ..training.parts.train import PARTS_STAGE_3, train_parts
+    from ..training.parts.train import PARTS_STAGE_3
+
+    _paint(options, minutes, "unet3", PARTS_STAGE_3, "unet", _needed(options, "unet_stage1", "unet1"))
+
+
+def _paint(
+    options: argparse.Namespace,
+    minutes: float,
+    name: str,
+    recipe: PartRecipe,
+    output: str,
+    start_from: Path | None = None,
+) -> None:
+    """A stage of the denoiser of parts, which reads tars as well."""
+    from ..training.parts.train import train_parts
 
     train_parts(
-        PARTS_STAGE_3,
-        _folders(options, "train"),
-        _folders(options, "val", True),
+        dataclasses.replace(recipe, **_ON_GPU[name]) if _on_gpu(options) else recipe,
+        _folders(options, "train", tars=True),
+        _folders(options, "val", True, tars=True),
         _needed(options, "vae", "vae"),
         _needed(options, "motion_codec", "codec"),
-        options.output / "unet.safetensors",
-        start_from=_needed(options, "unet_stage1", "unet1"),
+        options.output / f"{output}.safetensors",
+        start_from=start_from,
         perceptual=options.perceptual,
         minutes=minutes,
         device=options.device,

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mcdm_core.__main__ import main
+from mcdm_core.config import TINY
 from mcdm_core.data.shards import ClipDataset
 from mcdm_core.data.tar_clips import TarClips
 from mcdm_core.errors import MediaError
+from mcdm_core.pipeline import MCDMPipeline
+from mcdm_core.training.parts.rows import FrameRows
 
 from .tar_set import add_clip
 
@@ -73,3 +77,17 @@ def test_a_curated_set_becomes_labelled_shards(curated: Path, tmp_path: Path) ->
 def test_a_folder_that_is_not_curated_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["label-data", "--curated", str(tmp_path), "--output", str(tmp_path / "out")]) != 0
     assert "curate" in capsys.readouterr().err
+
+
+def test_the_painter_trains_on_tars_as_on_shards(curated: Path) -> None:
+    config, folder = TINY, curated / "train"
+    codec = MCDMPipeline.from_config(config).model.motion_codec
+    clips = TarClips(sorted(folder.glob("*.tar")))
+    rows = FrameRows([folder], codec, config.image_size, minimum=1)
+    assert [clip.length for clip in rows.clips] == clips.frames.tolist()
+    last = rows.clips[-1]
+    wanted = clips.pictures(len(clips) - 1, [2], config.image_size)[0]
+    assert torch.equal(rows.pictures[last.first + 2], torch.from_numpy(wanted))
+    landmarks = torch.from_numpy(clips.labels(len(clips) - 1)["landmarks"])
+    torch.testing.assert_close(rows.landmarks[last.first : last.first + last.length], landmarks.float())
+    assert not any(clip.still for clip in rows.clips)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor
 
+from ...data.tar_clips import TarClips
 from ...errors import MCDMError
 from ...face.landmarks import lid_opening, lip_opening
 from ...media.pixels import to_bytes, to_unit
@@ -32,6 +33,7 @@ _BATCH = 64
 STILL_AS_IS, STILL_SHUT, STILL_BLINK, STILL_MOVED = 0, 1, 2, 3
 """Rows of a still: the photograph, with its lips shut, with its eyes (half) shut, the first of :data:`MOVED` others."""
 MOVED = 3
+SHARD_SUFFIXES = (".safetensors", ".tar")
 SHUT_FULLY = 0.4
 """How many of the stills' blinks are complete; the others stop half-way, as most frames of a blink do."""
 
@@ -48,7 +50,7 @@ class ClipRows:
 
 
 class FrameRows:
-    """Frames of all clips of some folders of shards.
+    """Frames of all clips of some folders of shards, or of tars as ``curate`` and ``render-data --format tar`` write.
 
     Attributes:
         pictures: ``[n, s, s, 3]`` uint8; landmarks: ``[n, 68, 2]``; tokens: ``[n, m, d]``.
@@ -56,7 +58,7 @@ class FrameRows:
         clips: of all folders.
 
     Args:
-        folders: of shards; codec: frozen; size: side of the pictures.
+        folders: of shards or tars; codec: frozen; size: side of the pictures.
         minimum: clips with fewer frames are left out, stills excepted; limit: clips of each folder.
         device: where the rows, the codec and what is drawn of them lie.
 
@@ -80,8 +82,9 @@ class FrameRows:
         count = 0
         for group, folder in enumerate(folders):
             found = 0
-            for path in sorted(Path(folder).glob("*.safetensors")):
-                for frames, points, still in _read_clips(path, minimum, size):
+            for path in sorted(file for file in Path(folder).iterdir() if file.suffix in SHARD_SUFFIXES):
+                read = _read_tar if path.suffix == ".tar" else _read_clips
+                for frames, points, still in read(path, minimum, size):
                     if limit is not None and found >= limit:
                         break
                     self.clips.append(ClipRows(count, len(frames), group, still))
@@ -119,6 +122,14 @@ def _read_clips(path: Path, minimum: int, size: int) -> list[tuple[Tensor, Tenso
                 frames, points = _still_rows(frames[:1], points[:1], index)
             clips.append((frames, points, still))
     return clips
+
+
+def _read_tar(path: Path, minimum: int, size: int) -> Iterator[tuple[Tensor, Tensor, bool]]:
+    """The same of a tar's clips, whose pictures are compressed: a thirtieth of a shard's size."""
+    clips = TarClips([path], minimum)
+    for index, length in enumerate(clips.frames.tolist()):
+        frames = torch.from_numpy(clips.pictures(index, range(length), size))
+        yield frames, torch.from_numpy(clips.labels(index)["landmarks"]).float(), False
 
 
 def _still_rows(frame: Tensor, points: Tensor, seed: int) -> tuple[Tensor, Tensor]:
