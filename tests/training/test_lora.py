@@ -17,7 +17,7 @@ from mcdm_core.errors import WeightsError
 from mcdm_core.pipeline import MCDMPipeline
 from mcdm_core.training.unet.denoiser import Denoiser
 
-from .test_part_losses import NARROW, clip, run
+from .parts.test_part_losses import NARROW, clip, run
 
 INFO = AdapterInfo("tiny", "a model", 4.0, "anna")
 
