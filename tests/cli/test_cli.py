@@ -11,21 +11,13 @@ import torch
 from mcdm_core.__main__ import build_parser, main
 from mcdm_core.errors import MediaError, PackageError
 from mcdm_core.media.video_reader import VideoReader, read_video
+from tests.small_inputs import given
 
 
 @pytest.fixture
 def inputs(small_options, tmp_path) -> list[str]:
     """Arguments of ``generate`` for the random model."""
-    return [
-        "generate",
-        "--portrait",
-        str(tmp_path / "portrait.png"),
-        "--audio",
-        str(tmp_path / "voice.wav"),
-        *small_options,
-        "--output",
-        str(tmp_path / "out" / "a.mp4"),
-    ]
+    return ["generate", *given(tmp_path), *small_options, "--output", str(tmp_path / "out" / "a.mp4")]
 
 
 def test_generate_writes_the_whole_sound(inputs, tmp_path, capsys) -> None:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import wave
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
-from PIL import Image
 
 from mcdm_core import files
 from mcdm_core.__main__ import main
-from mcdm_core.checkpoint import save_checkpoint
 from mcdm_core.errors import MCDMError, is_out_of_memory
-from mcdm_core.media.video_reader import read_video
+from mcdm_core.media.video_reader import VideoReader, read_video
 from mcdm_core.models.motion_codec import MotionTokens
 from mcdm_core.motion.motion import Motion
 from mcdm_core.pipeline.memory import MotionMemory
 from mcdm_core.pipeline.run.run_folder import RunFolder
+from tests.small_inputs import given, write_inputs
 
 from .attempts import Ending, Tally, attempt
 
@@ -29,14 +29,8 @@ class Setting:
 
     def __init__(self, folder: Path, pipe, portrait: torch.Tensor) -> None:
         self.folder = folder
-        save_checkpoint(folder / "model.safetensors", pipe.model.states(), pipe.config)
-        Image.fromarray((portrait * 255).byte().permute(1, 2, 0).numpy()).save(folder / "portrait.png")
         noise = torch.rand(16_000 * SECONDS, generator=torch.Generator().manual_seed(0)) - 0.5
-        with wave.open(str(folder / "voice.wav"), "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(16_000)
-            file.writeframes((noise * 20_000).short().numpy().tobytes())
+        self.options = write_inputs(folder, pipe, portrait, noise)
         ending = self.attempt(folder / "whole.mp4")
         assert ending.status == 0, ending.said
         self.worked = ending.worked
@@ -44,26 +38,7 @@ class Setting:
 
     def command(self, output: Path) -> Callable[[], int]:
         """The command that makes the video."""
-        arguments = [
-            "generate",
-            "--portrait",
-            str(self.folder / "portrait.png"),
-            "--audio",
-            str(self.folder / "voice.wav"),
-            "--weights",
-            str(self.folder / "model.safetensors"),
-            "--box",
-            "40",
-            "50",
-            "120",
-            "130",
-            "--steps",
-            "1",
-            "--motion-steps",
-            "1",
-            "--output",
-            str(output),
-        ]
+        arguments = ["generate", *given(self.folder), *self.options, "--output", str(output)]
 
         def work() -> int:
             torch.set_num_threads(1)  # a fork has none of its parent's threads
@@ -103,6 +78,25 @@ def grow(folder: Path, clips: int = 40) -> int:
         print(f"error: {error}")
         return 1
     return 0
+
+
+def grow_under(faults: Iterable[dict[str, Any]], work_folder: Path) -> Tally:
+    """Runs of 40 clips grow, each attempt under the next fault (arguments of :func:`attempt`); nothing may be lost."""
+    folder, tally = work_folder / "run", Tally()
+    for fault in faults:
+        before = listed(folder)
+        ending = attempt(functools.partial(grow, folder), work_folder / "log.txt", **fault)
+        tally.note(ending)
+        if "after" not in fault and ending.status not in (0, 1):
+            tally.others.append(f"status {ending.status} under {fault}: {ending.said}")
+        with RunFolder(folder) as run:
+            tally.lost += max(0, before - len(run.clips))
+            tally.unplayable += sum(len(list(VideoReader(run.clip_path(c.index)))) != 4 for c in run.clips[-2:])
+            if len(run.clips) == 40:
+                folder = work_folder / f"run{tally.tries}"
+    assert grow(folder) == 0
+    check_run(folder, 40)
+    return tally
 
 
 def _grow(folder: Path, clips: int) -> None:

@@ -6,7 +6,6 @@ of each kind as many as ``MCDM_FAULTS_SECONDS`` allows.
 
 from __future__ import annotations
 
-import functools
 import random
 import shutil
 import signal
@@ -22,7 +21,7 @@ from mcdm_core.media.video_reader import VideoReader
 from mcdm_core.pipeline.run.run_folder import RunFolder
 
 from .attempts import Tally, attempt, moments
-from .setting import check_run, finished, grow, listed
+from .setting import check_run, finished, grow, grow_under
 
 # Forks of a process with torch's threads may hang on some machines: not among the quick tests.
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="forks and sets limits")]
@@ -60,20 +59,10 @@ def test_kills_of_the_command_line(setting, tmp_path) -> None:
 
 
 def test_kills_of_a_run_of_the_nodes(tmp_path) -> None:
-    folder, tally = tmp_path / "run", Tally()
     longest = attempt(lambda: grow(tmp_path / "timed"), tmp_path / "log.txt").worked
-    for moment in moments(1, longest / 4):
-        before = listed(folder)
-        tally.note(attempt(functools.partial(grow, folder), tmp_path / "log.txt", after=moment))
-        with RunFolder(folder) as run:
-            tally.lost += max(0, before - len(run.clips))
-            tally.unplayable += sum(len(list(VideoReader(run.clip_path(c.index)))) != 4 for c in run.clips[-2:])
-            if len(run.clips) == 40:
-                folder = tmp_path / f"run{tally.tries}"
-    assert grow(folder) == 0
-    check_run(folder, 40)
+    tally = grow_under(({"after": moment} for moment in moments(1, longest / 4)), tmp_path)
     print("\nkills of a run of the nodes:", tally)
-    assert not (tally.unplayable or tally.tracebacks or tally.lost)
+    assert tally.ended and not (tally.unplayable or tally.tracebacks or tally.lost)
 
 
 def test_full_disks(setting, tmp_path) -> None:
@@ -94,22 +83,11 @@ def test_full_disks(setting, tmp_path) -> None:
 
 
 def test_full_disks_of_a_run_of_the_nodes(tmp_path) -> None:
-    folder, tally = tmp_path / "run", Tally()
     grow(tmp_path / "timed", 2)
     largest = max(path.stat().st_size for path in (tmp_path / "timed").iterdir())
-    for size in (int(moment) for moment in moments(5, 1.5 * largest)):
-        before = listed(folder)
-        ending = attempt(functools.partial(grow, folder), tmp_path / "log.txt", file_size=size)
-        tally.note(ending)
-        assert ending.status in (0, 1), ending.said
-        with RunFolder(folder) as run:
-            tally.lost += max(0, before - len(run.clips))
-            if len(run.clips) == 40:
-                folder = tmp_path / f"run{tally.tries}"
-    assert grow(folder) == 0
-    check_run(folder, 40)
+    tally = grow_under(({"file_size": int(size)} for size in moments(5, 1.5 * largest)), tmp_path)
     print("\nfull disks of a run of the nodes:", tally)
-    assert tally.ended and not (tally.unplayable or tally.tracebacks or tally.lost)
+    assert tally.ended and not (tally.unplayable or tally.tracebacks or tally.lost or tally.others)
 
 
 @pytest.fixture

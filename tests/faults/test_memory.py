@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from mcdm_core.pipeline.run.run_folder import RunFolder
 from tests.nodes.fixtures import comfyui_stubs, pack_core, pack_module, video_job
 
 from .attempts import Tally, attempt, moments
-from .setting import Setting, check_run, grow, listed
+from .setting import Setting, grow, grow_under, listed
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="forks and sets limits")]
 
@@ -114,18 +113,7 @@ def test_starved_memory_of_a_node(setting, tmp_path) -> None:
 
 
 def test_starved_memory_of_a_run_of_the_nodes(tmp_path) -> None:
-    folder, tally = tmp_path / "run", Tally()
     grow(tmp_path / "loaded", 1)  # with what the process has in memory by then
-    for size in (int(moment) << 10 for moment in moments(7, 8 << 10)):
-        before = listed(folder)
-        ending = attempt(functools.partial(grow, folder), tmp_path / "log.txt", more_memory=size)
-        tally.note(ending)
-        tally.others += [] if ending.status in (0, 1) else [f"status {ending.status} with {size >> 10} KiB"]
-        with RunFolder(folder) as run:
-            tally.lost += max(0, before - len(run.clips))
-            if len(run.clips) == 40:
-                folder = tmp_path / f"run{tally.tries}"
-    assert grow(folder) == 0
-    check_run(folder, 40)
+    tally = grow_under(({"more_memory": int(size) << 10} for size in moments(7, 8 << 10)), tmp_path)
     print("\nstarved memory of a run of the nodes:", tally)
-    assert not (tally.unplayable or tally.tracebacks or tally.lost)
+    assert not (tally.unplayable or tally.tracebacks or tally.lost or tally.others)
