@@ -251,15 +251,15 @@ def train(
                 losses[key] = number if key not in losses else torch.lerp(losses[key], number, 0.05)
             if step % settings.log_every == 0:
                 _log_line(settings, step, elapsed, losses)
-            if step % settings.validate_every == 0:
-                validation = check()
             if step % settings.save_every == 0:
                 checkpoint()
+            if step % settings.validate_every == 0:
+                validation = check()
     except KeyboardInterrupt:
         checkpoint()
         raise
+    checkpoint()  # before the validation: it may take minutes, be stopped, or fail
     validation = check()
-    checkpoint()
     module.load_state_dict(average.state)
     module.eval()
     return TrainResult(step, elapsed, {key: float(value) for key, value in losses.items()}, validation)

@@ -48,6 +48,25 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
         assert torch.allclose(value.float(), parts[key].float(), atol=1e-6), key
 
 
+def test_a_stop_in_a_validation_loses_no_step(tmp_path: Path) -> None:
+    for validate_every, steps in ((4, 4), (100, 6)):  # in the middle, at the end
+        output = tmp_path / f"{validate_every}.safetensors"
+
+        def validate(module: torch.nn.Module, step: int) -> dict[str, float]:
+            raise KeyboardInterrupt
+
+        module = torch.nn.Linear(3, 1)
+
+        def losses(step: int, module: torch.nn.Module = module) -> dict[str, torch.Tensor]:
+            return {"loss": module(torch.ones(2, 3)).square().mean()}
+
+        with pytest.raises(KeyboardInterrupt):
+            train(module, losses, LoopSettings(output, steps=6, validate_every=validate_every), validate)
+        assert int(read_metadata(output)["step"]) == steps
+        result = train(module, losses, LoopSettings(output, steps=6), lambda module, step: {"step": step})
+        assert result.steps == 6 and result.validation == {"step": 6.0}
+
+
 def test_training_reduces_the_loss_and_stores_metadata(tmp_path: Path) -> None:
     module = _run(tmp_path / "line.safetensors", 150, 150)
     x = torch.randn(64, 3)
