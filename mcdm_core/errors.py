@@ -25,6 +25,8 @@ _NO_MEMORY = (
     "can't start new thread",
 )
 """How Python, torch, CUDA and oneDNN (primitives) say so."""
+_NO_ROOM = (errno.ENOMEM, errno.EAGAIN)
+"""The system's numbers; the second is an encoder's that has no memory for its threads."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -33,9 +35,23 @@ def is_out_of_memory(error: BaseException) -> bool:
     >>> is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
     True
     """
-    if isinstance(error, MemoryError | OutOfMemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+    if isinstance(error, MemoryError | OutOfMemoryError) or getattr(error, "errno", None) in _NO_ROOM:
         return True
     return isinstance(error, RuntimeError | ImportError) and any(words in str(error).lower() for words in _NO_MEMORY)
+
+
+def unwritable(path: object, error: Exception) -> MCDMError:
+    """What to raise where ``path`` cannot be written, be it for want of memory or of a place.
+
+    >>> unwritable("a.mp4", OSError(28, "No space left on device"))
+    MediaError('a.mp4 cannot be written (No space left on device). Check the folder and free space.')
+    """
+    if is_out_of_memory(error):
+        return OutOfMemoryError(
+            f"There is too little free memory to write {path} ({reason(error)}). Close other programs and do the same "
+            "again."
+        )
+    return MediaError(f"{path} cannot be written ({reason(error)}). Check the folder and free space.")
 
 
 class MCDMError(ValueError):

@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .errors import MCDMError, MediaError, OutOfMemoryError, is_out_of_memory, reason
+from .errors import MCDMError, MediaError, OutOfMemoryError, is_out_of_memory, reason, unwritable
 
 LONGEST_NAME = 255
 """Bytes of a file's name, on every usual file system."""
@@ -89,7 +89,7 @@ def check_destination(path: str | Path, suffixes: Iterable[str], inputs: Iterabl
         if isinstance(error, MediaError):
             raise
         shown = path if len(str(path)) < 300 else f"{str(path)[:60]}..."
-        raise MediaError(f"{shown} cannot be written ({reason(error)}). Check the folder and free space.") from error
+        raise unwritable(shown, error) from error
 
 
 def _same_file(path: Path, other: Path) -> bool:
@@ -170,11 +170,11 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
         save_file(ready, str(part), metadata=dict(metadata or {}))
         replace_finished(part, path)
     except (OSError, SafetensorError) as error:
-        raise MediaError(f"{path} cannot be written ({reason(error)}). Check the folder and free space.") from error
+        raise unwritable(path, error) from error
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise OutOfMemoryError(f"There is too little free memory to write {path}. {_MAKE_ROOM}") from error
+        raise unwritable(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)

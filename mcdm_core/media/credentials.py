@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import MCDMError, MediaError, PackageError, first_line, reason
+from ..errors import MCDMError, MediaError, PackageError, first_line, unwritable
 from ..files import part_path, replace_finished
 from .provenance import read_provenance
 
@@ -83,7 +83,7 @@ def sign_video(
             builder.sign_file(path, part, signer)
         replace_finished(part, path)
     except (OSError, c2pa.C2paError.Io) as error:
-        raise MediaError(f"{path} cannot be written ({reason(error)}). Check the folder and free space.") from error
+        raise unwritable(path, error) from error
     except c2pa.C2paError as error:
         raise MCDMError(
             f"{path.name} cannot be signed with {Path(certificate).name} ({first_line(error)}). Give a certificate for "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..errors import FrameRateError, MediaError, reason
+from ..errors import FrameRateError, MCDMError, MediaError, unwritable
 from ..files import part_path, replace_finished
 from .audio import Audio
 from .audio_reader import AudioReader
@@ -92,7 +92,7 @@ class VideoWriter:
             options = {"movflags": flags, "flush_packets": "1"}
             container = av.open(ffmpeg_name(self.part), "w", format="mp4", container_options=options)
         except (OSError, av.error.FFmpegError) as error:
-            raise self._unwritable(error) from error
+            raise unwritable(self.path, error) from error
         container.metadata.update(note_tags())
         return container
 
@@ -121,6 +121,7 @@ class VideoWriter:
 
         Raises:
             MediaError: after :meth:`close`, for another size than the writer's, or if the disk is full.
+            OutOfMemoryError: if memory does not suffice to encode them.
         """
         import av
         import av.error
@@ -141,7 +142,7 @@ class VideoWriter:
         try:
             self._encode(frames)
         except (OSError, av.error.FFmpegError) as error:
-            raise self._unwritable(error) from error
+            raise unwritable(self.path, error) from error
 
     def _encode(self, frames: torch.Tensor) -> None:
         import av
@@ -166,7 +167,7 @@ class VideoWriter:
             finished: move it to ``path``; else it stays under the name ``part``.
 
         Raises:
-            MediaError: if the rest cannot be written; what is on the disk plays.
+            MediaError, OutOfMemoryError: if the rest cannot be written; what is on the disk plays.
         """
         import av
         import av.error
@@ -186,16 +187,13 @@ class VideoWriter:
             elif finished:
                 replace_finished(self.part, self.path)
         except (OSError, av.error.FFmpegError) as error:
-            raise self._unwritable(error) from error
+            raise unwritable(self.path, error) from error
 
     def _flush(self) -> None:
         if self._sound is not None:
             self._sound.finish(self.frames_written / self.fps)
         for packet in self._video.encode(None):
             self._container.mux(packet)
-
-    def _unwritable(self, error: Exception) -> MediaError:
-        return MediaError(f"{self.path} cannot be written ({reason(error)}). Check the folder and free space.")
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -206,5 +204,5 @@ class VideoWriter:
         if kind is None:
             self.close()
             return
-        with contextlib.suppress(MediaError):  # the first error says more
+        with contextlib.suppress(MCDMError):  # the first error says more
             self.close(finished=False)

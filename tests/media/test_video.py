@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import av
 import pytest
 import torch
 
-from mcdm_core.errors import FrameRateError, MediaError
+from mcdm_core.errors import FrameRateError, MediaError, OutOfMemoryError
 from mcdm_core.media.audio import Audio, load_audio
 from mcdm_core.media.audio_reader import AudioReader
 from mcdm_core.media.joining import join_clips
@@ -144,6 +145,21 @@ def test_a_killed_writer_leaves_a_playable_file(tmp_path: Path) -> None:
     writer.close()
 
 
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.EAGAIN])
+def test_an_encoder_without_memory_says_that_and_not_that_the_disk_is_full(tmp_path, monkeypatch, number) -> None:
+    """EAGAIN is what x264 says that cannot start its threads; nodes then make room and go on."""
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"older")
+
+    def encode(self, frames) -> None:
+        raise av.error.FFmpegError(number, os.strerror(number))
+
+    monkeypatch.setattr(VideoWriter, "_encode", encode)
+    with pytest.raises(OutOfMemoryError, match="Close other programs"), VideoWriter(path, 32, 32, 25) as w:
+        w.write(torch.rand(2, 3, 32, 32))
+    assert (tmp_path / "a.mp4").read_bytes() == b"older"
+
+
 def test_the_file_says_it_is_synthetic(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     with VideoWriter(path, 32, 32, 25) as writer:
@@ -181,7 +197,8 @@ def test_a_finished_video_replaces_an_older_one_and_a_failed_one_does_not(tmp_pa
 @pytest.mark.skipif(os.name != "posix", reason="limits of POSIX systems")
 def test_a_full_disk_is_one_of_our_errors_and_leaves_the_older_file(tmp_path: Path) -> None:
     """The limit on a file's size stands for the disk; in a process of its own, which alone is limited."""
-    (tmp_path / "a.mp4").write_bytes(b"older")
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"older")
     script = (
         "import resource, sys, torch\n"
         "from mcdm_core.errors import MediaError\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ...errors import MediaError, reason
+from ...errors import unwritable
 from ...file_lock import FileLock
 from ...files import part_path, replace_finished
 from ...media.audio import Audio
@@ -41,9 +41,7 @@ class ResumableVideo:
                 f"Another program is making {output} at this moment. Wait for it, or choose another name.",
             )
         except OSError as error:
-            raise MediaError(
-                f"{self.folder} cannot be used ({reason(error)}). Check the folder and free space."
-            ) from error
+            raise unwritable(self.folder, error) from error
         try:
             self.run = RunFolder(self.folder / key, resume=resume)
         except BaseException:
@@ -77,9 +75,8 @@ class ResumableVideo:
         try:
             replace_finished(made, part)
         except OSError as error:
-            raise MediaError(
-                f"{part} cannot be written ({reason(error)}). The clips are safe in {self.run.path}."
-            ) from error
+            told = unwritable(part, error)
+            raise type(told)(f"{told} The clips are safe in {self.run.path}.") from error
         return part
 
     def close(self) -> None:

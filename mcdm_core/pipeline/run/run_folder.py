@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ...errors import MCDMError, MediaError, reason
+from ...errors import MCDMError, unwritable
 from ...file_lock import FileLock
 from ...files import part_path, replace_finished
 from ...media.audio import Audio
@@ -62,7 +62,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.path / LOCK, f"Another program is making the video in {path} at this moment.")
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise unwritable(self.path, error) from error
         self.clips: list[FinishedClip] = self._whole_clips() if resume else []
         self.taken = len(self.clips)
         if self.taken:
@@ -141,7 +141,7 @@ class RunFolder:
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             logger.warning("The journal in %s is damaged after %d clips (%s).", self.path, len(clips), error)
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise unwritable(self.path, error) from error
         return clips
 
     def _remove_rest(self) -> None:
@@ -225,7 +225,7 @@ class RunFolder:
                 journal.flush()
                 os.fsync(journal.fileno())
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise unwritable(self.path, error) from error
         self.clips.append(clip)
         self._forget(index - 1)
         return clip
@@ -245,7 +245,7 @@ class RunFolder:
             part_path(path).write_text("".join(lines), encoding="utf-8")
             replace_finished(part_path(path), path)
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise unwritable(self.path, error) from error
 
     def join(
         self,
@@ -274,14 +274,9 @@ class RunFolder:
             join_clips([self.clip_path(clip.index) for clip in self.clips], part, fps, audio, between, metadata)
             replace_finished(part, target)
         except (OSError, av.error.FFmpegError) as error:
-            raise MediaError(
-                f"{target} cannot be written ({reason(error)}). The clips are safe in {self.path}: make room and run "
-                "the same again."
-            ) from error
+            told = unwritable(target, error)
+            raise type(told)(f"{told} The clips are safe in {self.path}: run the same again.") from error
         return target
-
-    def _unwritable(self, error: OSError) -> MediaError:
-        return MediaError(f"{self.path} cannot be used ({reason(error)}). Check the folder and free space.")
 
     def close(self) -> None:
         """Let another process have the run."""
