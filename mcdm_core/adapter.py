@@ -25,8 +25,8 @@ from .files import read_json, read_tensors, write_tensors
 logger = logging.getLogger(__name__)
 
 ADAPTER_KEY = "mcdm_adapter"
-ADAPTED = ("archived_clip_prior", "unet")
-"""Components that adapters change."""
+LOOKS, MOTION = ("archived_clip_prior", "unet"), ("present_clip_prior",)
+"""Components that adapters change: one of how a person looks, one of how they move."""
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 
 
@@ -45,9 +45,11 @@ class AdapterInfo:
     person: str = ""
 
 
-def weights_name(states: Mapping[str, Mapping[str, Tensor]], config: MCDMConfig) -> str:
-    """Fingerprint of what adapters change: one is of use to these weights alone."""
-    return fingerprint({name: states[name] for name in ADAPTED if name in states}, config)
+def weights_name(
+    states: Mapping[str, Mapping[str, Tensor]], config: MCDMConfig, components: Iterable[str] = LOOKS
+) -> str:
+    """Fingerprint of the components that an adapter changes: it is of use to these weights alone."""
+    return fingerprint({name: states[name] for name in components if name in states}, config)
 
 
 def adapter_metadata(info: AdapterInfo) -> dict[str, str]:
@@ -118,7 +120,6 @@ def merge_adapters(
     Raises:
         WeightsError: if an adapter belongs to another model: a weight is missing or has another shape.
     """
-    name = weights_name(states, config)
     merged = {component: dict(state) for component, state in states.items()}
     for path, strength in adapters:
         pairs, info = load_adapter(path)
@@ -134,6 +135,8 @@ def merge_adapters(
                 )
             change = (strength * info.alpha / len(down)) * (up @ down)
             merged[component][own] = (weight.float() + change.to(weight.device)).to(weight.dtype)
+        moves = all(key.startswith(tuple(f"{component}." for component in MOTION)) for key in pairs)
+        name = weights_name(states, config, MOTION if moves else LOOKS)
         if info.model != name:
             logger.warning(
                 "%s was trained for other weights (%s, these are %s): it may do harm. Train it again for these.",

@@ -26,9 +26,7 @@ def add_parser(commands: Any) -> None:
         help="of the signer, followed by those up to the authority's",
     )
     parser.add_argument("--key", type=Path, required=True, metavar="PEM", help="the certificate's private key")
-    parser.add_argument(
-        "--parent", type=Path, metavar="FILE", help="the video that was changed, for one made by `dub`"
-    )
+    parser.add_argument("--parent", type=Path, metavar="FILE", help="the video that was changed, for one made by `dub`")
     parser.set_defaults(run=run)
 
 

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from mcdm_core.adapter import AdapterInfo, load_adapter, merge_adapters, save_adapter, weights_name
+from mcdm_core.adapter import MOTION, AdapterInfo, load_adapter, merge_adapters, save_adapter, weights_name
 from mcdm_core.checkpoint import load_checkpoint, save_checkpoint
 from mcdm_core.errors import WeightsError
 from mcdm_core.pipeline import MCDMPipeline
 from mcdm_core.training.unet.denoiser import Denoiser
 
+from ..motion_fixtures import CONFIG, DIM, TOKENS
 from .parts.test_part_losses import NARROW, clip, run
 
 INFO = AdapterInfo("tiny", "a model", 4.0, "anna")
@@ -64,6 +65,46 @@ def test_merged_weights_do_what_the_trained_layers_do(denoiser: Denoiser, tmp_pa
         for name, child in merged.named_children():
             child.load_state_dict(states[name])
         assert torch.allclose(run(merged, given, given["latents"]), wanted, atol=1e-4)
+
+
+@torch.no_grad()
+def test_an_adapter_of_motion_does_what_its_trained_layers_do(tmp_path: Path, caplog) -> None:
+    pytest.importorskip("peft", reason="trains the adapter")
+    from mcdm_core.training.lora.layers import MOTION as LAYERS
+    from mcdm_core.training.lora.layers import LowRankChange
+    from mcdm_core.training.prior.train import PriorModules
+
+    torch.manual_seed(0)
+    modules = PriorModules(CONFIG).eval()
+    for parameter in modules.parameters():  # no layer is silent
+        torch.nn.init.normal_(parameter, std=0.1)
+    before = {name: {k: v.clone() for k, v in child.state_dict().items()} for name, child in modules.named_children()}
+    audio = torch.randn(1, 8, CONFIG.audio_encoder.tokens_per_frame, CONFIG.audio_encoder.feature_dim)
+    past, image = torch.randn(1, 2, TOKENS, DIM), torch.randn(1, 4, CONFIG.image_encoder.feature_dim)
+
+    def predicted(prior) -> Tensor:
+        return prior.predict(audio, image, past, steps=2, generator=torch.Generator().manual_seed(0))
+
+    plain = predicted(modules.present_clip_prior)
+    change = LowRankChange(modules, rank=3, targets=LAYERS)
+    touched = {key.split(".")[2] for key in change.state_dict() if "blocks" in key}
+    assert {key.split(".")[0] for key in change.state_dict()} == {"present_clip_prior"}
+    assert touched == {str(layer) for layer in range(CONFIG.present_clip_prior.num_layers)}
+    assert torch.allclose(predicted(modules.present_clip_prior), plain, atol=1e-6)
+    for parameter in change.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    trained, path = predicted(modules.present_clip_prior), tmp_path / "a.safetensors"
+    assert float((trained - plain).abs().max()) > 0.1
+    name = weights_name(before, CONFIG, MOTION)
+    save_adapter(path, change.state_dict(), AdapterInfo("tiny", name, 3.0, "anna"))
+    merged = PriorModules(CONFIG).eval()
+    with caplog.at_level(logging.WARNING):
+        for strength, wanted in ((1.0, trained), (0.0, plain)):
+            states = merge_adapters({**before, "unet": {"a": torch.ones(1)}}, CONFIG, [(path, strength)])
+            merged.present_clip_prior.load_state_dict(states["present_clip_prior"])
+            merged.audio_encoder.load_state_dict(states["audio_encoder"])
+            assert torch.allclose(predicted(merged.present_clip_prior), wanted, atol=1e-4)
+    assert not caplog.records, "another painter is no other prior"
 
 
 def test_adapters_add_up_by_their_strengths(denoiser: Denoiser, tmp_path: Path) -> None:

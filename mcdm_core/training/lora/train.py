@@ -36,6 +36,9 @@ from .layers import LowRankChange
 
 logger = logging.getLogger(__name__)
 
+SAVE_EVERY = 25
+"""Steps: on a slow machine hundreds take hours, and the files are small."""
+
 
 @dataclass(frozen=True)
 class LoraRecipe:
@@ -138,7 +141,7 @@ def train_lora(
         weight_decay=0.0,
         ema_decay=0.98,
         validate_every=validate_every,
-        save_every=validate_every,
+        save_every=SAVE_EVERY,
         log_every=25,
         resume=resume,
         metadata=adapter_metadata(info),
