@@ -234,8 +234,10 @@ def _generate(
     from ..pipeline.run.resumable_video import ResumableVideo
 
     rate = pipe.config.audio_encoder.sample_rate
-    voice = stream_mono(audio, allow_silent=options.allow_silent, target_rate=rate)
-    embedding = pipe.embed_audio(voice, rate, fps=options.fps, allow_silent=options.allow_silent)
+    # A long voice is kept beside the video: the system's folder for temporary files may lie in memory.
+    beside = next(folder for folder in options.output.absolute().parents if folder.is_dir())
+    voice = stream_mono(audio, allow_silent=options.allow_silent, target_rate=rate, folder=beside)
+    embedding = pipe.audio.embed_stored(voice, options.fps)
     landmarks = _driver_landmarks(options, pipe, reference, embedding)
     with ResumableVideo(options.output, _run_key(options, pipe), resume=options.resume == "auto") as video:
         run, total, fps = video.run, embedding.num_frames, embedding.fps

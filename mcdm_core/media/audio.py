@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import AudioError, FrameRateError
 from .audio_reader import RATES, AudioReader
+from .stored_sound import StoredSound
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ SILENCE_PEAK = 1e-4
 """A peak below -80 dB of full scale counts as silence."""
 OPPOSED = 0.05
 """A mean of channels below this part of their peak says that they cancel."""
+_PIECE = 600
+"""Windows looked at for silence at a time: a minute."""
 
 
 @dataclass(frozen=True)
@@ -137,9 +140,15 @@ def _resample_by_ffmpeg(wave: NDArray[np.float32], have: int, want: int) -> NDAr
     return np.stack(rows).reshape(*wave.shape[:-1], -1)
 
 
-def check_silence(mono: torch.Tensor, sample_rate: int, allow_silent: bool) -> None:
-    """Raise for silence throughout, warn when more than half of the sound is silent."""
-    if mono.abs().max() < SILENCE_PEAK:
+def check_silence(mono: torch.Tensor | StoredSound, sample_rate: int, allow_silent: bool) -> None:
+    """Raise for silence throughout, warn when more than half of the sound [t] is silent."""
+    window = max(1, sample_rate // 10)
+    pieces = (mono[first : first + _PIECE * window].abs() for first in range(0, len(mono), _PIECE * window))
+    loudest, peaks = 0.0, []
+    for piece in pieces:
+        loudest = max(loudest, float(piece.max()))
+        peaks.append(piece[: len(piece) // window * window].reshape(-1, window).amax(1))
+    if loudest < SILENCE_PEAK:
         message = (
             "The audio is silent throughout (peak under -80 dB), so there is nothing to speak. Check that the right "
             "track and channel were recorded, or set allow_silent for a resting face."
@@ -148,12 +157,9 @@ def check_silence(mono: torch.Tensor, sample_rate: int, allow_silent: bool) -> N
             raise AudioError(message)
         logger.warning("The audio is silent throughout; the face will rest.")
         return
-    window = max(1, sample_rate // 10)
-    count = mono.numel() // window
-    if count:
-        peaks = mono[: count * window].reshape(count, window).abs().amax(1)
-        if (peaks < SILENCE_PEAK).float().mean() > 0.5:
-            logger.warning("More than half of the audio is digital silence; the mouth stays closed there.")
+    quiet = torch.cat(peaks) < SILENCE_PEAK
+    if len(quiet) and quiet.float().mean() > 0.5:
+        logger.warning("More than half of the audio is digital silence; the mouth stays closed there.")
 
 
 def frame_count(num_samples: int, sample_rate: int, fps: float) -> int:

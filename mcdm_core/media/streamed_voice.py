@@ -1,8 +1,9 @@
-"""A sound file as the audio encoder takes it, mixed and resampled block by block: an hour takes 230 MB and no more."""
+"""A sound file as the audio encoder takes it, mixed and resampled block by block; a long one is kept on the disk."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -10,19 +11,29 @@ from torch import Tensor
 from ..errors import AudioError
 from .audio import MODEL_SAMPLE_RATE, OPPOSED, check_silence
 from .audio_reader import AudioReader
+from .stored_sound import StoredSound
 
 
-def stream_mono(reader: AudioReader, *, allow_silent: bool = False, target_rate: int = MODEL_SAMPLE_RATE) -> Tensor:
+def stream_mono(
+    reader: AudioReader,
+    *,
+    allow_silent: bool = False,
+    target_rate: int = MODEL_SAMPLE_RATE,
+    folder: str | Path | None = None,
+) -> StoredSound:
     """The same as ``to_mono_16k`` of the whole sound, without the whole sound in memory.
+
+    Args:
+        folder: see :class:`StoredSound`.
 
     Returns:
         [t] float32 at ``target_rate``.
 
     Raises:
-        AudioError: for sound that is not finite, or silent throughout.
+        AudioError: for sound that is not finite, or silent throughout; MediaError: if the disk is full.
     """
     mix = _mean if reader.channels == 1 else _mix_of(reader)
-    samples = bytearray()  # it grows in place
+    voice = StoredSound(folder)
     length = 0
 
     def mono() -> Iterator[Tensor]:
@@ -34,11 +45,8 @@ def stream_mono(reader: AudioReader, *, allow_silent: bool = False, target_rate:
     for block in _resampled(mono(), reader.sample_rate, target_rate):
         if not torch.isfinite(block).all():
             raise AudioError(f"{reader.name} holds NaN or infinite samples. Save it again or convert it to 16-bit wav.")
-        samples += block.numpy().tobytes()
-    wanted = max(1, round(length * target_rate / reader.sample_rate))
-    have = len(samples) // 4
-    samples += bytes(4 * max(0, wanted - have))
-    voice = torch.frombuffer(samples, dtype=torch.float32)[:wanted]
+        voice.append(block)
+    voice.cut(max(1, round(length * target_rate / reader.sample_rate)))
     check_silence(voice, target_rate, allow_silent)
     return voice
 

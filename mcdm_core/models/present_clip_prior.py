@@ -340,7 +340,7 @@ class PresentClipPrior(nn.Module):
         """The sampler's view of this network; with guidance it evaluates twice, the audio dropped in the second."""
 
         def denoise(x: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor]:
-            time = timestep.long().to(x.device).expand(len(x))
+            time = torch.full((len(x),), int(timestep), device=x.device)  # copied from the host it would wait for a GPU
             if guidance == 1.0:
                 out = self(x, time, audio, image, head, context, context_audio)
             else:

@@ -166,7 +166,7 @@ class _Denoiser:
     def __call__(self, x: Tensor, timestep: Tensor) -> Tensor:
         key = f"{float(timestep):.1f}"
         past = {block: value.to(x.device) for block, value in _nearest(self.before, key).items()} or None
-        time = timestep.to(x.device).expand(len(x))
+        time = torch.full((len(x),), float(timestep), device=x.device)  # copied from the host it would wait for a GPU
         prediction, self.after[key] = self._evaluate(x, time, self.tokens, past)
         if self.guidance == 1.0:
             return prediction

@@ -216,7 +216,7 @@ def test_a_streamed_voice_is_the_same_as_one_read_whole(tmp_path: Path, rate: in
     path = write_channels(tmp_path / "a.wav", waves, rate)
     whole = load_audio(path)
     expected = to_mono_16k(whole.waveform, rate)
-    streamed = stream_mono(AudioReader(path))
+    streamed = stream_mono(AudioReader(path))[:]
     assert streamed.shape == expected.shape and torch.allclose(streamed, expected, atol=1e-4)
 
 
@@ -224,7 +224,7 @@ def test_a_streamed_silence_is_refused_as_one_read_whole(tmp_path: Path) -> None
     reader = AudioReader(write_channels(tmp_path / "a.wav", np.zeros((1, 16_000))))
     with pytest.raises(AudioError, match="silent"):
         stream_mono(reader)
-    assert stream_mono(reader, allow_silent=True).shape == (16_000,)
+    assert len(stream_mono(reader, allow_silent=True)) == 16_000
 
 
 def test_what_is_whole_of_a_damaged_sound_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

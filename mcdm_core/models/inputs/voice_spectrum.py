@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...config import AudioEncoderConfig
+from ...media.stored_sound import StoredSound
 from ..audio_encoder import (
     LOG_FLOOR,
     LOUD_RANGE,
@@ -37,11 +38,11 @@ class VoiceSpectrum:
     The loud level and the mean spectrum are those of the whole voice; to find them it is gone through twice.
 
     Args:
-        waveform: ``[t]`` at the configuration's rate; settings: of the encoder.
+        waveform: ``[t]`` at the configuration's rate, in memory or on the disk; settings: of the encoder.
         block: columns computed at a time.
     """
 
-    def __init__(self, waveform: Tensor, settings: AudioEncoderConfig, block: int = BLOCK) -> None:
+    def __init__(self, waveform: Tensor | StoredSound, settings: AudioEncoderConfig, block: int = BLOCK) -> None:
         self.waveform, self.settings, self.block = waveform, settings, block
         self.columns = len(waveform) // settings.hop_length + 1
         power = torch.cat([torch.logsumexp(mels, 0) for mels in self._blocks()])
