@@ -56,6 +56,8 @@ def shorten_sound(prompt: dict[str, Any]) -> None:
         prompt[f"{number}00"] = {"class_type": "TrimAudioDuration", "inputs": cut}
     for number in by_type(prompt, "MCDMEmbedAudio"):
         prompt[number]["inputs"]["start"] = 0.0
+    for number in by_type(prompt, "MCDMSampleClip"):
+        prompt[number]["inputs"]["clip_index"] = 0  # the only one
 
 
 @pytest.mark.parametrize(("kind", "name", "value"), numbers(), ids=str)
