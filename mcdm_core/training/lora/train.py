@@ -29,6 +29,7 @@ from ..parts.batches import BatchDrawer
 from ..parts.losses import LossWeights, PartLosses
 from ..parts.painting import Painter, laplacian_energy, region_psnr
 from ..parts.rows import FrameRows
+from ..parts.steps import StepShares
 from ..parts.validation import painting_case
 from ..perceptual import PerceptualDistance
 from ..unet.denoiser import Denoiser
@@ -157,6 +158,7 @@ def train_lora(
             FrameDiffusion(config),
             config.parts.size,
             clips=recipe.clips,
+            shares=StepShares(),
             bypass_temporal=False,
             carried=recipe.carried,
             archive=archive,
