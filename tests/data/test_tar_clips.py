@@ -13,7 +13,7 @@ from mcdm_core.__main__ import main
 from mcdm_core.config import TINY
 from mcdm_core.data.shards import ClipDataset
 from mcdm_core.data.tar_clips import TarClips
-from mcdm_core.errors import MediaError
+from mcdm_core.errors import MCDMError, MediaError
 from mcdm_core.pipeline import MCDMPipeline
 from mcdm_core.training.parts.rows import FrameRows
 
@@ -91,3 +91,9 @@ def test_the_painter_trains_on_tars_as_on_shards(curated: Path) -> None:
     landmarks = torch.from_numpy(clips.labels(len(clips) - 1)["landmarks"])
     torch.testing.assert_close(rows.landmarks[last.first : last.first + last.length], landmarks.float())
     assert not any(clip.still for clip in rows.clips)
+
+
+def test_a_folder_that_is_not_there_is_told_as_an_empty_one(tmp_path: Path) -> None:
+    codec = MCDMPipeline.from_config(TINY).model.motion_codec
+    with pytest.raises(MCDMError, match="No clip of at least 8 frames lies in"):
+        FrameRows([tmp_path / "missing"], codec, TINY.image_size, minimum=8)

@@ -30,10 +30,10 @@ from ..shut_lids import shut_lids
 logger = logging.getLogger(__name__)
 _CODEC_SIZE = 128
 _BATCH = 64
+_SUFFIXES = (".safetensors", ".tar")
 STILL_AS_IS, STILL_SHUT, STILL_BLINK, STILL_MOVED = 0, 1, 2, 3
 """Rows of a still: the photograph, with its lips shut, with its eyes (half) shut, the first of :data:`MOVED` others."""
 MOVED = 3
-SHARD_SUFFIXES = (".safetensors", ".tar")
 SHUT_FULLY = 0.4
 """How many of the stills' blinks are complete; the others stop half-way, as most frames of a blink do."""
 
@@ -82,7 +82,7 @@ class FrameRows:
         count = 0
         for group, folder in enumerate(folders):
             found = 0
-            for path in sorted(file for file in Path(folder).iterdir() if file.suffix in SHARD_SUFFIXES):
+            for path in sorted(file for file in Path(folder).glob("*") if file.suffix in _SUFFIXES):
                 read = _read_tar if path.suffix == ".tar" else _read_clips
                 for frames, points, still in read(path, minimum, size):
                     if limit is not None and found >= limit:
