@@ -163,7 +163,8 @@ class PartLosses:
         estimate = self._denoise(x, timestep, conditions, memory)[0]
         painted = _at_latents(views.region, clean)
         # In posterior standard deviations, which is the network's own scale.
-        error = (estimate - clean) / self._deviation(timestep, clean, guide)
+        deviation = self._deviation(timestep, clean, guide)
+        error = (estimate - clean) / deviation
         weight = KNOWN_WEIGHT + painted
         weight = weight / weight.mean()
         losses = {"latents": (error.square() * weight).mean()}
@@ -173,8 +174,7 @@ class PartLosses:
         losses["loss"] = latents * losses["latents"] + losses.pop("pictures")
         if before is not None and step is not Step.ANYWHERE:
             # The same error on both sides of a seam is one that nobody sees; M alone can tell the next clip of it.
-            ahead = before.error / self._deviation(timestep, clean, guide)[:, 0]
-            losses["seam"] = seam_loss(error[:, 0], ahead, weight[:, 0], before.follows)
+            losses["seam"] = seam_loss(error[:, 0], before.error / deviation[:, 0], weight[:, 0], before.follows)
             losses["loss"] = losses["loss"] + weights.seam * losses["seam"]
         if self.retelling is not None:
             losses["retelling"] = self.retelling(archived, self.diffusion.prior_mean(guide), painted)
