@@ -14,18 +14,17 @@ from pathlib import Path
 import torch
 
 from ...adapter import MOTION as COMPONENTS
-from ...adapter import AdapterInfo, adapter_metadata, weights_name
+from ...adapter import AdapterInfo, weights_name
 from ...checkpoint import load_checkpoint
-from ...errors import WeightsError
 from ...models.motion_codec import MotionCodec
 from ...motion.blinks import LidAxis
 from ..clip_sampler import ClipBank, MotionClip
-from ..loop import LoopSettings, train
+from ..loop import train
 from ..prior.augmentation import opened_lids
 from ..prior.train import PriorModules, PriorObjective, load_motion_clips
 from ..prior.validation import validate_prior
 from .layers import MOTION, LowRankChange
-from .train import SAVE_EVERY, LoraResult
+from .run import LoraResult, adapter_settings, load_frozen
 
 logger = logging.getLogger(__name__)
 
@@ -77,11 +76,9 @@ def train_motion_lora(
     config, states, _ = load_checkpoint(weights)
     modules, codec = PriorModules(config), MotionCodec(config)
     networks = {**dict(modules.named_children()), "motion_codec": codec}
-    for name, module in networks.items():
-        if name not in states:
-            raise WeightsError(f"{weights} lacks {name}; give a whole model.")
-        module.load_state_dict(states[name])
-        module.to(device).eval().requires_grad_(False)
+    load_frozen(networks, states, weights)
+    modules.to(device)
+    codec.to(device)
     own = [load_motion_clips(folder, codec, config) for folder in folders]
     held = [clip for folder in held_folders for clip in load_motion_clips(folder, codec, config)]
     bank = ClipBank(own, device)
@@ -97,19 +94,14 @@ def train_motion_lora(
     modules.to(device)
     logger.info("%d values train", sum(p.numel() for p in change.parameters()))
     objective = PriorObjective(modules, config, bank, batch=recipe.batch, audio_batch=0, seed=seed)
-    settings = LoopSettings(
+    settings = adapter_settings(
         output,
-        steps=steps,
+        info,
+        recipe.learning_rate,
         minutes=minutes,
-        learning_rate=recipe.learning_rate,
-        warmup_steps=20,
-        weight_decay=0.0,
-        ema_decay=0.98,
+        steps=steps,
         validate_every=validate_every,
-        save_every=SAVE_EVERY,
-        log_every=25,
         resume=resume,
-        metadata=adapter_metadata(info),
     )
     result = train(change, objective, settings, lambda _, step: score())
     logger.info("with the adapter: %s", _words(result.validation))

@@ -10,12 +10,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ...adapter import AdapterInfo, adapter_metadata, weights_name
+from ...adapter import AdapterInfo, weights_name
 from ...checkpoint import load_checkpoint
 from ...diffusion.frame_diffusion import FrameDiffusion
 from ...errors import WeightsError
@@ -24,7 +23,7 @@ from ...face.parts import EYES, MOUTH
 from ...models.motion_codec import MotionCodec
 from ...models.vae import build_autoencoder
 from ..channels_last import channels_last
-from ..loop import LoopSettings, train
+from ..loop import train
 from ..parts.batches import BatchDrawer
 from ..parts.losses import LossWeights, PartLosses
 from ..parts.painting import Painter, laplacian_energy, region_psnr
@@ -34,11 +33,9 @@ from ..parts.validation import painting_case
 from ..perceptual import PerceptualDistance
 from ..unet.denoiser import Denoiser
 from .layers import LowRankChange
+from .run import LoraResult, adapter_settings, load_frozen
 
 logger = logging.getLogger(__name__)
-
-SAVE_EVERY = 25
-"""Steps: on a slow machine hundreds take hours, and the files are small."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +54,6 @@ class LoraRecipe:
     carried: float = 0.25
     start_share: float = 0.5
     weights: LossWeights = field(default_factory=lambda: LossWeights(retelling=0.0))
-
-
-class LoraResult(NamedTuple):
-    """Scores on held-out clips (:func:`score_person`) without the adapter and with it."""
-
-    before: dict[str, float]
-    after: dict[str, float]
-    steps: int
 
 
 class PersonObjective:
@@ -114,15 +103,8 @@ def train_lora(
         raise WeightsError(f"{weights} paints no parts; adapters are trained for models that do, as tiny does.")
     denoiser = channels_last(Denoiser(config), device)
     vae, codec = channels_last(build_autoencoder(config), device), MotionCodec(config).to(device)
-    for module, name in (
-        *((child, name) for name, child in denoiser.named_children()),
-        (vae, "vae"),
-        (codec, "motion_codec"),
-    ):
-        if name not in states:
-            raise WeightsError(f"{weights} lacks {name}; give a whole model.")
-        module.load_state_dict(states[name])
-        module.eval().requires_grad_(False)
+    networks = {**dict(denoiser.named_children()), "vae": vae, "motion_codec": codec}
+    load_frozen(networks, states, weights)
     size, device = config.image_size, torch.device(device)
     rows = FrameRows(folders, codec, size, minimum=3 * recipe.frames, device=device)
     held = FrameRows(held_folders, codec, size, minimum=2 * config.clip_frames, device=device)
@@ -133,19 +115,14 @@ def train_lora(
     change = LowRankChange(denoiser, recipe.rank)
     denoiser.to(device)
     logger.info("%d values train", sum(p.numel() for p in change.parameters()))
-    settings = LoopSettings(
+    settings = adapter_settings(
         output,
-        steps=steps,
+        info,
+        recipe.learning_rate,
         minutes=minutes,
-        learning_rate=recipe.learning_rate,
-        warmup_steps=20,
-        weight_decay=0.0,
-        ema_decay=0.98,
+        steps=steps,
         validate_every=validate_every,
-        save_every=SAVE_EVERY,
-        log_every=25,
         resume=resume,
-        metadata=adapter_metadata(info),
     )
     drawer = BatchDrawer(rows, recipe.frames, [1.0] * len(folders), seed)
     distance = None if perceptual is None else PerceptualDistance.from_file(perceptual).to(device)
