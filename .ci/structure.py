@@ -62,7 +62,9 @@ def module_of(path: Path, root: Path) -> str:
 
 def python_files(root: Path, folders: tuple[str, ...] = CODE) -> list[Path]:
     """The Python files of some folders, sorted."""
-    return sorted(path for folder in folders for path in (root / folder).rglob("*.py") if "__pycache__" not in path.parts)
+    return sorted(
+        path for folder in folders for path in (root / folder).rglob("*.py") if "__pycache__" not in path.parts
+    )
 
 
 def imports_of(path: Path, root: Path, modules: set[str]) -> Iterator[Arrow]:
@@ -209,9 +211,9 @@ class Report:
         for part, others in sorted(graph(self.arrows, by_part=True).items()):
             print(f"{part:15} -> {' '.join(sorted(others))}")
         print(
-            f"\n{len(self.arrows)} arrows, {len(self.module_cycles)} cycles of modules, {len(self.part_cycles)} of parts, "
-            f"{len(self.upward)} arrows upwards; the longest file has {max(self.lines.values())} lines, the fullest "
-            f"folder {max(self.files.values())} files"
+            f"\n{len(self.arrows)} arrows, {len(self.module_cycles)} cycles of modules, {len(self.part_cycles)} of "
+            f"parts, {len(self.upward)} arrows upwards; the longest file has {max(self.lines.values())} lines, the "
+            f"fullest folder {max(self.files.values())} files"
         )
         for line in self.broken():
             print(f"  {line}")
