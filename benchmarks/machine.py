@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+MEBIBYTE = 2**20
 _SPIN = "while True: sum(range(10_000))"
 
 
@@ -61,7 +62,18 @@ def peak_mib() -> float:
                 return int(line.split()[1]) / 1024
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MEBIBYTE if sys.platform == "darwin" else 1024)
+
+
+def begin_device_peak(device: torch.device) -> None:
+    """Count the peak of :func:`device_peak_mib` from here."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def device_peak_mib(device: torch.device) -> float:
+    """Most memory that tensors have held on a GPU, in MiB; 0 on the CPU."""
+    return torch.cuda.max_memory_allocated(device) / MEBIBYTE if device.type == "cuda" else 0.0
 
 
 @contextlib.contextmanager

@@ -9,8 +9,8 @@ from itertools import islice
 
 import torch
 
-from ..machine import synchronize
-from .models import GUIDANCE, MEBIBYTE, Video
+from ..machine import begin_device_peak, device_peak_mib, synchronize
+from .models import GUIDANCE, Video
 from .report import Report
 
 # (denoising steps, guidance, clips), the most telling first.
@@ -34,8 +34,7 @@ def clip_times(
         if math.inf > step * evaluations * count * _MARGIN > report.left:
             report.add("clips", f"{steps} steps, guidance {guidance}: left out, no time", left_out=[steps, guidance])
             continue
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
+        begin_device_peak(device)
         times, finite = [], True
         synchronize(device)
         began = time.perf_counter()
@@ -47,7 +46,7 @@ def clip_times(
             began = time.perf_counter()
         steady = statistics.median(times[1:])
         step = min(step, steady / evaluations)
-        peak = torch.cuda.max_memory_allocated() / MEBIBYTE if device.type == "cuda" else 0.0
+        peak = device_peak_mib(device)
         fps = pipe.config.clip_frames / steady
         report.add(
             "clips",

@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mcdm_core.models.unet import DenoisingUNet
 
-from ..machine import synchronize
-from .models import MEBIBYTE, Video
+from ..machine import MEBIBYTE, begin_device_peak, device_peak_mib, synchronize
+from .models import Video
 from .report import Report
 
 _REPEATS = 5
@@ -81,8 +81,7 @@ class Operations:
 
     def tell(self, report: Report, name: str, call: Callable[[], object], device: torch.device, frames: int) -> None:
         """A row: milliseconds, operations a frame, share of the peak, memory."""
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
+        begin_device_peak(device)
         with torch.no_grad():
             times = milliseconds(call, device)
             with FlopCounterMode(display=False) as counter:
@@ -90,7 +89,7 @@ class Operations:
         median = statistics.median(times)
         tflop = counter.get_total_flops() / 1e12
         share = tflop / (median / 1000) / self.peak_tflops
-        peak = torch.cuda.max_memory_allocated() / MEBIBYTE if device.type == "cuda" else 0.0
+        peak = device_peak_mib(device)
         report.add(
             "evaluations",
             f"{name}: {median:.2f} ms ({min(times):.2f} to {max(times):.2f}), {1000 * tflop / frames:.1f} Gflop a "

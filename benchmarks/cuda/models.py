@@ -16,7 +16,6 @@ from mcdm_core.pipeline import AudioEmbedding, MCDMPipeline, Reference
 from mcdm_core.samples import default_portrait
 
 RATE = 16_000
-MEBIBYTE = 2**20
 GUIDANCE = 3.0
 
 
