@@ -100,10 +100,12 @@ class FrameDiffusion:
         Returns:
             x_0 ``[b, f, c, h, w]``.
         """
+        given = self.prior_mean(guide), self.variance_of(guide)
 
         def denoise(x: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor]:
-            denoised = self.denoised(predict(x, timestep), x, timestep, guide)
-            return denoised, implied_noise(x, denoised, *self.schedule.alpha_sigma(timestep, x))
+            alpha_t, sigma_t = self.schedule.alpha_sigma(timestep, x)
+            denoised = to_denoised(predict(x, timestep), x, alpha_t, sigma_t, self.prediction_type, *given)
+            return denoised, implied_noise(x, denoised, alpha_t, sigma_t)
 
         return ddim_sample(denoise, noise * self.temperature, self.schedule.timesteps(steps), self.schedule, callback)
 

@@ -47,6 +47,7 @@ class NoiseSchedule:
         self.num_train_timesteps = num_train_timesteps
         self.continuous, self.spacing = continuous, spacing
         self.alphas_cumprod = None if continuous else cosine_alphas_cumprod(num_train_timesteps)
+        self._tables: dict[torch.device, Tensor] = {}
 
     def timesteps(self, steps: int) -> Tensor:
         """``[steps]`` decreasing timesteps, float32.
@@ -67,17 +68,29 @@ class NoiseSchedule:
         return (total - torch.arange(steps, dtype=torch.float64) * (total / steps)).round().float() - 1
 
     def alpha_sigma(self, timestep: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha_t and sigma_t of ``timestep`` ``[]`` or ``[b]``, shaped to broadcast against ``like`` ``[b, ...]``."""
+        """alpha_t and sigma_t of ``timestep`` ``[]`` or ``[b]``, to be multiplied with ``like`` ``[b, ...]``.
+
+        They are of the type of ``like``. Those of a single timestep stay where it is: on the CPU they reach a GPU's
+        kernels as plain numbers. A copy to the device at each step would make the host wait.
+        """
         t = timestep.float()
         if self.alphas_cumprod is not None:
-            table = self.alphas_cumprod.to(t.device)
-            alpha_squared = table[t.round().long().clamp(0, self.num_train_timesteps - 1)]
+            alpha_squared = self._table(t.device)[t.round().long().clamp(0, self.num_train_timesteps - 1)]
             alpha_t, sigma_t = alpha_squared.sqrt(), (1 - alpha_squared).sqrt()
         else:
             angle = (t / self.num_train_timesteps + 0.008) / 1.008 * (torch.pi / 2)
             alpha_t, sigma_t = angle.cos(), angle.sin()
-        shape = (-1,) + (1,) * (like.dim() - 1) if t.dim() else ()
+        if not t.dim():
+            return alpha_t.to(like.dtype), sigma_t.to(like.dtype)
+        shape = (-1,) + (1,) * (like.dim() - 1)
         return alpha_t.reshape(shape).to(like), sigma_t.reshape(shape).to(like)
+
+    def _table(self, device: torch.device) -> Tensor:
+        """``alphas_cumprod`` on a device, copied there once."""
+        assert self.alphas_cumprod is not None
+        if device not in self._tables:
+            self._tables[device] = self.alphas_cumprod.to(device)
+        return self._tables[device]
 
     def add_noise(self, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
         """x_t of clean data ``[b, ...]`` and timesteps ``[b]``."""
