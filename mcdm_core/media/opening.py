@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import MCDMError, MediaError, reason
 
@@ -57,9 +57,14 @@ def open_media(
         target = ffmpeg_name(source)
     options = {"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "file"}
     try:
-        return av.open(target, "r", options=options, metadata_errors="replace")
+        return av.open(target, "r", options=options, **_lenient_tags(av.__version__))
     except (OSError, ValueError, av.error.FFmpegError) as failure:
         raise error(f"{name} cannot be read ({reason(failure)}). {advice}") from failure
+
+
+def _lenient_tags(version: str) -> dict[str, Any]:
+    """Takes tags that are no UTF-8 without an error; from av 19 on that is so, and the option is gone."""
+    return {"metadata_errors": "replace"} if int(version.split(".")[0]) < 19 else {}
 
 
 def decoding_errors() -> tuple[type[Exception], ...]:

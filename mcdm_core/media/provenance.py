@@ -37,8 +37,13 @@ def read_provenance(path: str | Path) -> Provenance:
         MediaError: if the file is missing or no media.
     """
     with open_media(path) as container:
-        tags = {key.lower(): value for key, value in container.metadata.items()}
+        tags = {key.lower(): _printable(value) for key, value in container.metadata.items()}
         for stream in container.streams:
-            tags |= {f"{stream.type} {key.lower()}": value for key, value in stream.metadata.items()}
+            tags |= {f"{stream.type} {key.lower()}": _printable(value) for key, value in stream.metadata.items()}
     notes = {key: value for key, value in tags.items() if SYNTHETIC_NOTE in value or SOURCE_TYPE in value}
     return Provenance(bool(notes), notes)
+
+
+def _printable(tag: str) -> str:
+    """A tag whose bytes are no UTF-8, which PyAV hands on as lone surrogates, with a mark in their place."""
+    return tag.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -181,6 +181,18 @@ def test_the_file_says_it_is_synthetic(tmp_path: Path) -> None:
     assert not read_provenance(tmp_path / "d.mp4").synthetic
 
 
+def test_tags_that_are_no_utf_8_are_read_and_can_be_printed(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    with VideoWriter(path, 32, 32, 25) as writer:
+        writer.write(torch.zeros(2, 3, 32, 32))
+    note = SYNTHETIC_NOTE.encode()
+    path.write_bytes(path.read_bytes().replace(note, note[:-4] + b"caf\xe9"))
+    assert VideoReader(path).fps == 25
+    notes = read_provenance(path).notes
+    assert notes and all("caf\N{REPLACEMENT CHARACTER}" in note for note in notes.values())
+    "".join(notes.values()).encode()
+
+
 def test_a_finished_video_replaces_an_older_one_and_a_failed_one_does_not(tmp_path: Path) -> None:
     path = tmp_path / "voice:1 10%20b?.mp4"
     path.write_bytes(b"older")
