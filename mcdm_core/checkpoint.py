@@ -169,10 +169,10 @@ def load_face_network(path: Path) -> FaceNetwork:
 def load_directory(directory: str | Path, config: MCDMConfig | None = None) -> Checkpoint:
     """Collect the parts of a training directory; missing ones are left out.
 
-    A part is ``<component>.safetensors`` with bare keys, or a file whose keys all carry components' prefixes (the prior
-    with its encoders, the UNet with the archived-clip prior). Of UNets the furthest stage counts. Parts may have been
-    trained under different configurations. Each component's section comes from the file that holds it, the rest from
-    the last one read, the UNet's as a rule. ``part_reader.safetensors`` becomes a part of the face network.
+    A part is ``<component>.safetensors`` with bare keys, or a file whose keys all carry components' prefixes. The prior
+    comes so with its encoders, the UNet with the archived-clip prior. Of UNets the furthest stage counts. Parts may
+    have been trained under different configurations. Each component's section comes from the file that holds it, the
+    rest from the last one read, the UNet's as a rule. ``part_reader.safetensors`` becomes a part of the face network.
 
     Args:
         config: of the whole, in place of the parts'; needed only if none of them carries one.

@@ -103,7 +103,7 @@ class PresentClipPriorConfig:
     """Present-clip motion diffusion (section 3.3, B.2). The paper: L = 8 layers.
 
     ``persistence`` (an addition, see the model) begins from the last known frame with ``prior_variance`` around it. The
-    variance may be fitted for every frame and feature (``fitted_variance``); ``sound_path`` names the tokens that a
+    variance may be fitted for every frame and feature (``fitted_variance``). ``sound_path`` names the tokens that a
     linear path from the sound leads to, ``"lip"`` or ``"all"``. ``noise_correlation`` is that of the added noise from
     one frame to the next, for head, lip and expression tokens; 0 is the paper's. ``noise_scale`` is that of the noise
     which sampling begins with at temperature 1, by stream.
@@ -170,7 +170,7 @@ class PartsConfig:
     """Mouth and eyes painted in squares of their own (``face/parts.py``), the rest of the face warped (C).
 
     ``size`` is a part's side in pixels; 0 paints the whole crop, as the paper does. The variances are those of the true
-    latents around the portrait's own part held still, in what is to be painted, and around the warp beside it.
+    latents. In what is to be painted they lie around the portrait's own part held still, beside it around the warp.
     """
 
     size: int = 0

@@ -1,8 +1,8 @@
 """Stable Diffusion 1.5 and AnimateDiff v2 weights into the stock layout of :class:`DenoisingUNet`.
 
-The stock layout keeps Stable Diffusion's names, so its keys go in as they are; only MCDM's own layers are missing from
-such a file, and they start with projections of zero. With the same text tokens as ``text`` and no motion modules the
-output is the stock UNet's. AnimateDiff's motion modules go into layer 4 of the block behind the same residual block.
+The stock layout keeps Stable Diffusion's names, so its keys go in as they are. Only MCDM's own layers are missing from
+such a file. They start with projections of zero. With the same text tokens as ``text`` and no motion modules the output
+is the stock UNet's. AnimateDiff's motion modules go into layer 4 of the block behind the same residual block.
 AnimateDiff also has motion modules at the lowest level, where Stable Diffusion (and so MCDM) has no transformer block.
 These have no place here and are returned by name.
 """

@@ -1,7 +1,7 @@
 """Shards: safetensors files of short labelled clips, written in one go and read lazily.
 
 The keys and types are those of docs/architecture.md (data samples). A shard is written under another name and renamed
-when complete, so a reader never sees half a file and an interrupted renderer can go on.
+when complete. So a reader never sees half a file, and an interrupted renderer can go on.
 """
 
 from __future__ import annotations

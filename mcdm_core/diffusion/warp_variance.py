@@ -17,8 +17,8 @@ VARIANCE_FLOOR = 0.02
 def variance_features(guide: Tensor, latent_channels: int) -> Tensor:
     """What the warp's error depends on, ``[b, f, 5, h, w]``: 1, drawn lips and lids, texture, texture times movement.
 
-    Texture is the squared difference of the warped latents from their 3x3 mean, a mean over channels; movement the
-    length of the flow (crop widths times ``FLOW_SCALE``, at most 1): a flat wall is right wherever it is taken from, a
+    Texture is the squared difference of the warped latents from their 3x3 mean, a mean over channels. Movement is the
+    length of the flow (crop widths times ``FLOW_SCALE``, at most 1). A flat wall is right wherever it is taken from, a
     lock of hair only if the flow is.
     """
     warped, flow = guide[:, :, :latent_channels].flatten(0, 1), guide[:, :, latent_channels : latent_channels + 2]

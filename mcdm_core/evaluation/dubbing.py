@@ -3,8 +3,8 @@
     python -m mcdm_core.evaluation.dubbing --clips DIR | --shards DIR [--limit N] [--output FOLDER] [--weights FILE]
 
 Every clip gets the voice of the next one. mediapipe, which had no part in the making, reads the lips of the written
-video; they are compared with the lips of the person whose voice it is (for shards with the true ones). Beside it stand
-the lips of a third clip, whose voice was not heard (the control), and the clip as it was, undubbed (the laziest way).
+video. They are compared with the lips of the person whose voice it is (for shards with the true ones). Beside it stand
+the lips of a third clip, whose voice was not used (the control). The clip as it was, undubbed, is the laziest way.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def measure(pipe: MCDMPipeline, clips: list[TalkingClip], folder: Path) -> list[
     """Dub every clip with the next one's voice into ``folder`` and measure it.
 
     Returns:
-        For each: ``lip_r`` with the new voice's lips, ``wrong_voice_r`` with a third clip's, ``undubbed_r`` of the
-        clip's own lips with the new voice's, and ``outside_db`` of the written file beyond the mouth.
+        For each: ``lip_r`` with the new voice's lips, and ``wrong_voice_r`` with a third clip's. ``undubbed_r`` is that
+        of the clip's own lips with the new voice's, ``outside_db`` that of the written file beyond the mouth.
 
     Raises:
         MCDMError: for fewer than three clips.

@@ -4,9 +4,9 @@
     python -m mcdm_core.evaluation.independent clips FOLDER                  # in the evaluation's (docs/evaluation.md)
     python -m mcdm_core.evaluation.independent drift LONG.mp4 --portrait PICTURE
 
-``clips`` reads the folder's ``manifest.json``: mediapipe's lip opening of the generated frames against the real ones,
-with the clip's own voice and with another's, and dlib's distance of generated frames from the portrait. ``drift``
-compares a long video's first and last clip with the portrait. No torch is needed.
+``clips`` reads the folder's ``manifest.json``. It tells mediapipe's lip opening of the generated frames against the
+real ones, with the clip's own voice and with another's. It also tells dlib's distance of generated frames from the
+portrait. ``drift`` compares a long video's first and last clip with the portrait. No torch is needed.
 """
 
 from __future__ import annotations

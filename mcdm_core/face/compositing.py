@@ -1,7 +1,7 @@
 """Putting generated face crops back into the portrait, with the portrait's own fine detail.
 
 A model of 128 pixels knows nothing of the pores and hairs of a large portrait. :func:`move_surroundings` moves the
-full-resolution head by the same landmarks as the model's warped reference, and :func:`transfer_detail` adds what the
+full-resolution head by the same landmarks as the model's warped reference. :func:`transfer_detail` adds what the
 network changed in the small picture, enlarged: ``warp(portrait) + enlarge(generated - reconstructed(warp(crop)))``.
 Both terms of the difference went through the autoencoder: its blur cancels where the network left the warp as it was.
 Where it changed much, there is no detail to keep, and the generated frame itself is shown.

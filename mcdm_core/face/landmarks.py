@@ -133,9 +133,10 @@ VALUE_MIRROR_SIGN: tuple[float, ...] = (1.0,) * 12 + (-1.0,) + (1.0,) * 3
 """``values[VALUE_MIRROR] * VALUE_MIRROR_SIGN`` are the values of the flipped picture."""
 
 POSE_NAMES: tuple[str, ...] = ("yaw", "pitch", "roll", "x", "y", "log_scale")
-"""Angles in radians: yaw positive when the face turns to the picture's right, pitch positive when it looks up, roll
-positive when the head tips towards the picture's right (clockwise); x, y: shift of the head's centre from the crop's
-centre in crop widths, y down; log_scale: logarithm of the eye-to-chin height of the unturned head over half a crop."""
+"""Angles in radians. Yaw is positive when the face turns to the picture's right, pitch when it looks up. Roll is
+positive when the head tips towards the picture's right (clockwise). Place (x, y) is the shift of the head's centre from
+the crop's in crop widths, y down. Scale is the logarithm of the eye-to-chin height of the unturned head over half a
+crop."""
 POSE_MIRROR_SIGN: tuple[float, ...] = (-1.0, 1.0, -1.0, -1.0, 1.0, 1.0)
 """``pose * POSE_MIRROR_SIGN`` is the pose of the flipped picture."""
 

@@ -2,12 +2,12 @@
 
 A spline through the lips stretches what lies between them: a smiling portrait that says "ah" shows teeth of twice
 their height. Teeth belong to the skull. So inside of the target's lips the warp is replaced by the reference's mouth,
-moved with the head and hung at the upper lip; below the lower lip the reference has no mouth to show, and it is dark,
+moved with the head and hung at the upper lip. Below the lower lip the reference has no mouth to show. It is dark there,
 for the network to paint. A choice of ours (C), part of the warp.
 
 It is for bright mouths that open or close by much. Where the reference shows a dark mouth, or one about as open as the
-target's, the plain warp is nearer to the true frames (by 1 to 3 dB on held-out clips; teeth opened by more than 40 %
-are 2.4 dB nearer when they stay rigid), so it stays.
+target's, the plain warp stays. It is nearer to the true frames there, by 1 to 3 dB on held-out clips. Teeth opened by
+more than 40 % are 2.4 dB nearer when they stay rigid.
 """
 
 from __future__ import annotations

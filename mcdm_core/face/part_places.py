@@ -21,9 +21,9 @@ CROP_CELLS = slice(8, 40)
 
 @dataclass(frozen=True)
 class PartPlaces:
-    """Of f frames: squares of the parts ``[f, 2, 2, 3]`` in crop units, regions that are painted in them and those
-    that are shown (:func:`~.part_shapes.shown_regions`) ``[f, 2, 1, s, s]``, and the head's movement, a flow
-    ``[f, 2, 48, 48]`` in crop widths over :data:`SURROUNDINGS` crop widths (``outer_warp.py``)."""
+    """Of f frames: squares of the parts ``[f, 2, 2, 3]`` in crop units, and regions in them ``[f, 2, 1, s, s]``. Some
+    are painted, some shown (:func:`~.part_shapes.shown_regions`). The head's movement is a flow ``[f, 2, 48, 48]`` in
+    crop widths over :data:`SURROUNDINGS` crop widths (``outer_warp.py``)."""
 
     squares: Tensor
     regions: Tensor

@@ -1,8 +1,9 @@
 """The warped reference of the ``tiny`` preset: thin-plate splines through the landmarks (method.md, section 8).
 
-An addition beside the paper's paths: landmarks of the reference and of a target frame give a smooth flow, the reference
-is warped by it in pixels and encoded; these latents, the flow and drawn landmarks are the UNet's guide, and the warped
-latents the prior mean of its denoising. It fails inside the mouth and at closing lids, which the network has to paint.
+An addition beside the paper's paths. Landmarks of the reference and of a target frame give a smooth flow, by which the
+reference is warped in pixels and encoded. These latents, the flow and drawn landmarks are the UNet's guide. The warped
+latents are also the prior mean of its denoising. The warp fails inside the mouth and at closing lids, which the network
+has to paint.
 
 A flow is a backward displacement: the target pixel at p shows the reference at p + flow(p), in crop widths.
 """
@@ -63,7 +64,7 @@ def tps_flow(
 ) -> Tensor:
     """Thin-plate spline that carries target landmarks to the reference's; a frame around the crop stays where it is.
 
-    Of a whole face (68 landmarks) lids and lips never quite close (:func:`part_edges`), the skin above the lids stays
+    Of a whole face (68 landmarks) lids and lips never quite close (:func:`part_edges`). The skin above the lids stays
     when they close (:func:`creases`), and the outline gives way.
 
     Args:
@@ -230,9 +231,9 @@ def warp_guide(
         target_landmarks: ``[b, f, 68, 2]``.
 
     Returns:
-        The guide ``[b, f, c + 14, s, s]`` (26 channels for 12 latent ones: warped latents, flow times ``FLOW_SCALE``,
-        three drawn groups unshuffled to four channels each; the first c are the prior mean of the denoising), and the
-        warped reference ``[b, f, 3, h, w]``.
+        The guide ``[b, f, c + 14, s, s]``, and the warped reference ``[b, f, 3, h, w]``. For 12 latent channels the
+        guide has 26: warped latents, flow times ``FLOW_SCALE``, three drawn groups unshuffled to four channels each.
+        The first c are the prior mean of the denoising.
     """
     batch, frames = target_landmarks.shape[:2]
     target = target_landmarks.flatten(0, 1)

@@ -1,7 +1,7 @@
 """Content credentials (C2PA): a signed statement in a video that it was generated, and reading it back.
 
 The note of :mod:`.provenance` can be changed by anyone. These are bound to the pictures and signed with the user's own
-certificate, so a change shows; whoever writes the video anew drops them. c2pa-python does the work, offline.
+certificate, so a change shows. Whoever writes the video anew drops them. c2pa-python does the work, offline.
 """
 
 from __future__ import annotations

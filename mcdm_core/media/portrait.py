@@ -38,8 +38,8 @@ def load_portrait(path: str | Path, max_side: int | None = None) -> torch.Tensor
 
     Args:
         path: of the picture.
-        max_side: shrink it so that its longer side is at most so many pixels; a very large picture is shrunk while
-            it is decoded, so that it takes little memory.
+        max_side: shrink it so that its longer side is at most so many pixels. A very large picture is shrunk while it
+            is decoded, so that it takes little memory.
 
     Raises:
         MediaError: if the file is missing, is not a picture, or is too large.

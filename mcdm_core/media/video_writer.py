@@ -38,11 +38,10 @@ def exact_rate(fps: float) -> Fraction:
 class VideoWriter:
     """Writes frames as they come; the sound follows the picture and ends with it.
 
-    While it grows the video has another name (``part``, see ``files.py``) and is a fragmented mp4: what is on disk
-    plays even after a crash. :meth:`close` makes it an ordinary mp4 (where FFmpeg is 8 or newer) and moves it to
-    ``path``; only then an older file there is replaced. Use it as a context manager: after an exception, Ctrl-C
-    included, ``part`` stays, closed and playable.
-    Container metadata say that the video is synthetic.
+    While it grows the video has another name (``part``, see ``files.py``) and is a fragmented mp4. What is on disk
+    plays even after a crash. The end (:meth:`close`) makes it an ordinary mp4, where FFmpeg is 8 or newer, and moves it
+    to ``path``. Only then an older file there is replaced. Use it as a context manager: after an exception, Ctrl-C
+    included, ``part`` stays, closed and playable. Container metadata say that the video is synthetic.
 
     Args:
         path: of the mp4 file to make; its folder is made.

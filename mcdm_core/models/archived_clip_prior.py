@@ -123,8 +123,8 @@ def _place_code(side: int, width: int) -> Tensor:
 class ArchivePlaces(nn.Module):
     """Where a feature map's cells and the archived tokens are, as codes that attract their like (C).
 
-    F_ac's tokens begin as places on a square grid (:meth:`ArchivedClipPrior.begin_at_places`); with these codes layer 2
-    begins by looking where it is, and has to learn only what to do with what it finds.
+    F_ac's tokens begin as places on a square grid (:meth:`ArchivedClipPrior.begin_at_places`). With these codes layer 2
+    begins by looking where it is. It has to learn only what to do with what it finds.
     """
 
     def __init__(self, channels: int, cells: int, tokens: int) -> None:

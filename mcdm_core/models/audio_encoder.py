@@ -173,7 +173,7 @@ class AudioEncoder(nn.Module):
 class ContextAudioEncoder(AudioEncoder):
     """Convolutional encoder of log-mel windows, a third of a second to either side of a frame (``logmel_context``).
 
-    No layer pads and none mixes moments in its norm, so a segment of speech goes through the convolutions once instead
+    No layer pads and none mixes moments in its norm. So a segment of speech goes through the convolutions once instead
     of window by window (:meth:`encode_segment`). Training costs a tenth.
 
     ``predict_values`` is a linear head from the tokens to the sixteen facial values. It is an auxiliary target in
@@ -280,9 +280,9 @@ def frame_centres(num_frames: int, fps: float, sample_rate: int, hop_length: int
 class Wav2Vec2AudioEncoder(AudioEncoder):
     """Frozen Wav2Vec 2.0 (``base``; the paper's audio features), resampled from its 50 Hz to the video's rate.
 
-    ``frame_windows`` returns, for every video frame, the samples of the whole utterance's features at that frame as
-    a window of width one, so that both encoders are used alike: the heavy network runs once an utterance, there, and
-    ``forward`` only reshapes.
+    ``frame_windows`` returns, for every video frame, the whole utterance's features at that frame as a window of width
+    one. So both encoders are used alike. The heavy network runs there, once an utterance, and ``forward`` only
+    reshapes.
 
     Args:
         config: the whole configuration.

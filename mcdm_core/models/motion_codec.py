@@ -1,8 +1,8 @@
 """Motion codec: video to head, lip and expression tokens and back to facial motion (paper 3.3, appendix B.2).
 
 A four-layer transformer lip encoder reads a stabilised crop of the mouth. A four-layer transformer expression encoder
-reads an aligned crop of the face, and the landmark guider the rigid landmarks. A four-layer motion decoder turns a
-frame's tokens, those of the reference and the reference's landmarks into landmarks (as a displacement of the
+reads an aligned crop of the face, and the landmark guider the rigid landmarks. A four-layer motion decoder takes a
+frame's tokens, those of the reference and the reference's landmarks. It gives landmarks (as a displacement of the
 reference's) and local deformations, the sixteen facial values. What the decoder gets from the reference is the person.
 What it gets from the tokens is the motion. So tokens of one person can drive another.
 """
@@ -51,8 +51,8 @@ def face_frame(landmarks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         landmarks: ``[n, 68, 2]`` in [0, 1] of the crop.
 
     Returns:
-        ``(centre [n, 2], spread [n], axis [n, 2])``: mean of the :data:`STABLE` landmarks, their root mean square
-        distance to it, and the unit vector from the eye at the picture's left to the other.
+        ``(centre [n, 2], spread [n], axis [n, 2])``: mean of the :data:`STABLE` landmarks and their root mean square
+        distance to it. The axis is the unit vector from the eye at the picture's left to the other.
     """
     stable = landmarks[:, torch.tensor(STABLE, device=landmarks.device)]
     centre = stable.mean(1)

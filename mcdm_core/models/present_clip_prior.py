@@ -1,9 +1,9 @@
 """Present-clip motion prior: a diffusion model over a clip's motion tokens (paper 3.3, appendix B.2).
 
-First predict motion, then pixels. A frame's tokens are [multimodal, timestep, head, lip, expression]; L layers of a
-multimodal block (tokens of one frame see each other) and a temporal interaction block (a token sees itself over time)
-denoise head, lip and expression tokens. The previous clip's last frames stand un-noised before the clip on the
-temporal axis, so that a video goes on without a seam.
+First predict motion, then pixels. A frame's tokens are [multimodal, timestep, head, lip, expression]. Each of L layers
+has a multimodal block, where tokens of one frame see each other. Its temporal interaction block lets a token see itself
+over time. They denoise head, lip and expression tokens. The previous clip's last frames stand un-noised before the clip
+on the temporal axis, so that a video goes on without a seam.
 
 The model returns the noise, as in the paper. Inside, the layers' output v enters it as ``sigma z + alpha v`` (z the
 noisy tokens, alpha and sigma their signal and noise). This preconditioning keeps input and target at unit variance for

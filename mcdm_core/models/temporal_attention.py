@@ -125,8 +125,8 @@ class MemoryEfficientTemporalAttention(nn.Module):
     """Layer 4: the clip looks back at its motion memory, per spatial position.
 
     Args:
-        dim: channels c; a motion module keeps AnimateDiff's whole shape (normalisation over groups, two
-            projections, two attentions, a feed-forward) so that its weights load; otherwise one attention only.
+        dim: channels c; motion_module: keep AnimateDiff's whole shape (normalisation over groups, two projections, two
+            attentions, a feed-forward), so that its weights load. Otherwise there is one attention only.
         length: positions in time, 2 f (32 in the paper and in AnimateDiff v2).
         features: random features of FAVOR+; used when :attr:`kind` is ``"favor"``.
     """

@@ -2,8 +2,8 @@
 
 Two layouts of one class. ``stable_diffusion`` (``base``) has the modules of Stable Diffusion 1.5 under its names (see
 ``conversion/``). ``compact`` (``tiny``) is trained from scratch for two CPU cores. It has one residual block a level on
-the way up as well, time by scale and shift, and the guide of the warped reference beside the noisy latents; motion
-tokens also enter through the time embedding, and drawn (``shape_maps.py``).
+the way up as well, and time by scale and shift. The guide of the warped reference comes in beside the noisy latents.
+Motion tokens also enter through the time embedding, and drawn (``shape_maps.py``).
 """
 
 from __future__ import annotations

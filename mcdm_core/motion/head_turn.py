@@ -1,7 +1,7 @@
 """A head turned by hand (yaw, pitch, roll), told in head tokens.
 
 A choice of ours beside the paper. The portrait's rigid landmarks are turned in space, with the depths of an average
-head, and read by the landmark guider as a driver's would be (section 3.3). The tokens' change is what a motion gets.
+head. The landmark guider reads them as it would a driver's (section 3.3). The tokens' change is what a motion gets.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from ..face.landmarks import NUM_LANDMARKS, RIGID
 from ..models.motion_codec import MotionCodec
 
 TURNS: dict[str, float] = {"yaw": 20.0, "pitch": 12.0, "roll": 12.0}
-"""Degrees that landmarks are turned by at 1; each runs from -1 to 1. Signs as in ``landmarks.POSE_NAMES``: positive yaw
-turns the face to the picture's right, positive pitch lifts it, positive roll tips the head to the picture's right.
-The codec of ``tiny`` gives back some 19, 11 and 11 of these degrees (two portraits); what is asked for beyond
-smears the warp."""
+"""Degrees that landmarks are turned by at 1; each runs from -1 to 1. Signs as in ``landmarks.POSE_NAMES``. Positive yaw
+turns the face to the picture's right, positive pitch lifts it, positive roll tips the head to the picture's right. The
+codec of ``tiny`` gives back some 19, 11 and 11 of these degrees (two portraits); what is asked for beyond smears the
+warp."""
 _SIDES = (61, 62, 57, 60)
 """Temples and ends of the jaw line: about the plane that the head turns in."""
 _DEPTH = {46: 1.2, 47: 1.35, 48: 1.6, 49: 1.35, 57: 0.1, 60: 0.1, 61: 0.35, 62: 0.35, 63: 1.15, 64: 0.2, 65: 0.2}

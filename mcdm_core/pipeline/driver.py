@@ -1,6 +1,6 @@
 """Head movement taken over from a driver video (the landmark condition of paper section 3.3).
 
-The driver's landmarks, read by the face network in a crop that stays fixed, are laid onto the portrait's own face as
+The face network reads the driver's landmarks in a crop that stays fixed. They are laid onto the portrait's own face as
 movement from the driver's first frame. Absolute ones would give the portrait the driver's shape and place.
 """
 

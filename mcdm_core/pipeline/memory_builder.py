@@ -47,8 +47,8 @@ class MemoryBuilder:
 
         Args:
             reference: of the person.
-            frames: the video's last frames [f, 3, h, w] in [0, 1]: face crops (square, of the model's size), or
-                whole pictures of the portrait's size, cropped where the portrait was.
+            frames: the video's last frames [f, 3, h, w] in [0, 1]. They are face crops (square, of the model's size),
+                or whole pictures of the portrait's size, cropped where the portrait was.
         """
         if frames.ndim != 4 or frames.shape[0] == 0:
             raise MCDMError(f"The frames have shape {list(frames.shape)}; expected [f, 3, h, w] with f of at least 1.")

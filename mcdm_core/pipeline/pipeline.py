@@ -1,7 +1,7 @@
 """From a portrait and a voice to a video of any length, clip by clip (paper sections 3 and 5).
 
 Predict the motion of a clip, denoise its frames, decode them, push them into the archive, carry M, go on. What goes
-from clip to clip is a :class:`MotionMemory` of constant size; :meth:`MCDMPipeline.generate` yields every clip as soon
+from clip to clip is a :class:`MotionMemory` of constant size. :meth:`MCDMPipeline.generate` yields every clip as soon
 as it is ready, so memory does not grow with the video.
 """
 
@@ -202,8 +202,8 @@ class MCDMPipeline:
 
         Args:
             reference: of the person.
-            frames: the video's last frames [f, 3, h, w] in [0, 1]: face crops (square, of the model's size), or
-                whole pictures of the portrait's size, cropped where the portrait was.
+            frames: the video's last frames [f, 3, h, w] in [0, 1]. They are face crops (square, of the model's size),
+                or whole pictures of the portrait's size, cropped where the portrait was.
 
         Raises:
             MCDMError: for frames of another shape.

@@ -197,8 +197,8 @@ class ReferenceEncoder:
 
     @torch.no_grad()
     def read_face(self, image: Tensor, transform: CropTransform, crop: Tensor) -> FaceReading:
-        """Read the face of a portrait [3, h, w] in [0, 1]: its crop [1, 3, s, s] in [-1, 1], and what the portrait's
-        own pixels add to it."""
+        """Read the face of a portrait [3, h, w] in [0, 1]. Gives its crop [1, 3, s, s] in [-1, 1], and what the
+        portrait's own pixels add to it."""
         network = self.model.face_network
         if network.parts is None:
             return network(crop)

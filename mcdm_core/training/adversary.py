@@ -1,9 +1,9 @@
 """A small critic of decoded mouths and eyes: what a regression blurs (teeth, lashes), it makes the denoiser decide.
 
 A choice of ours beside the paper (C), for ``tiny`` only. The regression of a blurred mean is the right answer to a
-squared error, but not a picture of teeth. The critic sees the decoded cuts of the pixel loss and the true ones; the
-denoiser is rewarded for cuts the critic takes for true ones (hinge loss, Lim and Ye 2017) and for features like those
-of its own true cut (Wang et al. 2018), which ties it to the right picture.
+squared error, but not a picture of teeth. The critic sees the decoded cuts of the pixel loss and the true ones. The
+denoiser is rewarded for cuts the critic takes for true ones (hinge loss, Lim and Ye 2017). Features like those of its
+own true cut (Wang et al. 2018) tie it to the right picture.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 All clips' frames are one tensor and a frame is a row of it. So a batch is drawn by a few index operations, on the
 device where the tensor lies. With ``mirrored`` every clip is there twice. Rows beyond the stored ones are the same
-frames seen in a mirror and in other colours (C): more people than were filmed, at no memory.
+frames seen in a mirror and in other colours (C). They are more people than were filmed, at no memory.
 """
 
 from __future__ import annotations

@@ -39,10 +39,11 @@ class ClipBank:
 
     Attributes:
         clips: the clips one after the other, group by group; ``group_first`` and ``group_size [g]`` (numpy) their
-            places. ``first`` and ``length [c]`` are a clip's rows in ``tokens [n, nq, dm]`` and ``values [n, 16]``;
-            ``mel_first`` and ``mel_length [c]`` its columns in ``mels [m, j]``; ``references [c, r, 3, 128, 128]`` its
-            pictures in bytes (of the fewest any clip has). ``fps``, ``frames`` and ``columns [c]`` (numpy) repeat the
-            rates and lengths for drawing. ``opened [n, nq, dm]``, if set, are the tokens of faces that do not blink.
+            places. ``first`` and ``length [c]`` are a clip's rows in ``tokens [n, nq, dm]`` and ``values [n, 16]``.
+            ``mel_first`` and ``mel_length [c]`` are its columns in ``mels [m, j]``. ``references [c, r, 3, 128, 128]``
+            are its pictures in bytes (as many as the clip with the fewest has). ``fps``, ``frames`` and ``columns [c]``
+            (numpy) repeat the rates and lengths for drawing. ``opened [n, nq, dm]``, if set, are the tokens of faces
+            that do not blink.
     """
 
     def __init__(self, groups: Sequence[Sequence[MotionClip]], device: torch.device | str = "cpu") -> None:
@@ -168,8 +169,8 @@ class ClipSampler:
         return SegmentBatch(bank, chosen, bank.send(positions.astype(np.float32)), mels)
 
     def earlier_tokens(self, segments: SegmentBatch, number: int | None = None) -> Tensor:
-        """Tokens ``[b, nq, dm]`` of a frame of each clip that is no later than the segment's first after the frames
-        before it: a reference's, as a portrait is in use, and nothing of what is to be predicted."""
+        """Tokens ``[b, nq, dm]`` of a reference: a frame of each clip no later than the segment's first after the
+        frames before it. So it tells nothing of what is to be predicted, as a portrait in use does not."""
         first = segments.positions[:number, self.before].clamp_min(0)
         drawn = first * torch.rand(first.shape, generator=self.generator, device=first.device)
         return self.bank.resample("tokens", segments.clips[:number], drawn.round()[:, None])[:, 0]

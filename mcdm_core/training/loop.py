@@ -1,11 +1,11 @@
 """The training loop every stage shares: resumable, limited by steps or by minutes, with moving-average weights.
 
-A stage gives a module, and a function that computes the losses of one batch; the loop does the rest: AdamW
-(section 4.1 of the paper), warm-up and cosine learning rate, gradient clipping, an exponential moving average
-of the weights, a log file, periodic validation with the averaged weights, and checkpoints as safetensors:
+A stage gives a module, and a function that computes the losses of one batch. The loop does the rest. It has AdamW
+(section 4.1 of the paper), warm-up and cosine learning rate, and gradient clipping. It keeps an exponential moving
+average of the weights, validates with it now and then, and writes a log file. Checkpoints are safetensors:
 
-``<output>``                       the averaged weights, a plain state dict of the module, ready to be used;
-``<output stem>.resume.safetensors``  raw weights, optimiser moments, counters and random state, to go on later.
+- ``<output>``: the averaged weights, a plain state dict of the module, ready to be used.
+- ``<output stem>.resume.safetensors``: raw weights, optimiser moments, counters and random state, to go on later.
 
 Both are written to a temporary name and renamed, so that a stop in the middle never leaves half a file.
 """

@@ -1,8 +1,8 @@
 """Photographs with other mouths and lids: what a still can teach about motion (ours, beside the paper).
 
 Footage of many people is rare, portraits are not. A thin-plate-spline warp moves the lips and lids of one, and the
-landmarks with them. The warped picture only ever *leads* to the true one: as the portrait that a network starts from,
-or as a frame whose motion is read. What a network has to paint is the photograph as it is.
+landmarks with them. The warped picture only ever *leads* to the true one. It is the portrait that a network starts
+from, or a frame whose motion is read. What a network has to paint is the photograph as it is.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Perceptual distance: features of a network trained on photographs, here the first stages of EfficientNet-lite0.
 
-Pixels punish a tooth that lies half a pixel off more than none at all; features do not (Johnson et al. 2016; Zhang et
+Pixels punish a tooth that lies half a pixel off more than none at all. Features do not (Johnson et al. 2016; Zhang et
 al. 2018). The network (Tan and Le 2019; lite: no squeeze-and-excite, ReLU6) is used in training alone and is not
-shipped; docs/training.md says where its weights come from and how they become a safetensors file.
+shipped. Where its weights come from, and how they become a safetensors file, is in docs/training.md.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from torch import Tensor
 def ridge_solution(features: Tensor, targets: Tensor, penalty: float) -> Tensor:
     """The map ``[a, b]`` that takes ``features [n, a]`` to ``targets [n, b]`` with the least penalised squared error.
 
-    The products are in double precision on the features' device, the small system is solved on the CPU; the result has
-    the features' device and type. ``penalty`` is added to the diagonal of the features' products.
+    The products are in double precision on the features' device, and the small system is solved on the CPU. The result
+    has the features' device and type. ``penalty`` is added to the diagonal of the features' products.
     """
     x, y = features.double(), targets.double()
     products = (x.T @ x).cpu() + penalty * torch.eye(x.shape[1], dtype=torch.float64)

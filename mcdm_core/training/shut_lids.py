@@ -38,7 +38,7 @@ def shut_lids(
         gap: how much of the portrait's opening stays, 0 (shut) to 1.
 
     Returns:
-        Picture and landmarks of the same shapes; the upper lid's points lie on the painted line, and the lower one's
+        Picture and landmarks of the same shapes. The upper lid's points lie on the painted line, and the lower one's
         with them where the eye is shut.
     """
     size = picture.shape[-1]

@@ -37,8 +37,8 @@ _HELD_OUT = 10
 
 @dataclasses.dataclass(frozen=True)
 class FilmedSpeech:
-    """A clip of a filmed speaker: its phonemes with times from its start, sound ``[s]`` int16 at 16 kHz, and the lip
-    values ``[t, 4]`` (``LIP_VALUES`` of face/landmarks.py) at the middle of each frame, 25 a second."""
+    """A clip of a filmed speaker: phonemes with times from its start, sound ``[s]`` int16 at 16 kHz, and lip values.
+    These are ``[t, 4]`` (``LIP_VALUES`` of face/landmarks.py) at the middle of each frame, 25 a second."""
 
     phonemes: list[Phoneme]
     sound: np.ndarray
@@ -68,9 +68,9 @@ class FittedMouth:
     def features(phonemes: Sequence[Phoneme], sound: np.ndarray, frames: int) -> np.ndarray:
         """What is said around each frame, ``[t, n]`` float32.
 
-        For 33 moments from 0.32 s before to 0.32 s after the middle of the frame (beyond the ends: the ends again):
-        the viseme as a one-hot of 14 ("sil" where nothing is said), the loudness (about 1 in loud vowels, 1.3 at
-        most), and their product.
+        For 33 moments from 0.32 s before to 0.32 s after the middle of the frame: viseme, loudness and their product.
+        The viseme is a one-hot of 14, "sil" where nothing is said. The loudness is about 1 in loud vowels, 1.3 at most.
+        Beyond the ends the ends are repeated.
 
         Args:
             phonemes: with times in seconds from the sound's start; sound: ``[s]`` int16 at 16 kHz; frames: ``t``, at

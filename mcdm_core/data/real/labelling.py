@@ -69,8 +69,8 @@ def write_parts(
     """Write shards ``<name>-00000.safetensors``, ... of ``per_shard`` items each; returns the number of clips there.
 
     Args:
-        write: writes a shard of some items, or none if none of them can be used, and returns its number of clips;
-            called with its path, the items, and how many clips there are before them.
+        write: called with a shard's path, its items, and how many clips there are before them. It writes the shard, or
+            none if no item can be used, and returns its number of clips.
         resume: keep the shards that are already there; noun: what the items are called in the log.
     """
     written, started, done = 0, time.monotonic(), 0

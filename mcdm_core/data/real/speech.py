@@ -1,6 +1,6 @@
 """Real voices for the audio encoder: transcribed recordings to spoken shards, with the mouth they would be said by.
 
-A forced alignment tells when each phone is spoken (``phone_alignment.py``); from there on lips and face move as those
+A forced alignment tells when each phone is spoken (``phone_alignment.py``). From there on lips and face move as those
 of the synthetic speakers do (``synthetic/motion.py``), or the lips as a filmed speaker's (``fitted_mouth.py``). The
 sound is real, the mouth is the one of a model.
 """

@@ -1,7 +1,7 @@
 """Portrait photographs as training material: reading, labelling, and clips of one still for the shards.
 
-A folder of pictures cut around heads is read as it is; :func:`still_clip` turns one labelled portrait into a short
-clip by a slow virtual camera (shift, zoom, turn), with landmarks that move along.
+A folder of pictures cut around heads is read as it is. :func:`still_clip` turns one labelled portrait into a short clip
+by a slow virtual camera (shift, zoom, turn). The landmarks move along.
 """
 
 from __future__ import annotations

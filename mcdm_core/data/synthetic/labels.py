@@ -19,8 +19,8 @@ def lip_geometry(points: np.ndarray) -> np.ndarray:
         points: ``[..., 68, 3]`` landmarks in the mesh's units.
 
     Returns:
-        ``[..., 2]``; the gap is measured along the head's vertical axis and negative where lips overlap, so the
-        points have to be those of the unturned head.
+        ``[..., 2]``. The gap is measured along the head's vertical axis and negative where lips overlap. So the points
+        have to be those of the unturned head.
     """
     pairs, corners = np.array(INNER_LIP_PAIRS), np.array(EYE_CORNERS)
     eyes = points[..., corners, :].mean(axis=-2)

@@ -1,9 +1,8 @@
 """Facial actions and head movement of a spoken clip, lips and expression apart.
 
-Lips follow the phonemes through visemes with dominance functions; the head follows the prosody (energy and pitch);
-expressions are the sentences' moods and swell with the voice, eyes and brows go with pauses and stress
-(``people/eyes.py``).
-Everything is computed at 200 Hz and read at the middle of each frame.
+Lips follow the phonemes through visemes with dominance functions. The head follows the prosody (energy and pitch).
+Expressions are the sentences' moods and swell with the voice. Eyes and brows go with pauses and stress
+(``people/eyes.py``). Everything is computed at 200 Hz and read at the middle of each frame.
 """
 
 from __future__ import annotations

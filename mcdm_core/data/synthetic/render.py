@@ -50,8 +50,8 @@ def render(
         The shard files in order.
 
     Raises:
-        MCDMError: if not exactly one of ``hours`` and ``clips`` is given, the split is unknown, or a shard could not
-            be made; the others are there then.
+        MCDMError: if not exactly one of ``hours`` and ``clips`` is given, the split is unknown, or a shard could not be
+            made. The other shards are there then.
     """
     if hours is not None and clips is None:
         clips = max(1, round(hours * 3600 * FPS / CLIP_FRAMES))

@@ -23,10 +23,9 @@ def measure_face(frame: NDArray[np.uint8], square: NDArray[np.float32]) -> dict[
 
     Returns:
         ``sharpness``: mean absolute Laplacian behind a blur of one pixel over that behind one of two. A blurred picture
-        loses little by another blur (1.3 at a blur of four pixels), a sharp one much (about 2), whatever its contrast
-        and the noise of its coding;
-        ``luma`` of 255; ``clipped``: share of black and white pixels; ``blockiness``: steps at the strongest of the 8
-        places in a block of compression over those at the others (1: none).
+        loses little by another blur (1.3 at a blur of four pixels), a sharp one much (about 2). Contrast and the noise
+        of coding do not matter. ``luma``: of 255. ``clipped``: share of black and white pixels. ``blockiness``: steps
+        at the strongest of the 8 places in a block of compression over those at the others (1: none).
     """
     x, y, side = (float(value) for value in square)
     half = side / 2

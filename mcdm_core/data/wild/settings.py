@@ -20,7 +20,7 @@ class CurateSettings:
         min_face: width of the face in pixels of the video, at least.
         min_confidence: of the face network, for a frame to count as showing the face.
         face_share: share of the frames that must show it.
-        several_share: share of the looks that may show a second face. second_face: its width, over the first's, from
+        several_share: share of the looks that may show a second face; second_face: its width, over the first's, from
             which it counts (people in the background do not speak).
         max_jump: movement of the face from frame to frame, over the side of its square.
         max_outside: share of the face's box beyond the picture's edge.
@@ -31,9 +31,9 @@ class CurateSettings:
         min_loudness: root mean square of the sound, of full scale, in dB.
         min_speech: share of the clip in which somebody speaks.
         max_lag: seconds by which lips and sound may be apart; min_sync: correlation of their changes at the best lag.
-        lag_margin: by how much the correlation at a larger lag must be better than within max_lag, times the root of
-            the seconds that were measured: short clips tell little.
-        sync_seconds: clips shorter than this are too short to measure their lag: that of all clips of the video counts,
+        lag_margin: by how much the correlation at a larger lag must be better than within max_lag. It is multiplied by
+            the root of the seconds measured, since short clips tell little.
+        sync_seconds: clips shorter than this are too short to measure their lag. That of all the video's clips counts,
             and none if these are shorter too.
         duplicate_distance: bits of 256 by which the pictures' signatures of a duplicate differ at most.
         val_share, test_share: of the identities.

@@ -1,10 +1,10 @@
 """The face network: landmarks, head pose and facial values of a face crop, and faces in whole pictures.
 
-Landmarks come from heat maps with a soft-argmax (regressing coordinates from a flattened map learns far more slowly);
-pose, values and confidence from features pooled over the crop and sampled at eyes, mouth and brows. Faces in a whole
-picture are found by a small fully convolutional net over an image pyramid. Then the crop is refined with the landmarks
-until it stops moving. Lips, lids and brows may be read again, larger (``part_reader.py``). It serves cropping, the
-warped reference, driver videos and the labels of real clips.
+Landmarks come from heat maps with a soft-argmax. (Regressing coordinates from a flattened map learns far more slowly.)
+Pose, values and confidence come from features pooled over the crop and sampled at eyes, mouth and brows. Faces in a
+whole picture are found by a small fully convolutional net over an image pyramid. Then the crop is refined with the
+landmarks until it stops moving. Lips, lids and brows may be read again, larger (``part_reader.py``). It serves
+cropping, the warped reference, driver videos and the labels of real clips.
 """
 
 from __future__ import annotations
@@ -192,8 +192,8 @@ class FaceNetwork(nn.Module):
     def canonical_square(self, landmarks: Tensor) -> tuple[float, float, float]:
         """Centre x, y and side of the canonical crop of one face's landmarks ``[68, 2]``, in the landmarks' unit.
 
-        The framing is that of the training frames: the same centre and spread of the points of the face (lips, lids
-        and face; not the neck), so an open mouth or a turned head hardly move it.
+        The framing is that of the training frames: the same centre and spread of the face's points (lips, lids and
+        face; not the neck). So an open mouth or a turned head hardly move it.
         """
         x, y, side = self.canonical_squares(landmarks[None])[0].tolist()
         return x, y, side

@@ -22,7 +22,7 @@ _TURNS = ("0 degrees", "90 degrees clockwise", "180 degrees", "90 degrees counte
 def quarter_turns(network: FaceNetwork, image: Tensor, score: float, place: tuple[float, float] | None = None) -> int:
     """Quarter turns clockwise, 0 to 3, after which the face of a picture stands upright.
 
-    A face on its side is missed, or found and misread with a low score; one that is upside down is often read as
+    A face on its side is missed, or found and misread with a low score. One that is upside down is often read as
     another face. In the picture that is turned the right way the score is higher.
 
     Args:

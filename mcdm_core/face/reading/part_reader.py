@@ -1,8 +1,8 @@
 """Lips, lids and brows read a second time, on zoomed and upright cuts of the picture at its own resolution.
 
 The face network reads the whole face at 128 px, where a lip is three pixels high. Its points place upright windows on
-the mouth and on each eye; here small heat-map networks read these again at about 50 px for an inter-ocular distance.
-The eye at the picture's right is seen mirrored, so that one network reads both.
+the mouth and on each eye. Small heat-map networks read these again at about 50 px for an inter-ocular distance. The eye
+at the picture's right is seen mirrored, so that one network reads both.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What is wrong with a portrait before it speaks: a list of findings with advice, empty for a good one.
 
-Thresholds were set on portraits no network was trained on and on pictures made of them (blurred, dark, tilted,
-masked); docs/evaluation.md has the shares found and missed on these.
+Thresholds were set on portraits no network was trained on and on pictures made of them (blurred, dark, tilted, masked).
+The shares found and missed on these are in docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -271,8 +271,9 @@ def facial_hair_score(crop: Tensor, landmarks: Tensor) -> float:
 
 
 def facial_hair_features(crop: Tensor, landmarks: Tensor) -> Tensor:
-    """``[3, 4]``: for chin, jaw and upper lip the log-ratio of lightness to that of the cheekbones, its square (beards
-    are darker or whiter than skin), the fine texture, and the spread of lightness, both over the cheekbones'."""
+    """``[3, 4]`` for chin, jaw and upper lip: log-ratio of lightness to that of the cheekbones, its square, fine
+    texture, spread of lightness. The last two are over the cheekbones'. The square is for beards, which are darker or
+    whiter than skin."""
     points = landmarks * crop.shape[-1]
     between = float(inter_ocular_distance(landmarks)) * crop.shape[-1]
     light = luminance(crop)

@@ -12,8 +12,8 @@ from ...face.part_places import PartPlaces
 
 @dataclass(frozen=True)
 class Painting:
-    """Frames [f, 3, s, s] in [0, 1] on the CPU (face crops), and the painted parts uint8 [f, p, 3, k, k] where parts
-    are painted (``face/parts.py``), with their places in the frames where these are known."""
+    """Frames [f, 3, s, s] in [0, 1] on the CPU (face crops). Where parts are painted (``face/parts.py``) they are there
+    as uint8 [f, p, 3, k, k], with their places in the frames where these are known."""
 
     frames: Tensor
     parts: Tensor | None = None

@@ -1,6 +1,6 @@
 """The number format in which pictures are made: bfloat16 on processors that multiply it much faster than float32.
 
-Only matrix products and convolutions of the autoencoder and the UNet are done in it (``MCDMModel.products``); the
+Only matrix products and convolutions of the autoencoder and the UNet are done in it (``MCDMModel.products``). The
 motion, the places of the parts and everything outside of the networks stay in float32. With the shipped weights the
 pictures of the two formats are 66 dB apart: less than the rounding to bytes.
 """

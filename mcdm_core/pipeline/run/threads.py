@@ -1,7 +1,7 @@
 """How many threads compute, while other programs come and go.
 
 Threads of a matrix product wait for the slowest of them, at full load. Where another program holds a core, one thread
-fewer is often faster than all: both are tried on clips, and the faster one stays until the load changes. Only for
+fewer is often faster than all. Both are tried on clips, and the faster one stays until the load changes. Only for
 programs that own their process; torch's number of threads counts for all of it.
 """
 

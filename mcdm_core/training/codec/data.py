@@ -30,9 +30,9 @@ CLOSING = 0.3
 class CodecFrames:
     """Crops ``mouth [n, 3, 48, 48]`` and ``face [n, 3, 64, 64]`` in uint8, and their labels, in memory.
 
-    ``spans`` are the (first, after last) rows of each clip; ``pairs [p, 4]`` are the rows of the exact quadruples in
-    the order (lips a, expression a), (lips a, expression b), (lips b, expression a), (lips b, expression b). ``still
-    [n]`` is True for rows of photographs.
+    ``spans`` are the (first, after last) rows of each clip. ``pairs [p, 4]`` are the rows of the exact quadruples.
+    Their order is (lips a, expression a), (lips a, expression b), (lips b, expression a), (lips b, expression b).
+    ``still [n]`` is True for rows of photographs.
     """
 
     mouth: Tensor

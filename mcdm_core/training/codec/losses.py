@@ -1,18 +1,27 @@
 """Losses of the motion codec (paper B.2).
 
-The paper's three: self-reconstruction of frames of a clip from another frame of it as reference; cross-reconstruction
-inside the exact synthetic pairs (:func:`swap_inside`: lip or expression tokens swapped, compared with the frame that
-really has that combination); consistency (tokens of what did not change stay the same). A fourth, ours: the values must
-also be decoded when the reference is another person's, which keeps the person out of the tokens; a fifth reads the
-values linearly off the tokens, through noise, which shares the tokens' variance out among all of them (alone at first:
-:data:`READING_PART`); a sixth keeps tokens steady, the same under two augmentations of a picture, because what differs
-is no motion and a prior could not predict it; a seventh makes a good part of their variance motion
-(:func:`missing_motion`). Noise on the tokens makes their space smooth. Blinks are rare and short: they are drawn more
-often than they happen, and the gap between the lids counts as the lips' does.
+The paper's three:
 
-Tried and left out: asking for motion in several directions whatever they are (tokens' changes over a participation
-ratio of 3 for lips, 6 for the face). The new directions were no motion: values and head then explained 0.13 of what
-moves in the expression tokens of held-out clips, 0.91 without.
+- Self-reconstruction of frames of a clip from another frame of it as reference.
+- Cross-reconstruction inside the exact synthetic pairs (:func:`swap_inside`). Lip or expression tokens are swapped, and
+  the result compared with the frame that really has that combination.
+- Consistency: tokens of what did not change stay the same.
+
+Ours:
+
+- The values must also be decoded when the reference is another person's, which keeps the person out of the tokens.
+- The values are read linearly off the tokens, through noise. That shares the tokens' variance out among all of them
+  (alone at first: :data:`READING_PART`).
+- Tokens are steady, the same under two augmentations of a picture. What differs is no motion, and a prior could not
+  predict it.
+- A good part of their variance is motion (:func:`missing_motion`).
+
+Noise on the tokens makes their space smooth. Blinks are rare and short: they are drawn more often than they happen, and
+the gap between the lids counts as the lips' does.
+
+Tried and left out: asking for motion in several directions, whatever they are. Tokens' changes were to exceed a
+participation ratio of 3 for lips, 6 for the face. The new directions were no motion: values and head then explained
+0.13 of what moves in the expression tokens of held-out clips, 0.91 without.
 """
 
 from __future__ import annotations
@@ -140,9 +149,9 @@ def swap_inside(crossed: Tensor, config: MCDMConfig) -> tuple[Tensor, Tensor]:
             make.
 
     Returns:
-        The same frames told by tokens of the others, ``[q, lips, expressions, nq, dm]``: the lip tokens come from the
-        frame with the same lips and the other expression, the expression tokens from the one with the same expression
-        and the other lips; and how far the tokens of what did not change are apart (scalar).
+        The same frames told by tokens of the others, ``[q, lips, expressions, nq, dm]``. The lip tokens come from the
+        frame with the same lips and the other expression. The expression tokens come from the one with the same
+        expression and the other lips. Also (scalar) how far the tokens of what did not change are apart.
     """
     codec = config.motion_codec
     head, lip, expression = crossed.split([codec.head_tokens, codec.lip_tokens, codec.expression_tokens], dim=-2)

@@ -18,8 +18,8 @@ def concentration(changes: Tensor) -> Tensor:
     """One over the participation ratio of some random vectors ``[n, d]``: 1 where all lie on one line, 1 / d where
     all directions are alike (scalar).
 
-    It is ``tr(C^2) / tr(C)^2`` of their covariance C about zero. The products of different vectors alone are counted,
-    so that few of them do not look as if they lay in fewer dimensions than they do.
+    It is ``tr(C^2) / tr(C)^2`` of their covariance C about zero. The products of different vectors alone are counted.
+    So a few of them do not look as if they lay in fewer dimensions than they do.
     """
     number = len(changes)
     gram = changes @ changes.T
@@ -44,8 +44,8 @@ def validate_codec(codec: MotionCodec, data: CodecFrames) -> dict[str, float]:
     Correlations are taken inside each clip and averaged, those of the lids over clips with a blink; the reference is
     the clip's first kept frame. ``lid_range``: decoded over true deviation of the lids' gap. ``expression_value_r``:
     mean over the expression's values of the correlation, over all frames, of what is read off the tokens and the truth.
-    Of how the tokens change within a clip: ``lip_dimensions`` and ``expression_dimensions`` (participation ratio), and
-    how much of it values and head explain, ``lip_explained`` and ``expression_explained``; the rest is no motion.
+    ``lip_dimensions`` and ``expression_dimensions`` are participation ratios of how the tokens change within a clip.
+    ``lip_explained`` and ``expression_explained`` tell how much of it values and head explain; the rest is no motion.
     """
     rows = torch.arange(len(data.landmarks), device=data.landmarks.device)
     raw = encode_rows(codec, data, rows)

@@ -1,7 +1,7 @@
 """Training of the box net on pictures with faces of every size laid over backgrounds (``scenes.py``).
 
-The net looks at one level of an image pyramid for faces about 32 px wide; smaller and larger ones belong to other
-levels, so they are shown as background too (those in between are left out of the loss).
+The net looks at one level of an image pyramid for faces about 32 px wide. Smaller and larger ones belong to other
+levels, so they are shown as background too. Those in between are left out of the loss.
 """
 
 from __future__ import annotations

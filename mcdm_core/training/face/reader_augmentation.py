@@ -23,8 +23,8 @@ def random_homography(count: int, zoom: float, device: torch.device | str = "cpu
     Args:
         zoom: side of the read window over that of the larger one.
 
-    The ranges are wider than the errors of the first reading: turn up to 0.4 rad, scale 0.75 to 1.35, stretch 0.85 to
-    1.2, shift a sixth of the window, perspective 0.12.
+    The ranges are wider than the errors of the first reading. Turn goes up to 0.4 rad, scale from 0.75 to 1.35, stretch
+    from 0.85 to 1.2. Shift is a sixth of the window, perspective 0.12.
     """
 
     def drawn(limit: float, *shape: int) -> Tensor:
@@ -64,8 +64,9 @@ def move_windows(windows: Tensor, points: Tensor, homography: Tensor, size: int)
 def cover(windows: Tensor, share: float = 0.5) -> tuple[Tensor, Tensor]:
     """Cover parts of windows ``[n, 3, s, s]``.
 
-    A third of the covers is a half plane (a mask, a scarf, hair), a third an ellipse (a hand, a glass, a microphone),
-    a third a band (a strand, a finger, a spectacle frame). They hold plain colour, shading or another picture.
+    A third of the covers is a half plane (a mask, a scarf, hair), a third an ellipse (a hand, a glass, a microphone).
+    The last third is a band (a strand, a finger, a spectacle frame). They hold plain colour, shading or another
+    picture.
 
     Returns:
         The windows, and where they are covered: ``[n, s, s]`` in [0, 1].

@@ -179,8 +179,8 @@ def _loaded(folder: Path, every: int, device: torch.device | str) -> tuple[PartW
 
 @torch.no_grad()
 def measure(network: PartNetwork, held: PartWindows, size: int, chunk: int = 128) -> dict[str, float]:
-    """Mean error of the points in 1/36 of the face's size (a pixel of the 128-px crop), r and slope of the gap, and
-    the mean gap read where the labels say closed."""
+    """Mean error of the points in 1/36 of the face's size, which is a pixel of the 128-px crop. Also r and slope of the
+    gap, and the mean gap read where the labels say closed."""
     read, true = [], []
     for start in range(0, len(held), chunk):
         rows = slice(start, start + chunk)

@@ -1,6 +1,6 @@
 """Whole pictures with known faces for the box net, a batch at once on the device: backgrounds, pasted faces, targets.
 
-A net that looks for faces about 32 px wide at one level of an image pyramid has to see smaller and larger ones as
+The net looks for faces about 32 px wide at one level of an image pyramid. It has to see smaller and larger ones as
 background. Faces lie in an atlas of pictures with their halvings, so that shrinking does not alias.
 """
 

@@ -1,7 +1,7 @@
 """The prior's linear guesses in closed form: from the known past, the reference and the sound.
 
 Fitted before training, or before it goes on with other data. What a trained prior still misses is mostly chance, and a
-fit to that costs more than it gains (cosine to the true tokens 0.903 without a fit at the end, 0.902 after one).
+fit to that costs more than it gains. (Cosine to the true tokens: 0.903 without a fit at the end, 0.902 after one.)
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def fit_linear_paths(
 ) -> dict[str, Tensor]:
     """Fit the linear paths to augmented segments of all groups; takes seconds and shortens training by much.
 
-    First the known past (``models/inputs/known_past.py``) for every frame of the clip and feature, beside
-    what the sound and the layers already say; then the path from the sound to what is still missed; then the variance
-    of the rest, where the configuration has it fitted. The layers' last weights are scaled to it.
+    First comes the known past (``models/inputs/known_past.py``), for every frame of the clip and feature, beside what
+    the sound and the layers already say. Then comes the path from the sound to what is still missed. Last comes the
+    variance of the rest, where the configuration has it fitted. The layers' last weights are scaled to it.
 
     Returns:
         ``correlation [nq]``: of what is missed from one frame to the next, to choose ``noise_correlation`` by;

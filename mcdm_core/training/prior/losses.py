@@ -78,9 +78,10 @@ def interpolate(x: Tensor, positions: Tensor, dim: int) -> Tensor:
 def augment_mels(mels: Tensor, random: torch.Generator) -> Tensor:
     """Make other voices, microphones and rooms of utterances' log-mels ``[b, m, j]`` (natural log power): same size.
 
-    Formants and pitch shifted by up to 18 %, a smooth random equaliser of up to about 10 dB, coloured noise down to
-    about 6 dB below the speech's loud level, a band of up to a sixth of the bins silenced (SpecAugment, Park et al.
-    2019); each in a part of the samples. A change of the level alone would be undone by the normalisation.
+    Formants and pitch are shifted by up to 18 %. A smooth random equaliser changes up to about 10 dB. Coloured noise
+    comes within about 6 dB of the speech's loud level. A band of up to a sixth of the bins is silenced (SpecAugment,
+    Park et al. 2019). Each happens in a part of the samples. A change of the level alone would be undone by the
+    normalisation.
     """
     batch, number, _ = mels.shape
     device = mels.device
@@ -135,9 +136,9 @@ def readout_loss(estimate: Tensor, clean: Tensor, readout: Tensor, lips: slice) 
 def auxiliary_value_loss(predicted: Tensor, values: Tensor, inside: Tensor | None = None) -> Tensor:
     """Error of the values ``[..., 16]`` read from the audio tokens.
 
-    Smooth L1 of the lips' four, the opening fourfold, and a little of the others, so that the tokens tell of brows and
-    smiles what can be heard; and the blinks' error squared. People blink in most pauses, but not in all. Of what is so
-    often, not always, the squared error learns the mean. An absolute one would learn that eyes stay open.
+    Smooth L1 of the lips' four, the opening fourfold, and the blinks' error squared. A little of the others is in it
+    too, so that the tokens tell of brows and smiles what the sound does. People blink in most pauses, but not in all.
+    Of what is so often, not always, the squared error learns the mean. An absolute one would learn that eyes stay open.
 
     ``inside [...]`` is True where there is a frame; None means everywhere.
     """

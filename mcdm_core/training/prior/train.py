@@ -3,7 +3,7 @@
 The codec must be trained first: its tokens are the data. A sample is ``clip_frames`` consecutive frames with the frames
 before them as un-noised context. The sound is augmented hard (``augmentation.py``), and played slower or faster
 together with the motion. Two auxiliary losses read the lips' values, from the audio tokens and from the estimated
-motion; they only speed up training and leave the model as the paper has it. An audio encoder that was pretrained
+motion. They only speed up training and leave the model as the paper has it. An audio encoder that was pretrained
 (``training/audio/train.py``) stays frozen, as the paper's does: it has learnt from more voices than there are clips.
 """
 

@@ -86,13 +86,14 @@ def validate_prior(
     preset's noise, 0 unless given. A sample of what cannot be known is no nearer to the truth than a face held still.
 
     Returns:
-        ``lip_r``: mean correlation within a clip of decoded and true lip opening; ``lip_r_wrong``: the same with
-        another clip's sound; ``audio_r``: of the audio encoder's auxiliary head; ``cosine``, and by stream
-        ``head_cosine`` etc.: cosine similarity of predicted and true tokens; ``still_cosine``: the same of the first
-        frame held still, ``head_still`` etc. by stream; ``clip_cosine``, ``head_clip`` etc.: of clips that are each
-        predicted after their true past (:func:`after_true_past`), and ``clip_held``, ``head_held`` etc. of the last
-        true frame before each clip held still (:func:`last_frame_held`); ``lip_std``: deviation of the opening over the
-        true one; ``blinks``: part of the frames with closed lids.
+        ``lip_r``: mean correlation within a clip of decoded and true lip opening. ``lip_r_wrong``: the same with
+        another clip's sound. ``audio_r``: of the audio encoder's auxiliary head.
+        ``cosine``, and by stream ``head_cosine`` etc.: cosine similarity of predicted and true tokens.
+        ``still_cosine``, ``head_still`` etc.: the same of the first frame held still.
+        ``clip_cosine``, ``head_clip`` etc.: of clips that are each predicted after their true past
+        (:func:`after_true_past`). ``clip_held``, ``head_held`` etc.: of the last true frame before each clip held still
+        (:func:`last_frame_held`).
+        ``lip_std``: deviation of the opening over the true one. ``blinks``: part of the frames with closed lids.
     """
     length = min(len(c.tokens) for c in clips)
     device, config = codec.token_mean.device, codec.config

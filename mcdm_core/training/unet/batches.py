@@ -20,8 +20,8 @@ from .data import LatentClips, Rows
 @dataclass
 class Batch:
     """Clips ready for the denoiser: latents ``[b, f, c, h, w]``, archive of the same shape, reference ``[b, c, h, w]``,
-    guide ``[b, f, g, h, w]``, landmarks ``[b, f, 68, 2]``, motion ``[b, f, m, dm]`` or None; the true pictures
-    ``[b, p, 3, H, W]`` of the p frames ``shown`` of each clip, or None; the frames' rows ``[b, f]``."""
+    guide ``[b, f, g, h, w]``, landmarks ``[b, f, 68, 2]``, motion ``[b, f, m, dm]`` or None. Beside them the true
+    pictures ``[b, p, 3, H, W]`` of the p frames ``shown`` of each clip, or None, and the frames' rows ``[b, f]``."""
 
     latents: Tensor
     archive: Tensor

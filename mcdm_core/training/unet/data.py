@@ -2,8 +2,8 @@
 
 The autoencoder and the codec are frozen here, so what they say of a frame never changes. It is computed when first
 asked for (on a GPU, before the training) and kept in half precision. A guide belongs to a pair (reference, frame). It
-is kept where every clip has one reference, and computed for every batch where references are drawn anew (on a GPU that
-costs less than it gains).
+is kept where every clip has one reference. Where references are drawn anew it is computed for every batch, which costs
+less on a GPU than it gains.
 """
 
 from __future__ import annotations

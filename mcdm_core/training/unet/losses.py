@@ -84,7 +84,7 @@ def denoiser_losses(
 
     Args:
         timestep: ``[b]``; refined: numbers ``[r]`` of the clips whose noisy latents are made from the model's own
-            one-step estimate instead of the truth, as they are in the later steps of sampling.
+            one-step estimate. The later steps of sampling see no others.
         anywhere: share of the decoded cuts that lie anywhere; adversary: critic of the cuts, and its weight.
     """
     attention = denoiser.archived_clip_prior.reference_attention(batch.reference)

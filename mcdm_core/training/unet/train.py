@@ -63,8 +63,8 @@ class Recipe:
         refine_share: share of clips that go on from the model's own estimate; anywhere: of cuts not at mouth or eyes.
         adversary_weight: of the critic of the cuts, used after ``adversary_from`` of the training (a fraction).
         every: draw only every so many-th frame as a target (stage 3: as the first one): fewer to encode.
-        references: reference frames of a clip to draw from, mirrored: use every clip in a mirror as well
-            (``clip_frames.py``); both are for GPUs, where encoding is cheap.
+        references: reference frames of a clip to draw from; mirrored: use every clip in a mirror as well
+            (``clip_frames.py``). Both are for GPUs, where encoding is cheap.
         motion_dropout: share of batches without motion tokens (for guidance).
         shares: how often clips of each folder are drawn; by default as often as there are clips.
         train_backbone: see :func:`~.denoiser.freeze_for_stage`; by default in stage 1 of ``tiny`` only.

@@ -104,13 +104,13 @@ def validate_denoiser(
 ) -> dict[str, float]:
     """PSNR in dB of generated frames and of the warped reference alone: whole, at the mouth, at the eyes.
 
-    A contact sheet has, for each person, a row of true frames, of warped ones, of those of each number of steps, and of
+    A contact sheet has four kinds of rows for each person: true frames, warped ones, those of each number of steps,
     finished ones.
 
     Returns:
-        ``warp``, ``mouth_warp``, ``eyes_warp``, and ``psnr_n``, ``mouth_n``, ``eyes_n`` for n of ``steps``; of the last
-        of these ``finished``, ``mouth_finished``, ``eyes_finished`` with the portrait's fine detail, as a video has it
-        by default (``face/compositing.py:transfer_detail``).
+        ``warp``, ``mouth_warp``, ``eyes_warp``, and ``psnr_n``, ``mouth_n``, ``eyes_n`` for n of ``steps``. Of the last
+        of these also ``finished``, ``mouth_finished``, ``eyes_finished``. They have the portrait's fine detail, as a
+        video has it by default (``face/compositing.py:transfer_detail``).
     """
     length = data.config.clip_frames
     totals: dict[str, list[float]] = {}

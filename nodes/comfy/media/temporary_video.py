@@ -12,7 +12,7 @@ class TemporaryVideoWriter(VideoWriter):
     """A writer whose file nobody keeps before it is whole.
 
     The encoder holds back a dozen frames or more and needs seconds for them when they are large. So its end can be
-    interrupted between two of them, and where the node has failed or was stopped they are given up with the file.
+    interrupted between two of them. Where the node has failed or was stopped they are given up with the file.
     """
 
     def close(self, *, finished: bool = True) -> None:

@@ -23,8 +23,8 @@ _ROOM = 4
 def working_bytes(pipeline: MCDMPipeline) -> int:
     """Bytes of activations of one clip, generously.
 
-    The widest feature maps of the UNet (first level) are kept a few dozen times over during a step, and the decoder's
-    full-resolution maps about as often.
+    The widest feature maps of the UNet (first level) are kept a few dozen times over during a step. The decoder's
+    full-resolution maps are kept about as often.
     """
     config = pipeline.config
     latents = config.clip_frames * config.unet.latent_size**2

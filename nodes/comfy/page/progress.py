@@ -25,7 +25,7 @@ SECONDS_BETWEEN_PREVIEWS = 0.5
 def player_listens() -> bool:
     """Whether ComfyUI's own page started the prompt: it has our player, other clients have not.
 
-    The page announces itself as one that takes previews with metadata. There ComfyUI's own preview is left out: it
+    The page announces itself as one that takes previews with metadata. There ComfyUI's own preview is left out. It
     stays on the node after the end, and the new rendering then tries to play it as the node's video.
     """
     from comfy_api import feature_flags

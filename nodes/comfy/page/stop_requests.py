@@ -10,8 +10,8 @@ from .node_run import NodeRun
 class StopRequests:
     """Which running nodes were asked to stop and keep. Thread-safe: the server sets, the worker reads.
 
-    ``stops`` counts the runs that ended early. It is part of the fingerprint of nodes that can be stopped, so that
-    ComfyUI does not take a shortened video from its cache for the whole one.
+    ``stops`` counts the runs that ended early. It is part of the fingerprint of nodes that can be stopped. So ComfyUI
+    does not take a shortened video from its cache for the whole one.
     """
 
     def __init__(self) -> None:

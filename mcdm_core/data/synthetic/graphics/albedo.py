@@ -1,7 +1,7 @@
 """Albedo of the skin, baked once an identity: pores, blush, lips, brows, beard, age, hairline, clothes.
 
 Places are those of the template (``x`` to the person's left, ``y`` backwards, ``z`` upwards), so that the same code
-paints every head; ``across`` is the distance from the midline.
+paints every head. ``across`` is the distance from the midline.
 """
 
 from __future__ import annotations

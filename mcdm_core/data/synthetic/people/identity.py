@@ -1,7 +1,7 @@
 """Random people: head shape, skin, hair, eyes, beard, glasses and clothes.
 
-Shape, skin tone and hair are drawn with only a partial tie to the ethnicity mix of the head shape, so that the data
-do not teach one for the other.
+Shape, skin tone and hair are drawn with only a partial tie to the ethnicity mix of the head shape. So the data do not
+teach one for the other.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _FEATURES = ("age", "gender", "muscle", "weight", "height", "proportions", "cups
 _EYE_CHIN_HEIGHT = 0.118
 _FEATURE_GROUPS = ("nose", "mouth", "chin", "cheek", "forehead", "eyebrow", "eye", "ear", "neck", "head")
 _MOST_DEVIANT, _MOST_SPREAD = 1.7, 0.85
-"""Largest single change and largest root mean square of a feature's changes, in standard deviations: beyond these
-the sum of shapes, each of them possible, is no face any more."""
+"""Largest single change and largest root mean square of a feature's changes, in standard deviations. Beyond these the
+sum of shapes, each of them possible, is no face any more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,8 +242,8 @@ def _random_shape(
 def close_lips(asset: HeadAsset, vertices: np.ndarray, overlap: float = 0.0004) -> np.ndarray:
     """Move both lips of a neutral head together until their inner edges meet along the whole seam.
 
-    Identity shapes part the lips of some people at rest by up to a millimetre or two, or push one into the other; the
-    gap is measured in columns across the mouth and half of it is taken from each lip, fading out away from the seam.
+    Identity shapes part the lips of some people at rest by up to a millimetre or two, or push one into the other. The
+    gap is measured in columns across the mouth. Half of it is taken from each lip, fading out away from the seam.
 
     Args:
         vertices: ``[n, 3]`` neutral head.

@@ -1,7 +1,7 @@
 """The 68 landmarks as vertices of the head mesh, chosen on the template and symmetric by construction.
 
-Lips and lids come from the mesh itself (where skin meets the cavity of the mouth or of the eye, and the outline of the
-lip mask); the rest are the skin vertices nearest to given spots of the template.
+Lips and lids come from the mesh itself. They lie where skin meets the cavity of mouth or eye, and on the outline of the
+lip mask. The rest are the skin vertices nearest to given spots of the template.
 """
 
 from __future__ import annotations

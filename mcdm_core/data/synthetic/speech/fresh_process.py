@@ -1,7 +1,7 @@
 """Runs a speech engine in a forked copy of this process, so that what it said before cannot be heard.
 
-espeak-ng keeps the phase of its pitch flutter from one utterance to the next and flite the state of its noise source;
-neither can be started twice. Without fork (Windows) they speak in this process, and clips depend on their order.
+espeak-ng keeps the phase of its pitch flutter from one utterance to the next, and flite the state of its noise source.
+Neither can be started twice. Without fork (Windows) they speak in this process, and clips depend on their order.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a speaker feels from one sentence to the next, and how it sounds: face and voice tell the same.
 
-The directions are those that studies of acted emotion agree on (Scherer 2003; Juslin and Laukka 2003): joy, anger and
-fear are spoken higher, faster and louder than neutral speech, sadness lower, slower, softer and duller.
+The directions are those that studies of acted emotion agree on (Scherer 2003; Juslin and Laukka 2003). Joy, anger and
+fear are spoken higher, faster and louder than neutral speech; sadness lower, slower, softer and duller.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Voices that espeak-ng does not come with: variants of its own kind, drawn at random.
 
-A variant is a short text file, which moves the formants of a language's voice, sets its pitch, roughness and breath,
-and may choose the Klatt synthesiser. espeak-ng reads it from its data folder, so it is given a folder of links to the
+A variant is a short text file. It moves the formants of a language's voice, sets its pitch, roughness and breath, and
+may choose the Klatt synthesiser. The program reads it from its data folder. So it is given a folder of links to the
 installed data with one more variant in it.
 """
 
