@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
 SOURCE = "real speech"
 FPS = 25
-STRETCH = 75
+MAX_FRAMES = 75
 """Frames of a clip, at most."""
 MIN_SECONDS, MAX_SECONDS = 1, 40
 RECORDINGS_PER_SHARD = 60
@@ -116,9 +116,9 @@ class SpeechLabeller:
         spoken = [p for p in phonemes if p.symbol]
         begin = max(0, int((spoken[0].start - _MARGIN) * FPS))
         end = min(len(audio) * FPS // SAMPLE_RATE, int((spoken[-1].end + _MARGIN) * FPS))
-        length = min(end - begin, STRETCH)
+        length = min(end - begin, MAX_FRAMES)
         lips = None if self.mouth is None else self.mouth.values(phonemes, audio, len(audio) * FPS // SAMPLE_RATE)
-        starts = np.linspace(begin, end - length, -(-(end - begin) // STRETCH)).round().astype(int)
+        starts = np.linspace(begin, end - length, -(-(end - begin) // MAX_FRAMES)).round().astype(int)
         for number, start in enumerate(starts):
             first = start * SAMPLE_RATE // FPS
             sound = audio[first : first + length * SAMPLE_RATE // FPS]

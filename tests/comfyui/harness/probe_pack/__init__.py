@@ -20,7 +20,7 @@ from server import PromptServer
 NODE_CLASS_MAPPINGS: dict[str, Any] = {}
 
 
-class Stretches:
+class Gaps:
     """Longest time between two marks by node."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Stretches:
         self.at = now
 
 
-STRETCHES = Stretches()
+GAPS = Gaps()
 ask = comfy.model_management.throw_exception_if_processing_interrupted
 send = PromptServer.instance.send_sync
 
@@ -54,15 +54,15 @@ def asked() -> None:
     frame = sys._getframe(1)
     while frame is not None and frame.f_code.co_name in ("check_interrupt", "_enter", "update", "__torch_function__"):
         frame = frame.f_back
-    STRETCHES.mark(f"{frame.f_code.co_filename.rsplit('/', 2)[-1]}:{frame.f_lineno}" if frame else "")
+    GAPS.mark(f"{frame.f_code.co_filename.rsplit('/', 2)[-1]}:{frame.f_lineno}" if frame else "")
     ask()
 
 
 def sent(event: Any, data: Any, sid: Any = None) -> None:
     """In place of the server's own; a node begins with its ``executing`` event and ends with the next one."""
     if event == "executing":
-        STRETCHES.mark("the node's end")
-        STRETCHES.node = data.get("node")
+        GAPS.mark("the node's end")
+        GAPS.node = data.get("node")
     send(event, data, sid)
 
 
@@ -73,7 +73,7 @@ PromptServer.instance.send_sync = sent
 @PromptServer.instance.routes.get("/mcdm_probe/gaps")
 async def gaps(request: web.Request) -> web.Response:
     """What has been measured; begins anew."""
-    found, STRETCHES.longest = STRETCHES.longest, {}
+    found, GAPS.longest = GAPS.longest, {}
     return web.json_response(found)
 
 
