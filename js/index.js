@@ -251,11 +251,13 @@ function colourSockets() {
   for (const table of tables) if (table) Object.assign(table, SOCKET_COLOURS);
 }
 
-function addStyle() {
-  const link = document.createElement("link");
-  link.rel = "stylesheet";
-  link.href = new URL("./mcdm.css", import.meta.url).href;
-  document.head.append(link);
+function addStyles() {
+  for (const name of ["mcdm.css", "panels.css"]) {
+    const link = document.createElement("link");
+    link.rel = "stylesheet";
+    link.href = new URL(`./${name}`, import.meta.url).href;
+    document.head.append(link);
+  }
 }
 
 async function loadStrings() {
@@ -288,7 +290,7 @@ app.registerExtension({
     },
   ],
   async init() {
-    addStyle();
+    addStyles();
     listen();
     await loadStrings();
   },

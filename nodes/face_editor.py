@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
+from ..mcdm_core.models.motion_tokens import EXPRESSIONS
 from .comfy.media import media_bridge
 from .comfy.page.live_faces import LIVE_FACES
 from .comfy.page.looks import TRAITS, look_of
 from .comfy.page.node_run import NodeRun
 from .comfy.page.progress import data_url
-from .motion import EXPRESSIONS
 from .sockets import inputs
 from .sockets.schema import schema
 

@@ -8,6 +8,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..mcdm_core.errors import MCDMError
+from ..mcdm_core.models.motion_tokens import EXPRESSIONS
 from .comfy.interruption import StoppableTorch
 from .comfy.media import media_bridge
 from .comfy.models.working_memory import working_bytes
@@ -33,8 +34,6 @@ STREAMS = {
     "head and expression": ("head", "expression"),
 }
 NOTHING = "nothing"
-EXPRESSIONS = ("neutral", "happy", "sad", "angry", "surprised", "fearful", "disgusted", "contempt")
-"""As in ``models/motion_codec.py``; written out, since importing the codec would slow ComfyUI's start."""
 
 
 class MCDMPredictMotion(io.ComfyNode):

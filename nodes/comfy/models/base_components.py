@@ -5,7 +5,7 @@ They hold no weights of ours: ComfyUI's objects manage their own memory when the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 from torch import nn
@@ -22,20 +22,23 @@ if TYPE_CHECKING:
     from comfy.sd import VAE
 
 
-class _Borrowed(nn.Module):
+Loan = TypeVar("Loan")
+
+
+class _Borrowed(nn.Module, Generic[Loan]):
     """A module without weights around a ComfyUI object, which is no child of it."""
 
-    def __init__(self, loan: Any) -> None:
+    def __init__(self, loan: Loan) -> None:
         super().__init__()
         self._loan = (loan,)
 
     @property
-    def loan(self) -> Any:
+    def loan(self) -> Loan:
         """The ComfyUI object."""
         return self._loan[0]
 
 
-class BorrowedVAE(_Borrowed, Autoencoder):
+class BorrowedVAE(_Borrowed["VAE"], Autoencoder):
     """A Stable Diffusion VAE; ComfyUI's encoder gives unscaled latents, so scaling is done here."""
 
     def __init__(self, vae: VAE, config: MCDMConfig) -> None:
@@ -58,7 +61,7 @@ class BorrowedVAE(_Borrowed, Autoencoder):
         return self.loan.decode(latents / self.scale).movedim(-1, 1).to(latents) * 2 - 1
 
 
-class BorrowedCLIPVision(_Borrowed):
+class BorrowedCLIPVision(_Borrowed["ClipVisionModel"]):
     """CLIP ViT-L from ComfyUI's Load CLIP Vision."""
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -67,7 +70,7 @@ class BorrowedCLIPVision(_Borrowed):
         return output["last_hidden_state"].to(image)
 
 
-class BorrowedAudioEncoder(_Borrowed, AudioEncoder):
+class BorrowedAudioEncoder(_Borrowed["AudioEncoderModel"], AudioEncoder):
     """Wav2Vec 2.0 from ComfyUI's Load Audio Encoder, resampled from its 50 Hz to the video's rate."""
 
     def frame_windows(self, waveform: torch.Tensor, sample_rate: int, fps: float, num_frames: int) -> torch.Tensor:
