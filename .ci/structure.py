@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CODE = ("mcdm_core", "nodes", "tests", "benchmarks")
+PAGE = ("js",)
+"""The front end: its files are counted, its imports are not read."""
 MOST_LINES, MOST_FILES = 400, 14
 LAYERS = (
     "errors",
@@ -204,7 +206,7 @@ class Report:
         print(f"{'folder':35} {'files':>5} {'lines':>6}")
         for folder in sorted(sizes):
             print(f"{folder:35} {self.files[folder]:5} {sizes[folder]:6}")
-        for top in CODE:
+        for top in (*CODE, *PAGE):
             own = [number for path, number in self.lines.items() if self.folder(path).split("/")[0] == top]
             print(f"{top + ' in all':35} {len(own):5} {sum(own):6}")
         print("\narrows between parts, at run time")
@@ -225,7 +227,13 @@ def report(root: Path) -> Report:
     modules = {module_of(path, root) for path in files}
     own = [path for path in files if path.relative_to(root).parts[0] in ("mcdm_core", "nodes")]
     arrows = {arrow for path in own for arrow in imports_of(path, root, modules)}
-    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    page = [
+        path
+        for folder in (*PAGE, "tests")
+        for kind in ("*.js", "*.mjs", "*.css")
+        for path in (root / folder).rglob(kind)
+    ]
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in (*files, *sorted(page))}
     return Report(root, lines, sorted(arrows, key=lambda arrow: (arrow.source, arrow.target)))
 
 
