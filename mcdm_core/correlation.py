@@ -36,7 +36,11 @@ def correlation(a: Series, b: Series) -> float:
 
 
 def mean_correlation(a: Sequence[Series], b: Sequence[Series]) -> float:
-    """Mean of :func:`correlation` over pairs of series; pairs with a constant one are left out, nan if none remains."""
+    """Mean of :func:`correlation` over pairs of series; pairs with a constant one are left out, nan if none remains.
+
+    >>> mean_correlation([[1.0, 2.0, 3.0], [1.0, 1.0, 1.0]], [[2.0, 4.0, 6.0], [0.0, 1.0, 2.0]])
+    1.0
+    """
     scores = []
     for x, y in zip(a, b, strict=True):
         count = min(len(x), len(y))

@@ -121,5 +121,9 @@ def failures_told(advice: str, safe: Callable[[], str] = lambda: "") -> Iterator
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, for one of ours that is made of it."""
+    """The first line of what an error says, for one of ours that is made of it.
+
+    >>> first_line(RuntimeError("the first\\nand the second"))
+    'the first'
+    """
     return next(iter(str(error).splitlines()), "") or "allocation failed"

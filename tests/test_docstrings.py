@@ -30,4 +30,4 @@ def test_examples(name: str) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert len(WITH_EXAMPLES) >= 15
+    assert len(WITH_EXAMPLES) >= 50

@@ -90,7 +90,13 @@ _VAE_LEVEL = re.compile(r"^(encoder|decoder)\.(down|up)\.(\d+)\.(block|downsampl
 
 
 def unet_name(key: str) -> str | None:
-    """Stable Diffusion's UNet: the original's keys, with or without ``model.diffusion_model.``, in diffusers' names."""
+    """Stable Diffusion's UNet: the original's keys, with or without ``model.diffusion_model.``, in diffusers' names.
+
+    >>> unet_name("model.diffusion_model.input_blocks.0.0.weight")
+    'conv_in.weight'
+    >>> unet_name("first_stage_model.encoder.conv_in.weight") is None
+    True
+    """
     if key.startswith(("first_stage_model.", "cond_stage_model.", "model_ema.")):
         return None
     key = key.removeprefix("model.diffusion_model.")
@@ -118,6 +124,9 @@ def vae_name(key: str, levels: int = 4) -> str | None:
     """Stable Diffusion's autoencoder: the original's keys, with or without ``first_stage_model.``, in diffusers' names.
 
     The original counts the decoder's levels from the largest picture, diffusers from the smallest.
+
+    >>> vae_name("first_stage_model.encoder.conv_in.weight")
+    'encoder.conv_in.weight'
     """
     if key.startswith(("model.diffusion_model.", "cond_stage_model.", "model_ema.")):
         return None
@@ -138,7 +147,13 @@ def vae_name(key: str, levels: int = 4) -> str | None:
 
 
 def clip_vision_name(key: str) -> str | None:
-    """CLIP's vision tower in transformers' names without a prefix; OpenAI's ``attn.in_proj_*`` keep theirs."""
+    """CLIP's vision tower in transformers' names without a prefix; OpenAI's ``attn.in_proj_*`` keep theirs.
+
+    >>> clip_vision_name("visual.proj") is None
+    True
+    >>> clip_vision_name("visual.conv1.weight")
+    'embeddings.patch_embedding.weight'
+    """
     if key.startswith("visual."):
         key = key.removeprefix("visual.")
         if key == "proj":
@@ -156,7 +171,13 @@ def clip_vision_name(key: str) -> str | None:
 
 
 def wav2vec2_name(key: str) -> str | None:
-    """Wav2Vec 2.0 in transformers' names without a prefix."""
+    """Wav2Vec 2.0 in transformers' names without a prefix.
+
+    >>> wav2vec2_name("wav2vec2.encoder.layer_norm.weight")
+    'encoder.layer_norm.weight'
+    >>> wav2vec2_name("lm_head.weight") is None
+    True
+    """
     key = key.removeprefix("wav2vec2.")
     known = key.startswith(("feature_extractor.", "feature_projection.", "encoder.")) or key == "masked_spec_embed"
     return key if known else None

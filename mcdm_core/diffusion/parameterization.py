@@ -35,6 +35,11 @@ def posterior(
 
     Returns:
         Mean, of x's shape, and standard deviation, broadcastable to it.
+
+    >>> seen, guess = torch.tensor(0.5), torch.tensor(0.0)
+    >>> alpha_t, sigma_t = torch.tensor(0.6), torch.tensor(0.8)
+    >>> posterior(seen, guess, alpha_t, sigma_t, 1.0)
+    (tensor(0.3000), tensor(0.8000))
     """
     evidence = variance * alpha_t**2 + sigma_t**2
     mean = prior_mean + variance * alpha_t / evidence * (x - alpha_t * prior_mean)
@@ -54,6 +59,11 @@ def to_denoised(
 
     Raises:
         MCDMError: for an unknown ``prediction_type``, or ``prior_residual`` without a prior mean.
+
+    >>> alpha_t, sigma_t = torch.tensor(0.6), torch.tensor(0.8)
+    >>> noisy = alpha_t * 2.0 + sigma_t * 0.5  # x_0 is 2, the noise 0.5
+    >>> to_denoised(torch.tensor(0.5), noisy, alpha_t, sigma_t, "epsilon")
+    tensor(2.)
     """
     if prediction_type == "epsilon":
         return (x - sigma_t * prediction) / alpha_t
@@ -73,7 +83,12 @@ def training_target(
     prior_mean: Tensor | None = None,
     variance: float | Tensor = 1.0,
 ) -> Tensor:
-    """What the network should output for x = alpha_t clean + sigma_t noise; :func:`to_denoised` inverts it."""
+    """What the network should output for x = alpha_t clean + sigma_t noise; :func:`to_denoised` inverts it.
+
+    >>> clean, noise, alpha_t, sigma_t = torch.tensor([2.0, 0.5, 0.6, 0.8])
+    >>> training_target(clean, noise, alpha_t * clean + sigma_t * noise, alpha_t, sigma_t, "v_prediction")
+    tensor(-1.3000)
+    """
     if prediction_type == "epsilon":
         return noise
     if prediction_type == "v_prediction":
@@ -83,7 +98,12 @@ def training_target(
 
 
 def implied_noise(x: Tensor, denoised: Tensor, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
-    """The noise in x_t if x_0 is ``denoised``."""
+    """The noise in x_t if x_0 is ``denoised``.
+
+    >>> alpha_t, sigma_t = torch.tensor(0.6), torch.tensor(0.8)
+    >>> implied_noise(torch.tensor(1.6), torch.tensor(2.0), alpha_t, sigma_t)
+    tensor(0.5000)
+    """
     return (x - alpha_t * denoised) / sigma_t
 
 

@@ -26,7 +26,11 @@ CHANGE_LOW, CHANGE_HIGH = 0.02, 0.05
 
 
 def feather_mask(size: int, feather: float = BORDER_FEATHER) -> Tensor:
-    """Mask [1, size, size]: 0 on the crop's edge, rising smoothly to 1 at ``feather`` * size inside."""
+    """Mask [1, size, size]: 0 on the crop's edge, rising smoothly to 1 at ``feather`` * size inside.
+
+    >>> feather_mask(8, feather=0.25)[0, 4]
+    tensor([0.1562, 0.8438, 1.0000, 1.0000, 1.0000, 1.0000, 0.8438, 0.1562])
+    """
     position = (torch.arange(size) + 0.5) / size
     edge = torch.minimum(position, 1 - position) / max(feather, 1e-6)
     edge = edge.clamp(0, 1)
@@ -162,6 +166,12 @@ def add_change(background: Tensor, finished: Tensor, portrait: Tensor) -> Tensor
 
     Args:
         background, finished: ``[f, 3, h, w]`` in [0, 1]; portrait: ``[3, h, w]``.
+
+    >>> portrait = torch.full((3, 2, 2), 0.5)
+    >>> other, finished = (portrait[None] + change for change in (0.1, 0.2))
+    >>> add_change(other, finished, portrait)[0, 0]
+    tensor([[0.8000, 0.8000],
+            [0.8000, 0.8000]])
     """
     return (background + (finished - portrait)).clamp(0, 1)
 

@@ -45,7 +45,11 @@ class CropTransform:
 
 
 def grown(transform: CropTransform, scale: float) -> CropTransform:
-    """The concentric square of ``scale`` times the side, on whole pixels, an equal number more on each side."""
+    """The concentric square of ``scale`` times the side, on whole pixels, an equal number more on each side.
+
+    >>> grown(CropTransform(30.0, 30.0, 100.0, 160, 180), 1.2)
+    CropTransform(left=20.0, top=20.0, side=120.0, image_width=160, image_height=180)
+    """
     more = round(transform.side * (scale - 1) / 2)
     return CropTransform(
         transform.left - more,
@@ -64,6 +68,9 @@ def check_box(
     Raises:
         MediaError: if the box is not four numbers in order, or lies outside the picture.
         FaceTooSmallError: if it is narrower than ``min_pixels``.
+
+    >>> check_box((40, 40, 100, 100), 160, 180)
+    (40.0, 40.0, 100.0, 100.0)
     """
     if len(box) != 4:
         raise MediaError(f"The face box has {len(box)} numbers; expected 4: left, top, right, bottom in pixels.")
@@ -81,7 +88,11 @@ def check_box(
 
 
 def square_around(box: Box, width: int, height: int, fraction: float = FACE_FRACTION) -> CropTransform:
-    """The square whose width a face's box fills to ``fraction``, centred on the box."""
+    """The square whose width a face's box fills to ``fraction``, centred on the box.
+
+    >>> square_around((40, 40, 100, 100), 160, 180, fraction=0.6)
+    CropTransform(left=20.0, top=20.0, side=100.0, image_width=160, image_height=180)
+    """
     left, top, right, bottom = box
     side = max(right - left, bottom - top) / fraction
     return CropTransform((left + right - side) / 2, (top + bottom - side) / 2, side, width, height)
@@ -118,6 +129,10 @@ def crop_face(
 
     Raises:
         MediaError, FaceTooSmallError: see :func:`check_box`.
+
+    >>> crop, where = crop_face(torch.rand(3, 180, 160), (40, 40, 100, 100), 64)
+    >>> crop.shape, where.side
+    (torch.Size([3, 64, 64]), 100.0)
     """
     height, width = image.shape[-2:]
     checked = check_box(box, width, height)
@@ -126,7 +141,11 @@ def crop_face(
 
 
 def snap(transform: CropTransform) -> CropTransform:
-    """Round a crop to whole pixels, so that cutting out and pasting back are each other's inverse."""
+    """Round a crop to whole pixels, so that cutting out and pasting back are each other's inverse.
+
+    >>> snap(CropTransform(30.4, 29.7, 99.6, 160, 180))
+    CropTransform(left=30.0, top=30.0, side=100.0, image_width=160, image_height=180)
+    """
     side = max(2, round(transform.side))
     left, top = float(round(transform.left)), float(round(transform.top))
     return CropTransform(left, top, float(side), transform.image_width, transform.image_height)

@@ -157,13 +157,25 @@ def eye_centres(landmarks: Tensor) -> Tensor:
 
     Returns:
         ``[..., 2, 2]``: (eye at the picture's left, eye at its right) by (x, y).
+
+    >>> face = torch.zeros(68, 2)
+    >>> face[28:36, 0] = 1.0  # the eye at the picture's right
+    >>> eye_centres(face)
+    tensor([[0., 0.],
+            [1., 0.]])
     """
     corners = landmarks[..., constant(EYE_CORNERS, landmarks.device), :]
     return corners.mean(dim=-2)
 
 
 def inter_ocular_distance(landmarks: Tensor) -> Tensor:
-    """Distance between the eye centres, ``[..., 68, 2] -> [...]`` in the landmarks' units."""
+    """Distance between the eye centres, ``[..., 68, 2] -> [...]`` in the landmarks' units.
+
+    >>> face = torch.zeros(68, 2)
+    >>> face[28:36, 0] = 0.3  # the eye at the picture's right
+    >>> inter_ocular_distance(face)
+    tensor(0.3000)
+    """
     centres = eye_centres(landmarks)
     return (centres[..., 1, :] - centres[..., 0, :]).norm(dim=-1)
 
@@ -177,6 +189,12 @@ def lip_opening(landmarks: Tensor, eps: float = 1e-6) -> Tensor:
 
     Returns:
         ``[...]``, about 0 for closed lips, 0.4 for a wide open mouth; without a unit.
+
+    >>> face = torch.zeros(68, 2)
+    >>> face[28:36, 0] = 0.5  # the eye at the picture's right
+    >>> face[16:20, 1] = 0.1  # the inner edge of the lower lip
+    >>> lip_opening(face)
+    tensor(0.2000)
     """
     pairs = constant(INNER_LIP_PAIRS, landmarks.device)
     gap = (landmarks[..., pairs[:, 0], :] - landmarks[..., pairs[:, 1], :]).norm(dim=-1).mean(dim=-1)
@@ -219,17 +237,32 @@ def meeting_landmarks(landmarks: Tensor, eps: float = 1e-6) -> Tensor:
 
 
 def mirror_landmarks(landmarks: Tensor) -> Tensor:
-    """Landmarks ``[..., 68, 2]`` in [0, 1] of the left-right flipped picture."""
+    """Landmarks ``[..., 68, 2]`` in [0, 1] of the left-right flipped picture.
+
+    >>> face = torch.rand(68, 2)
+    >>> torch.allclose(mirror_landmarks(mirror_landmarks(face)), face)
+    True
+    """
     flipped = landmarks[..., constant(MIRROR, landmarks.device), :]
     return torch.stack([1.0 - flipped[..., 0], flipped[..., 1]], dim=-1)
 
 
 def mirror_values(values: Tensor) -> Tensor:
-    """Facial values ``[..., 16]`` of the left-right flipped picture."""
+    """Facial values ``[..., 16]`` of the left-right flipped picture.
+
+    >>> looks_right = torch.zeros(16)
+    >>> looks_right[VALUE_NAMES.index("gaze_x")] = 1.0
+    >>> float(mirror_values(looks_right)[VALUE_NAMES.index("gaze_x")])
+    -1.0
+    """
     sign = constant(VALUE_MIRROR_SIGN, values.device).to(values.dtype)
     return values[..., constant(VALUE_MIRROR, values.device)] * sign
 
 
 def mirror_pose(pose: Tensor) -> Tensor:
-    """Head pose ``[..., 6]`` of the left-right flipped picture."""
+    """Head pose ``[..., 6]`` of the left-right flipped picture.
+
+    >>> mirror_pose(torch.tensor([0.1, 0.2, 0.3, 0.0, 0.0, 0.0]))
+    tensor([-0.1000,  0.2000, -0.3000, -0.0000,  0.0000,  0.0000])
+    """
     return pose * torch.tensor(POSE_MIRROR_SIGN, device=pose.device, dtype=pose.dtype)

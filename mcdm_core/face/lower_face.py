@@ -49,6 +49,9 @@ def lower_face_mask(landmarks: Tensor, size: int) -> Tensor:
 
     Args:
         landmarks: [f, 68, 2] in [0, 1] of the crop.
+
+    >>> lower_face_mask(torch.rand(2, 68, 2), 32).shape
+    torch.Size([2, 1, 32, 32])
     """
     points = landmarks[:, OUTLINE]
     grid = (torch.arange(size) + 0.5) / size

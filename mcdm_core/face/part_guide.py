@@ -26,7 +26,11 @@ REGION_CHANNELS = 4
 
 
 def guide_channels(latent_channels: int) -> int:
-    """Channels of the guide: composite, the portrait's part, region, and which part it is."""
+    """Channels of the guide: composite, the portrait's part, region, and which part it is.
+
+    >>> guide_channels(12)
+    29
+    """
     return 2 * latent_channels + REGION_CHANNELS + 1
 
 

@@ -50,19 +50,35 @@ def similarity(source: Tensor, target: Tensor) -> Tensor:
 
 
 def compose(outer: Tensor, inner: Tensor) -> Tensor:
-    """The affine map ``outer`` after ``inner``, both ``[..., 2, 3]``."""
+    """The affine map ``outer`` after ``inner``, both ``[..., 2, 3]``.
+
+    >>> twice = torch.tensor([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
+    >>> aside = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    >>> compose(twice, aside)
+    tensor([[2., 0., 2.],
+            [0., 2., 0.]])
+    """
     linear = outer[..., :2] @ inner[..., :2]
     return torch.cat([linear, outer[..., :2] @ inner[..., 2:] + outer[..., 2:]], -1)
 
 
 def inverse(affine: Tensor) -> Tensor:
-    """The inverse of affine maps ``[..., 2, 3]``."""
+    """The inverse of affine maps ``[..., 2, 3]``.
+
+    >>> inverse(torch.tensor([[2.0, 0.0, 1.0], [0.0, 2.0, 0.0]]))
+    tensor([[ 0.5000,  0.0000, -0.5000],
+            [ 0.0000,  0.5000,  0.0000]])
+    """
     linear = torch.linalg.inv(affine[..., :2])
     return torch.cat([linear, -linear @ affine[..., 2:]], -1)
 
 
 def apply(affine: Tensor, points: Tensor) -> Tensor:
-    """Affine maps ``[..., 2, 3]`` on points ``[..., k, 2]``."""
+    """Affine maps ``[..., 2, 3]`` on points ``[..., k, 2]``.
+
+    >>> apply(torch.tensor([[2.0, 0.0, 1.0], [0.0, 2.0, 0.0]]), torch.tensor([[0.5, 0.5]]))
+    tensor([[2., 1.]])
+    """
     return points @ affine[..., :2].mT + affine[..., None, :, 2]
 
 
@@ -103,7 +119,14 @@ def cut(pictures: Tensor, squares: Tensor, size: int) -> Tensor:
 
 
 def cell_centres(size: int, device: torch.device | str = "cpu") -> Tensor:
-    """Centres of ``size x size`` cells of [0, 1]^2, ``[size * size, 2]`` (x, y), row by row."""
+    """Centres of ``size x size`` cells of [0, 1]^2, ``[size * size, 2]`` (x, y), row by row.
+
+    >>> cell_centres(2)
+    tensor([[0.2500, 0.2500],
+            [0.7500, 0.2500],
+            [0.2500, 0.7500],
+            [0.7500, 0.7500]])
+    """
     steps = (torch.arange(size, device=device, dtype=torch.float32) + 0.5) / size
     down, across = torch.meshgrid(steps, steps, indexing="ij")
     return torch.stack([across, down], -1).view(-1, 2)

@@ -78,6 +78,9 @@ def tps_flow(
 
     Raises:
         MCDMError: if the two differ in shape.
+
+    >>> tps_flow(torch.rand(1, 68, 2), torch.rand(1, 68, 2), size=16).shape
+    torch.Size([1, 2, 16, 16])
     """
     if target_landmarks.shape != reference_landmarks.shape:
         raise MCDMError(
@@ -182,6 +185,12 @@ def warp(image: Tensor, flow: Tensor) -> Tensor:
 
     Returns:
         ``[b, c, h, w]``, edges repeated, in the picture's type.
+
+    >>> picture = torch.arange(4.0).expand(1, 1, 4, 4)
+    >>> flow = torch.zeros(1, 2, 4, 4)
+    >>> flow[:, 0] = 0.25  # a quarter of the crop, one pixel here
+    >>> warp(picture, flow)[0, 0, 0]
+    tensor([1., 2., 3., 3.])
     """
     height, width = image.shape[-2:]
     fine = functional.interpolate(flow.float(), size=(height, width), mode="bilinear", align_corners=False)
@@ -198,7 +207,11 @@ def warp_reference(image: Tensor, target: Tensor, reference: Tensor) -> Tensor:
 
 
 def draw_landmarks(landmarks: Tensor, size: int = FLOW_SIZE) -> Tensor:
-    """Draw lips, lids and face as three maps of soft dots: ``[b, 68, 2]`` to ``[b, 3, size, size]`` in [0, 1]."""
+    """Draw lips, lids and face as three maps of soft dots: ``[b, 68, 2]`` to ``[b, 3, size, size]`` in [0, 1].
+
+    >>> draw_landmarks(torch.rand(2, 68, 2), 32).shape
+    torch.Size([2, 3, 32, 32])
+    """
     points = landmarks.float()
     cells = (torch.arange(size, device=points.device, dtype=torch.float32) + 0.5) / size
     maps = []
@@ -211,7 +224,11 @@ def draw_landmarks(landmarks: Tensor, size: int = FLOW_SIZE) -> Tensor:
 
 
 def guide_channels(latent_channels: int) -> int:
-    """Channels of the guide: warped latents, 2 of flow, the drawn groups at twice the latents' resolution."""
+    """Channels of the guide: warped latents, 2 of flow, the drawn groups at twice the latents' resolution.
+
+    >>> guide_channels(12)
+    26
+    """
     return latent_channels + 2 + 4 * len(DRAWN_GROUPS)
 
 

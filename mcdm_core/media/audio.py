@@ -71,6 +71,9 @@ def to_mono_16k(
 
     Raises:
         AudioError: for an empty, non-finite or wholly silent waveform, or a senseless sample rate.
+
+    >>> to_mono_16k(torch.rand(2, 48_000), 48_000).shape
+    torch.Size([16000])
     """
     if not RATES[0] <= sample_rate <= RATES[1]:
         raise AudioError(
@@ -99,7 +102,12 @@ def to_mono_16k(
 
 
 def mix(first: Audio, second: Audio) -> Audio:
-    """Both sounds at once from their beginnings, at the first's rate and as long as the longer."""
+    """Both sounds at once from their beginnings, at the first's rate and as long as the longer.
+
+    >>> short, long = Audio(torch.zeros(1, 160), 16_000), Audio(torch.ones(1, 320), 16_000)
+    >>> mix(short, long).waveform.shape
+    torch.Size([1, 320])
+    """
     other = resample(second.waveform.float().cpu(), second.sample_rate, first.sample_rate)
     length = max(first.waveform.shape[-1], other.shape[-1])
     parts = [torch.nn.functional.pad(wave, (0, length - wave.shape[-1])) for wave in (first.waveform, other)]
@@ -107,7 +115,11 @@ def mix(first: Audio, second: Audio) -> Audio:
 
 
 def resample(waveform: torch.Tensor, sample_rate: int, target_rate: int) -> torch.Tensor:
-    """Band-limited resampling of [..., t] (libsoxr's high quality, or FFmpeg's), exact to the sample in length."""
+    """Band-limited resampling of [..., t] (libsoxr's high quality, or FFmpeg's), exact to the sample in length.
+
+    >>> resample(torch.rand(2, 48_000), 48_000, 16_000).shape
+    torch.Size([2, 16000])
+    """
     length = max(1, round(waveform.shape[-1] * target_rate / sample_rate))
     if sample_rate == target_rate:
         return waveform
@@ -167,6 +179,9 @@ def frame_count(num_samples: int, sample_rate: int, fps: float) -> int:
 
     Raises:
         FrameRateError: if ``fps`` is not a positive finite number up to 120.
+
+    >>> frame_count(32_000, sample_rate=16_000, fps=25)
+    50
     """
     if not 0 < fps <= 120:
         raise FrameRateError(f"The frame rate is {fps}; expected a number above 0 and up to 120. 25 is usual.")
@@ -178,6 +193,10 @@ def loudness(waveform: torch.Tensor, sample_rate: int, fps: float, num_frames: i
 
     Args:
         waveform: mono [t].
+
+    >>> waveform = torch.cat([torch.zeros(640), torch.ones(640)])
+    >>> loudness(waveform, 16_000, 25, 2)
+    tensor([-5.7500,  0.0000], dtype=torch.float64)
     """
     edges = (torch.arange(num_frames + 1, dtype=torch.float64) / fps * sample_rate).round().long()
     edges = edges.clamp(max=waveform.numel())

@@ -167,7 +167,11 @@ def _decoded_by_ffmpeg(path: Path) -> torch.Tensor:
 
 
 def limit_size(image: torch.Tensor, max_side: int | None) -> torch.Tensor:
-    """Shrink [3, h, w] so that its longer side is at most ``max_side`` pixels; never enlarges."""
+    """Shrink [3, h, w] so that its longer side is at most ``max_side`` pixels; never enlarges.
+
+    >>> limit_size(torch.rand(3, 400, 200), 100).shape
+    torch.Size([3, 100, 50])
+    """
     height, width = image.shape[-2:]
     if not max_side or max(height, width) <= max_side:
         return image

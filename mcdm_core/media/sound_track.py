@@ -88,7 +88,12 @@ class _Samples:
 
 
 def playable(audio: Audio) -> Audio:
-    """Sound as aac takes it: one or two channels at a standard rate, in [-1, 1]."""
+    """Sound as aac takes it: one or two channels at a standard rate, in [-1, 1].
+
+    >>> sound = playable(Audio(torch.rand(6, 1_000), 11_111))
+    >>> sound.waveform.shape, sound.sample_rate
+    (torch.Size([1, 4320]), 48000)
+    """
     waveform = audio.waveform.detach().cpu().float()
     if waveform.ndim == 3:
         waveform = waveform[0]

@@ -31,7 +31,11 @@ _VIDEO_CODECS = ("libx264", "h264", "libopenh264", "mpeg4")
 
 
 def exact_rate(fps: float) -> Fraction:
-    """A frame rate as the fraction that containers store."""
+    """A frame rate as the fraction that containers store.
+
+    >>> exact_rate(25), exact_rate(29.97002997)
+    (Fraction(25, 1), Fraction(30000, 1001))
+    """
     return Fraction(fps).limit_denominator(1001)
 
 

@@ -70,6 +70,9 @@ def mel_filters(sample_rate: int, num_mels: int) -> Tensor:
     """Filter bank ``[num_mels, 201]``: triangles on Slaney's mel scale, of unit area.
 
     The same as librosa's, to which the tests hold it. Importing librosa takes as long as importing torch, and 170 MB.
+
+    >>> mel_filters(16_000, 80).shape
+    torch.Size([80, 201])
     """
     half = torch.tensor(sample_rate / 2, dtype=torch.float64)
     edges = _hertz(torch.linspace(0, 1, num_mels + 2, dtype=torch.float64) * _mels(half))
@@ -88,6 +91,9 @@ def log_mel(waveform: Tensor, sample_rate: int, num_mels: int, hop_length: int, 
 
     Returns:
         ``[..., num_mels, t // hop_length + 1]``; column j is centred on sample ``j * hop_length``. float32 on the CPU.
+
+    >>> log_mel(torch.rand(16_000), 16_000, num_mels=80, hop_length=160).shape
+    torch.Size([80, 101])
     """
     samples = waveform.detach().float().cpu()
     window = torch.hann_window(WINDOW_SAMPLES)
@@ -110,6 +116,10 @@ def normalize_level(mels: Tensor, balance: float = 0.0) -> Tensor:
 
     Returns:
         ``[..., num_mels, j]``, about [-1, 1]: -1 is :data:`LOG_FLOOR` nepers or more below the loud level (silence).
+
+    >>> mels = torch.rand(80, 50)
+    >>> torch.allclose(normalize_level(mels), normalize_level(mels + 3), atol=1e-5)
+    True
     """
     power = torch.logsumexp(mels, dim=-2)
     loud = torch.quantile(power, 0.95, dim=-1, keepdim=True)
@@ -126,6 +136,9 @@ def gather_windows(mels: Tensor, centres: Tensor, width: int) -> Tensor:
     """Cut windows of ``width`` mel frames out of ``[num_mels, j]``, centred on ``centres [n]`` (in mel frames).
 
     Beyond the ends there is silence (-1). Returns ``[n, num_mels, width]``.
+
+    >>> gather_windows(torch.rand(80, 50), torch.tensor([0.0, 25.0]), 30).shape
+    torch.Size([2, 80, 30])
     """
     start = (centres - width / 2).round().long().to(mels.device)
     index = start[:, None] + torch.arange(width, device=mels.device)
@@ -273,7 +286,11 @@ class ContextAudioEncoder(AudioEncoder):
 
 
 def frame_centres(num_frames: int, fps: float, sample_rate: int, hop_length: int) -> Tensor:
-    """Middle of each video frame's sound in units of mel frames, ``[num_frames]``."""
+    """Middle of each video frame's sound in units of mel frames, ``[num_frames]``.
+
+    >>> frame_centres(3, fps=25, sample_rate=16_000, hop_length=160)
+    tensor([ 2.,  6., 10.], dtype=torch.float64)
+    """
     return (torch.arange(num_frames, dtype=torch.float64) + 0.5) / fps * sample_rate / hop_length
 
 

@@ -26,6 +26,14 @@ def recursion_weights(frames: int, alpha: float, carried: bool) -> tuple[Tensor,
     Returns:
         ``W [f, f]`` lower-triangular and ``w [f]`` with M = W F + w M_0. Without a carried M_0, M_1 = F(1), so the
         first column is alpha^i instead of (1 - alpha) alpha^i, and w is zero.
+
+    >>> W, w = recursion_weights(3, alpha=0.5, carried=True)
+    >>> W
+    tensor([[0.5000, 0.0000, 0.0000],
+            [0.2500, 0.5000, 0.0000],
+            [0.1250, 0.2500, 0.5000]])
+    >>> w
+    tensor([0.5000, 0.2500, 0.1250])
     """
     index = torch.arange(frames, dtype=torch.float64, device="cpu")  # also where a model is but outlined
     base = torch.tensor(alpha, dtype=torch.float64, device="cpu")
@@ -50,6 +58,10 @@ def memory_recursion(
 
     Returns:
         ``[b, f, N, c]``; its last frame is what the next clip carries on.
+
+    >>> frames = torch.ones(1, 2, 1, 1)
+    >>> memory_recursion(frames, 0.1, memory=torch.zeros(1, 1, 1)).flatten()
+    tensor([0.9000, 0.9900])
     """
     if not 0.0 <= alpha <= 1.0:
         raise MCDMError(f"alpha is {alpha}; it weights the past and must lie in [0, 1].")

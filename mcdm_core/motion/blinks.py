@@ -85,7 +85,13 @@ class LidAxis:
 
 
 def blink_starts(seed: int, begin: float, end: float, rate: float = BLINK_RATE) -> list[float]:
-    """Seconds at which a drawn blink begins, those between ``begin`` and ``end``; ``rate`` a minute, 0 for none."""
+    """Seconds at which a drawn blink begins, those between ``begin`` and ``end``; ``rate`` a minute, 0 for none.
+
+    >>> len(blink_starts(seed=0, begin=0.0, end=60.0, rate=18))
+    18
+    >>> blink_starts(seed=0, begin=0.0, end=60.0, rate=0)
+    []
+    """
     if rate <= 0:
         return []
     found, length = [], 60 / rate
@@ -98,7 +104,11 @@ def blink_starts(seed: int, begin: float, end: float, rate: float = BLINK_RATE) 
 
 
 def blink_curve(since: Tensor) -> Tensor:
-    """How closed the lids are ``since`` seconds after a blink began, in [0, 1]."""
+    """How closed the lids are ``since`` seconds after a blink began, in [0, 1].
+
+    >>> blink_curve(torch.tensor([0.0, CLOSING, 5.0]))
+    tensor([0., 1., 0.])
+    """
     falling = (since / CLOSING).clamp(0, 1)
     rising = 1 - ((since - CLOSING - CLOSED) / OPENING).clamp(0, 1)
     return 0.5 - 0.5 * torch.cos(torch.minimum(falling, rising) * math.pi)

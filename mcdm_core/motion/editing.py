@@ -38,6 +38,12 @@ def scale_motion(
 
     Args:
         rest: tokens of one frame, streams ``[n, dm]`` (usually the reference's); 0 gives rest, 1 leaves the motion.
+
+    >>> tokens = MotionTokens(*torch.arange(4.0).expand(3, -1).view(3, 4, 1, 1))
+    >>> motion = Motion(tokens, None, None, fps=25.0)
+    >>> rest = MotionTokens(*torch.zeros(3, 1, 1))
+    >>> scale_motion(motion, rest, head=0.5).tokens.head.flatten()
+    tensor([0.0000, 0.5000, 1.0000, 1.5000])
     """
     factors = {"head": head, "lip": lip, "expression": expression}
     tokens = {}
@@ -51,6 +57,11 @@ def smooth_motion(motion: Motion, seconds: float, streams: Sequence[str] = ("hea
     """Smooth over time with a Gaussian of standard deviation ``seconds``; 0 changes nothing.
 
     The lips are left alone unless named: smoothing them costs closures.
+
+    >>> tokens = MotionTokens(*torch.arange(4.0).expand(3, -1).view(3, 4, 1, 1))
+    >>> motion = Motion(tokens, None, None, fps=25.0)
+    >>> smooth_motion(motion, seconds=1.0).tokens.head.std() < motion.tokens.head.std()
+    tensor(True)
     """
     if seconds < 0:
         raise MCDMError(f"the smoothing time must not be negative, got {seconds} s")
@@ -72,7 +83,13 @@ def smooth_motion(motion: Motion, seconds: float, streams: Sequence[str] = ("hea
 
 
 def hold_motion(motion: Motion, frame: int = 0, streams: Sequence[str] = ("head",)) -> Motion:
-    """Freeze streams at the state of ``frame`` (negative counts from the end)."""
+    """Freeze streams at the state of ``frame`` (negative counts from the end).
+
+    >>> tokens = MotionTokens(*torch.arange(4.0).expand(3, -1).view(3, 4, 1, 1))
+    >>> motion = Motion(tokens, None, None, fps=25.0)
+    >>> hold_motion(motion, frame=-1).tokens.head.flatten()
+    tensor([3., 3., 3., 3.])
+    """
     if not -len(motion) <= frame < len(motion):
         raise MCDMError(f"frame {frame} is outside a motion of {len(motion)} frames")
     return _change(motion, streams, lambda t: t[frame][None].expand_as(t).clone())
@@ -85,6 +102,11 @@ def swap_streams(motion: Motion, other: Motion, streams: Sequence[str]) -> Motio
 
     Raises:
         FrameRateError: if the rates differ; MCDMError: for an unknown stream or other token sizes.
+
+    >>> tokens = MotionTokens(*torch.arange(4.0).expand(3, -1).view(3, 4, 1, 1))
+    >>> motion = Motion(tokens, None, None, fps=25.0)
+    >>> swap_streams(motion, motion[:2], ["lip"]).tokens.lip.flatten()
+    tensor([0., 1., 0., 1.])
     """
     _check_streams(streams)
     if motion.fps != other.fps:
@@ -111,7 +133,13 @@ def _there_and_back(wanted: int, length: int) -> Tensor:
 
 
 def resample_motion(motion: Motion, fps: float) -> Motion:
-    """Linear interpolation to another frame rate; the duration stays (to half a frame)."""
+    """Linear interpolation to another frame rate; the duration stays (to half a frame).
+
+    >>> tokens = MotionTokens(*torch.arange(4.0).expand(3, -1).view(3, 4, 1, 1))
+    >>> motion = Motion(tokens, None, None, fps=25.0)
+    >>> len(resample_motion(motion, fps=50.0))
+    8
+    """
     if not fps > 0:
         raise FrameRateError(f"the frame rate must be positive, got {fps}")
     if fps == motion.fps:

@@ -58,7 +58,11 @@ def parse_schedule(text: str) -> list[ExpressionKey]:
 
 
 def format_key(key: ExpressionKey) -> str:
-    """A key as :func:`parse_schedule` reads it."""
+    """A key as :func:`parse_schedule` reads it.
+
+    >>> format_key(parse_schedule("3.5 happy 0.8 gaze_x 0.4")[0])
+    '3.5 happy 0.8 gaze_x 0.4'
+    """
     words = [f"{key.seconds:g}"]
     if key.strength or not key.traits:
         words += [key.name] + ([f"{key.strength:g}"] if key.strength else [])
@@ -107,6 +111,11 @@ def schedule_weights(keys: Sequence[ExpressionKey], frames: int, fps: float) -> 
     """How far each key holds at each frame: [frames, keys]; at most 1 together, 0 before the first key.
 
     A key begins at its time and is reached ``FADE`` seconds later, while the one before goes; one at 0 holds at once.
+
+    >>> schedule_weights(parse_schedule("0 neutral, 1 happy"), frames=3, fps=1)
+    tensor([[1., 0.],
+            [1., 0.],
+            [0., 1.]])
     """
     time = torch.arange(frames) / fps
     rises = [((time - key.seconds) / FADE).clamp(0, 1) if key.seconds > 0 else torch.ones(frames) for key in keys]

@@ -25,6 +25,9 @@ def return_tokens(tokens: Tensor, reference: Tensor, strength: float) -> Tensor:
 
     Nothing at the clip's beginning, ``strength`` (0 to 1) at its end. There is no seam, and the next clip goes on from
     where this one came back to. Nods stay, wandering does not.
+
+    >>> return_tokens(torch.ones(4, 1, 1), torch.zeros(1, 1), 1.0).flatten()
+    tensor([0.7500, 0.5000, 0.2500, 0.0000])
     """
     weight = torch.arange(1, len(tokens) + 1, device=tokens.device, dtype=tokens.dtype) / len(tokens) * strength
     return torch.lerp(tokens, reference.to(tokens).expand_as(tokens), weight[:, None, None])

@@ -47,5 +47,9 @@ _BY_PRESET = {
 
 
 def sampling_defaults(preset: str) -> SamplingDefaults:
-    """The defaults of a preset; a preset without its own has the paper's."""
+    """The defaults of a preset; a preset without its own has the paper's.
+
+    >>> sampling_defaults("base").steps
+    25
+    """
     return _BY_PRESET.get(preset, SamplingDefaults())

@@ -73,7 +73,11 @@ def read_landmarks(network: FaceNetwork, crops: Iterable[Tensor]) -> Tensor:
 
 
 def there_and_back(landmarks: Tensor, count: int) -> Tensor:
-    """Landmarks ``[n, 68, 2]`` as ``[count, 68, 2]``: cut, or played forwards and backwards in turn, without a jump."""
+    """Landmarks ``[n, 68, 2]`` as ``[count, 68, 2]``: cut, or played forwards and backwards in turn, without a jump.
+
+    >>> there_and_back(torch.arange(3.0).view(3, 1, 1), 6).flatten()
+    tensor([0., 1., 2., 1., 0., 1.])
+    """
     have = len(landmarks)
     place = torch.arange(count) % max(1, 2 * have - 2)
     return landmarks[torch.where(place < have, place, 2 * have - 2 - place)]

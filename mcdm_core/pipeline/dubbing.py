@@ -59,7 +59,11 @@ class Dubbing:
 
 
 def fitted_sound(audio: Audio, seconds: float) -> Audio:
-    """A sound cut, or filled up with silence, to a video's length."""
+    """A sound cut, or filled up with silence, to a video's length.
+
+    >>> fitted_sound(Audio(torch.ones(1, 16_000), 16_000), 1.5).waveform.shape
+    torch.Size([1, 24000])
+    """
     wanted = max(1, round(seconds * audio.sample_rate))
     piece = audio.waveform[:, :wanted]
     return Audio(torch.nn.functional.pad(piece, (0, wanted - piece.shape[1])), audio.sample_rate)

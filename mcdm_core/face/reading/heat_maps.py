@@ -7,7 +7,13 @@ from torch import Tensor
 
 
 def soft_argmax(heat: Tensor) -> Tensor:
-    """Mean position under the softmax of heat maps: ``[b, k, h, w]`` logits to ``[b, k, 2]`` (x, y) in [0, 1]."""
+    """Mean position under the softmax of heat maps: ``[b, k, h, w]`` logits to ``[b, k, 2]`` (x, y) in [0, 1].
+
+    >>> heat = torch.zeros(1, 1, 4, 4)
+    >>> heat[0, 0, 3, 0] = 50.0  # the lowest cell at the left
+    >>> soft_argmax(heat)
+    tensor([[[0.1250, 0.8750]]])
+    """
     height, width = heat.shape[-2:]
     weights = heat.flatten(2).softmax(-1).unflatten(2, (height, width))
     xs = (torch.arange(width, device=heat.device, dtype=heat.dtype) + 0.5) / width

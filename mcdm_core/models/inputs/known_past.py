@@ -31,6 +31,11 @@ class KnownPast(nn.Module):
 
 
 def past_and_trend(context: Tensor) -> tuple[Tensor, Tensor]:
-    """The last frame of ``[b, c, nq, dm]`` and how far it has come in :data:`TREND` frames, both ``[b, 1, nq, dm]``."""
+    """The last frame of ``[b, c, nq, dm]`` and how far it has come in :data:`TREND` frames, both ``[b, 1, nq, dm]``.
+
+    >>> last, trend = past_and_trend(torch.arange(4.0).view(1, 4, 1, 1))
+    >>> float(last), float(trend)
+    (3.0, 3.0)
+    """
     last = context[:, -1:]
     return last, last - context[:, max(-context.shape[1], -1 - TREND)][:, None]

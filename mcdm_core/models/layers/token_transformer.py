@@ -20,6 +20,11 @@ def sinusoidal_embedding(positions: Tensor, width: int) -> Tensor:
 
     Returns:
         ``[..., width]``, cosines then sines, in [-1, 1].
+
+    >>> sinusoidal_embedding(torch.zeros(3), 4)
+    tensor([[1., 1., 0., 0.],
+            [1., 1., 0., 0.],
+            [1., 1., 0., 0.]])
     """
     half = width // 2
     frequency = torch.exp(-math.log(10_000.0) * torch.arange(half, device=positions.device) / half)

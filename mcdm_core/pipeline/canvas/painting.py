@@ -21,10 +21,18 @@ class Painting:
 
 
 def to_signed(crop: Tensor) -> Tensor:
-    """A crop ``[3, s, s]`` in [0, 1] as ``[1, 3, s, s]`` in [-1, 1]."""
+    """A crop ``[3, s, s]`` in [0, 1] as ``[1, 3, s, s]`` in [-1, 1].
+
+    >>> to_signed(torch.tensor([0.0, 1.0]).view(1, 1, 2))
+    tensor([[[[-1.,  1.]]]])
+    """
     return (crop * 2 - 1)[None]
 
 
 def unit_to_bytes(frames: Tensor) -> Tensor:
-    """Frames in [0, 1] as uint8, as a video stores them."""
+    """Frames in [0, 1] as uint8, as a video stores them.
+
+    >>> unit_to_bytes(torch.tensor([0.0, 0.5, 1.0, 1.2]))
+    tensor([  0, 128, 255, 255], dtype=torch.uint8)
+    """
     return (frames * 255).round_().clamp_(0, 255).to(torch.uint8)
