@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from .checkpoint import fingerprint
@@ -118,7 +119,8 @@ def merge_adapters(
             for other weights is warned of.
 
     Raises:
-        WeightsError: if an adapter belongs to another model: a weight is missing or has another shape.
+        WeightsError: if an adapter belongs to another model: a weight is missing or has another shape. Or if it is
+            damaged: what it adds is not finite.
     """
     merged = {component: dict(state) for component, state in states.items()}
     for path, strength in adapters:
@@ -134,6 +136,8 @@ def merge_adapters(
                     f"here that is {list(weight.shape)}."
                 )
             change = (strength * info.alpha / len(down)) * (up @ down)
+            if not torch.isfinite(change).all():
+                raise WeightsError(f"{Path(path).name} changes {key} beyond all numbers; it is damaged. Get it again.")
             merged[component][own] = (weight.float() + change.to(weight.device)).to(weight.dtype)
         moves = all(key.startswith(tuple(f"{component}." for component in MOTION)) for key in pairs)
         name = weights_name(states, config, MOTION if moves else LOOKS)

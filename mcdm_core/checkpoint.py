@@ -281,7 +281,7 @@ def fingerprint(states: Mapping[str, Mapping[str, Tensor]], config: MCDMConfig) 
 def _config(path: Path, metadata: Mapping[str, str]) -> MCDMConfig:
     try:
         return from_json(metadata[CONFIG_KEY])
-    except (ValueError, TypeError, AttributeError) as error:
+    except WeightsError as error:
         raise WeightsError(f"The configuration in {path.name} cannot be used: {error}.") from error
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Any
 
 from .config import MCDMConfig
 from .errors import WeightsError
+from .files import read_json
 
 
 def from_json(text: str) -> MCDMConfig:
@@ -16,12 +16,9 @@ def from_json(text: str) -> MCDMConfig:
     Raises:
         WeightsError: if the text is no configuration, or one that this version does not know or no model can have.
     """
-    try:
-        values = json.loads(text)
-    except RecursionError as error:
-        raise WeightsError("the configuration is a nest too deep to read") from error
-    if not isinstance(values, dict):
-        raise WeightsError("the configuration holds no names with values")
+    values = read_json(text, error=WeightsError, what="The configuration")
+    for section in dataclasses.fields(MCDMConfig):
+        _check_section(section, values.get(section.name, {}))
     config: MCDMConfig = _build(MCDMConfig, _upgraded(values))
     if max(config.unet.block_channels, default=0) > _WIDEST_HEAD * config.unet.num_heads:
         raise WeightsError(f"the UNet's {config.unet.num_heads} attention heads are wider than {_WIDEST_HEAD} channels")
@@ -120,9 +117,12 @@ def _build(cls: type, values: dict[str, Any]) -> Any:
     for name, value in values.items():
         factory = known[name].default_factory
         if isinstance(factory, type):  # a section
-            if not isinstance(value, dict):
-                raise WeightsError(f"{name} is {str(value)[:40]!r}, expected names with values")
             built[name] = _build(factory, value)
         else:
             built[name] = _checked(name, value, known[name].default)
     return cls(**built)
+
+
+def _check_section(field: dataclasses.Field[Any], value: Any) -> None:
+    if isinstance(field.default_factory, type) and not isinstance(value, dict):
+        raise WeightsError(f"{field.name} is {str(value)[:40]!r}, expected names with values")

@@ -155,7 +155,7 @@ def _configuration(options: argparse.Namespace) -> MCDMConfig:
         return PRESETS[options.preset]
     try:
         return from_json(options.config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, UnicodeDecodeError, WeightsError) as error:
         raise WeightsError(f"{options.config} is no configuration ({error}); see info --config.") from error
 
 

@@ -163,15 +163,7 @@ class ClipDataset(Dataset):
         self._names: list[set[str]] = []
         self._handles: dict[int, Any] = {}
         for number, file in enumerate(self.files):
-            with _open(file) as handle:
-                metadata = handle.metadata() or {}
-                if "clips" not in metadata:
-                    raise MediaError(f"{file} is not a shard of clips: its metadata has no 'clips'")
-                infos = json.loads(metadata["clips"])
-                names: list[set[str]] = [set() for _ in infos]
-                for key in handle.keys():
-                    clip, name = key.split("/", 1)
-                    names[int(clip)].add(name)
+            infos, names = _contents(file)
             self._entries += [(number, i) for i in range(len(infos))]
             self._infos += infos
             self._names += names
@@ -279,3 +271,20 @@ def _open(path: Path) -> Any:
         return safe_open(str(path), framework="pt")
     except Exception as error:
         raise MediaError(f"{path} cannot be read as a safetensors shard: {error}") from error
+
+
+def _contents(path: Path) -> tuple[list[dict[str, Any]], list[set[str]]]:
+    """Metadata of the clips of a shard, and the names of the tensors of each, by its header alone."""
+    with _open(path) as handle:
+        metadata = handle.metadata() or {}
+        if "clips" not in metadata:
+            raise MediaError(f"{path} is not a shard of clips: its metadata has no 'clips'")
+        try:
+            infos = [dict(info) for info in json.loads(metadata["clips"])]
+            names: list[set[str]] = [set() for _ in infos]
+            for key in handle.keys():
+                clip, _, name = key.partition("/")
+                names[range(len(infos))[int(clip)]].add(name)
+        except (ValueError, TypeError, IndexError, RecursionError) as error:
+            raise MediaError(f"{path} is damaged ({error}); make this shard again.") from error
+    return infos, names

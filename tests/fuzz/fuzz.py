@@ -11,7 +11,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["mcdm_core", "PIL", "safetensors"]):
-    from tests.fuzz.readers import CORPUS, READERS, read
+    from tests.fuzz.readers import READERS, folders, read
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     kind = sys.argv.pop(1)
     if kind not in READERS:
         sys.exit(f"{kind!r} is no reader; choose one of {', '.join(READERS)}")
-    atheris.Setup([*sys.argv, str(CORPUS / kind)], lambda data: read(kind, data))
+    atheris.Setup([*sys.argv, *map(str, folders(kind))], lambda data: read(kind, data))
     atheris.Fuzz()
 
 

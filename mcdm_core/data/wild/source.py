@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ...errors import MediaError, reason
 from ...media.audio import MODEL_SAMPLE_RATE
-from ...media.opening import open_media
+from ...media.opening import decoding_errors, open_media
 from .settings import CurateSettings
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ _CUT_SIDE = 256
 """Pixels of the longer side in which cuts are looked for."""
 _LAST_SHOWN = 0.2
 """Seconds for which a file's last frame is shown at most."""
+_LONGEST_STILL = 60.0
+"""Seconds that one frame may be shown; a time stamp beyond is taken for damage."""
+_LATEST_SOUND = 3600.0
+"""Seconds between the beginnings of picture and sound, at most."""
 _BEFORE = 2.0
 """Seconds before a clip at which decoding starts, at least."""
 
@@ -47,7 +51,6 @@ def probe(path: Path) -> VideoFacts:
         MediaError: if it holds no picture that can be decoded.
     """
     import av
-    import av.error
 
     with open_media(path) as container:
         if not container.streams.video:
@@ -55,7 +58,7 @@ def probe(path: Path) -> VideoFacts:
         stream = container.streams.video[0]
         try:
             first = next(container.decode(stream))
-        except (av.error.FFmpegError, StopIteration) as error:
+        except (*decoding_errors(), StopIteration) as error:
             raise MediaError(f"{path.name} cannot be decoded ({reason(error)}).") from error
         pixels = _upright(first)
         start = float(first.time or 0.0)
@@ -71,7 +74,8 @@ def read_frames(
 ) -> Iterator[Frame]:
     """Frames ``[h, w, 3]`` of a segment at a constant rate: frame k is the one shown at the middle of its time.
 
-    A file of a variable rate is evened out by this, one that is damaged further on ends there.
+    A file of a variable rate is evened out by this. One that is damaged further on, or stands still for over a minute,
+    ends there.
 
     Args:
         begin, end: seconds from the first frame. longest: shrink so that no side is longer.
@@ -79,9 +83,6 @@ def read_frames(
     Raises:
         MediaError: if nothing of the segment can be decoded.
     """
-    import av
-    import av.error
-
     latest: Any = None
     shown: Frame | None = None
     wanted, count, seen = begin + 0.5 / fps, 0, 0.0
@@ -102,6 +103,8 @@ def read_frames(
                 container.seek(int(target / float(stream.time_base)), stream=stream, backward=True)
             for frame in container.decode(stream):
                 time = float(frame.time or 0.0) - facts.start
+                if latest is not None and time > max(seen, wanted) + _LONGEST_STILL:
+                    break
                 while latest is not None and time > wanted and (end is None or wanted < end):
                     yield picture()
                     count += 1
@@ -109,7 +112,7 @@ def read_frames(
                 if end is not None and wanted >= end:
                     return
                 latest, shown, seen = frame, None, time
-    except av.error.FFmpegError as error:
+    except decoding_errors() as error:
         if latest is None:
             raise MediaError(f"{path.name} cannot be decoded from {begin:.1f} s on ({reason(error)}).") from error
     # The last frame is shown as long as the file says, but a file that is cut off does not stand still for minutes.
@@ -127,7 +130,6 @@ def read_sound(path: Path, facts: VideoFacts) -> torch.Tensor:
         MediaError: if there is none.
     """
     import av
-    import av.error
 
     pieces: list[np.ndarray] = []
     begin: float | None = None
@@ -141,12 +143,14 @@ def read_sound(path: Path, facts: VideoFacts) -> torch.Tensor:
                     begin = float(frame.time or 0.0)
                 pieces += [part.to_ndarray().reshape(-1) for part in resampler.resample(frame)]
             pieces += [part.to_ndarray().reshape(-1) for part in resampler.resample(None)]
-    except av.error.FFmpegError as error:
+    except decoding_errors() as error:
         if not pieces:
             raise MediaError(f"The sound of {path.name} cannot be decoded ({reason(error)}).") from error
     if not pieces or begin is None:
         raise MediaError(f"{path.name} has no sound.")
     sound = torch.from_numpy(np.concatenate(pieces).astype(np.float32))
+    if abs(begin - facts.start) > _LATEST_SOUND:
+        raise MediaError(f"The sound of {path.name} begins {begin - facts.start:.0f} s after its picture.")
     offset = round((begin - facts.start) * MODEL_SAMPLE_RATE)
     return torch.nn.functional.pad(sound, (offset, 0)) if offset >= 0 else sound[-offset:]
 
