@@ -27,6 +27,8 @@ _NO_MEMORY = (
 """How Python, torch, CUDA and oneDNN (primitives) say so."""
 _NO_ROOM = (errno.ENOMEM, errno.EAGAIN)
 """The system's numbers; the second is an encoder's that has no memory for its threads."""
+_EXTERNAL = 0x20545845
+"""FFmpeg's number (EXT) for an encoder that cannot begin. Ours are given nothing that they refuse: memory is short."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -46,7 +48,7 @@ def unwritable(path: object, error: Exception) -> MCDMError:
     >>> unwritable("a.mp4", OSError(28, "No space left on device"))
     MediaError('a.mp4 cannot be written (No space left on device). Check the folder and free space.')
     """
-    if is_out_of_memory(error):
+    if is_out_of_memory(error) or getattr(error, "errno", None) == _EXTERNAL:
         return OutOfMemoryError(
             f"There is too little free memory to write {path} ({reason(error)}). Close other programs and do the same "
             "again."

@@ -36,6 +36,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--preset", default="tiny", help="model preset (default: tiny)")
     parser.add_argument("--weights", type=Path, help="weight file, instead of the preset's shipped one")
+    arguments.add_adapters(parser)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps ... (default: cpu)")
     parser.add_argument("--seed", type=int, default=0, help="same seed and inputs, same video (default: 0)")
     parser.add_argument("--steps", type=arguments.count, help="denoising steps of the pictures")
@@ -80,12 +81,14 @@ def _dub(options: argparse.Namespace) -> int:
     from ..pipeline.run.run_folder import RunFolder
     from ..pipeline.run.run_key import run_key
 
-    check_destination(options.output, (".mp4",), [options.video, options.audio, options.weights])
+    check_destination(
+        options.output, (".mp4",), [options.video, options.audio, options.weights, *(path for path, _ in options.lora)]
+    )
     audio, video = load_audio(options.audio), VideoReader(options.video)
     if options.weights:
-        pipe = MCDMPipeline.from_file(options.weights, device=options.device)
+        pipe = MCDMPipeline.from_file(options.weights, device=options.device, adapters=options.lora)
     else:
-        pipe = MCDMPipeline.from_preset(options.preset, device=options.device)
+        pipe = MCDMPipeline.from_preset(options.preset, device=options.device, adapters=options.lora)
     pipe.model.picture_format = picture_format("auto", options.device)
     dubbing = prepare_dubbing(
         pipe, lambda: video, video.fps, audio, box=options.box, number=options.face, seed=options.seed

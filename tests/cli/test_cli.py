@@ -218,6 +218,14 @@ def test_a_driver_moves_the_head(inputs, tmp_path, monkeypatch) -> None:
     assert main([*inputs[:-1], str(tmp_path / "b.mp4"), "--driver", str(tmp_path / "voice.wav")]) == 1
 
 
+def test_dub_takes_adapters_and_names_one_that_is_missing(inputs, tmp_path, capsys) -> None:
+    own = dict(zip(inputs[1::2], inputs[2::2], strict=False))
+    video = Path(__file__).parents[1] / "media" / "inputs" / "phone_rotated.mp4"
+    command = ["dub", "--video", str(video), "--audio", own["--audio"], "--weights", own["--weights"]]
+    assert main([*command, "--lora", str(tmp_path / "anna.safetensors"), "--output", str(tmp_path / "b.mp4")]) == 1
+    assert "There is no adapter at" in capsys.readouterr().err
+
+
 def test_info_lists_components(inputs, tmp_path, capsys) -> None:
     assert main(["info", "--weights", str(tmp_path / "model.safetensors")]) == 0
     out = capsys.readouterr().out

@@ -97,6 +97,12 @@ def attempt(
     return Ending(code, log.read_text(errors="replace"), time.monotonic() - began, worked)
 
 
+def limit_memory(more: int) -> None:
+    """This process may take so many bytes more than it has now."""
+    have = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (have + more, have + more))
+
+
 def _seconds_of_processor(process: int) -> float:
     """What a running process has used so far."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
@@ -114,8 +120,7 @@ def _child(work: Callable[[], int], log: Path, file_size: int | None, more_memor
         if file_size is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, resource.RLIM_INFINITY))
         if more_memory is not None:
-            have = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-            resource.setrlimit(resource.RLIMIT_AS, (have + more_memory, have + more_memory))
+            limit_memory(more_memory)
         status = work()
     except KeyboardInterrupt:  # before the command was there to take it
         status = 130

@@ -19,7 +19,7 @@ from mcdm_core.pipeline.memory import MotionMemory
 from mcdm_core.pipeline.run.run_folder import RunFolder
 from tests.small_inputs import given, write_inputs
 
-from .attempts import Ending, Tally, attempt
+from .attempts import Ending, Tally, attempt, limit_memory
 
 SECONDS = 2
 
@@ -68,10 +68,14 @@ def finished(output: Path) -> int:
     return sum(listed(run) for run in output.with_suffix(".part").glob("*/"))
 
 
-def grow(folder: Path, clips: int = 40) -> int:
-    """The run of a node: clips of counted frames with motions and memories. The exit status tells of our own errors."""
+def grow(folder: Path, clips: int = 40, starve: tuple[int, int] | None = None) -> int:
+    """The run of a node: clips of counted frames with motions and memories. The exit status tells of our own errors.
+
+    Args:
+        starve: a clip before which memory becomes short, and the bytes that are still to be had.
+    """
     try:
-        _grow(folder, clips)
+        _grow(folder, clips, starve)
     except (MCDMError, MemoryError, RuntimeError, ImportError, OSError) as error:
         if not (isinstance(error, MCDMError) or is_out_of_memory(error)):  # what command line and nodes put into words
             raise
@@ -81,11 +85,17 @@ def grow(folder: Path, clips: int = 40) -> int:
 
 
 def grow_under(faults: Iterable[dict[str, Any]], work_folder: Path) -> Tally:
-    """Runs of 40 clips grow, each attempt under the next fault (arguments of :func:`attempt`); nothing may be lost."""
+    """Runs of 40 clips grow, each attempt under the next fault; nothing may be lost.
+
+    Args:
+        faults: arguments of :func:`attempt`, or ``starve`` of :func:`grow`.
+    """
     folder, tally = work_folder / "run", Tally()
     for fault in faults:
         before = listed(folder)
-        ending = attempt(functools.partial(grow, folder), work_folder / "log.txt", **fault)
+        outer = {name: value for name, value in fault.items() if name != "starve"}
+        work = functools.partial(grow, folder, starve=fault.get("starve"))
+        ending = attempt(work, work_folder / "log.txt", **outer)
         tally.note(ending)
         if "after" not in fault and ending.status not in (0, 1):
             tally.others.append(f"status {ending.status} under {fault}: {ending.said}")
@@ -99,10 +109,13 @@ def grow_under(faults: Iterable[dict[str, Any]], work_folder: Path) -> Tally:
     return tally
 
 
-def _grow(folder: Path, clips: int) -> None:
+def _grow(folder: Path, clips: int, starve: tuple[int, int] | None) -> None:
     with RunFolder(folder) as run:
         while len(run.clips) < clips:
             index = len(run.clips)
+            if starve and index >= starve[0]:
+                limit_memory(starve[1])
+                starve = None
             frames = torch.full((4, 3, 32, 32), (index % 50) / 50)
             tokens = MotionTokens(*(torch.full((4, 1, 2), float(index)) for _ in range(3)))
             state = (torch.full(shape, float(index)) for shape in ((1, 2, 2), (1, 2, 2, 1, 1), (1, 2, 2, 1)))

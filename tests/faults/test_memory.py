@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -113,8 +114,24 @@ def test_starved_memory_of_a_node(setting, tmp_path) -> None:
 
 
 def test_starved_memory_of_a_run_of_the_nodes(tmp_path) -> None:
+    """Memory becomes short before a clip of the run; some 6 MiB let it end well, once all is imported."""
+    import av  # noqa: F401 - mapping its libraries takes far more than a clip does
+
     # In processes of their own alone: what this one had freed again would lie ready for those that are to be short.
     assert attempt(lambda: grow(tmp_path / "loaded", 1), tmp_path / "log.txt").status == 0
-    tally = grow_under(({"more_memory": int(size) << 10} for size in moments(7, 200 << 10)), tmp_path)
+    chance = random.Random(8)
+    starved = ({"starve": (chance.randrange(40), int(size))} for size in moments(7, 6 << 20))
+    tally = grow_under(starved, tmp_path)
     print("\nstarved memory of a run of the nodes:", tally)
     assert tally.ended and not (tally.unplayable or tally.tracebacks or tally.lost or tally.others)
+
+
+def test_a_video_encoder_without_memory_says_so(tmp_path) -> None:
+    """It calls that an error of an external library, which is no matter of the disk."""
+    import av  # noqa: F401
+
+    log, said = tmp_path / "log.txt", []
+    for size in range(0, 5 << 20, 1 << 19):
+        ending = attempt(lambda n=size: grow(tmp_path / f"{n}", 2, (0, n)), log)
+        said += [ending.said] if ending.status else []
+    assert said and all("too little free memory" in words for words in said), said

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import av
 import numpy as np
@@ -76,8 +76,10 @@ def _run_of_two_clips() -> None:
     with RunFolder(run_folder) as run:
         for index in range(len(run.clips), 2):
             tokens = MotionTokens(*(torch.full((2, 1, 2), float(index)) for _ in range(3)))
-            state = (torch.full(shape, float(index)) for shape in ((1, 2, 2), (1, 2, 2, 1, 1), (1, 2, 2, 1)))
-            memory = MotionMemory(*state, frame_index=2 * (index + 1))
+            face, archive, seen = (
+                torch.full(shape, float(index)) for shape in ((1, 2, 2), (1, 2, 2, 1, 1), (1, 2, 2, 1))
+            )
+            memory = MotionMemory(face, archive, seen, frame_index=2 * (index + 1))
             run.add(torch.full((2, 3, 32, 32), index / 2), 25, None, {}, memory, Motion(tokens, None, None, 25.0))
     shutil.move(run_folder / "journal.jsonl", _folder("journal") / "seed.jsonl")
     (run_folder / "lock").unlink()
@@ -98,7 +100,8 @@ def _damaged_shards() -> None:
 def _tar_of_one_clip() -> None:
     arrays, flac = io.BytesIO(), io.BytesIO()
     shapes = {"landmarks": (3, 68, 2), "pose": (3, 6), "values": (3, 16), "squares": (3, 3)}
-    np.savez_compressed(arrays, **{name: np.ones(shape, np.float32) for name, shape in shapes.items()})
+    labels: dict[str, Any] = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    np.savez_compressed(arrays, **labels)
     write_flac(flac, np.zeros(1920, np.int16))
     told = {"key": "a", "frames": 3, "identity": "anna", "language": "de", "licence": "CC0", "numbers": {}}
     pieces = {"mp4": _video("mp4", "libx264"), "flac": flac.getvalue(), "npz": arrays.getvalue()}

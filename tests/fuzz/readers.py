@@ -120,8 +120,8 @@ def _tar(path: Path) -> None:
     told_in(path)
     clips = TarClips([path])
     for index in range(min(4, len(clips))):
-        clips.told(index), clips.labels(index), clips.sound(index)
-        clips.pictures(index, [0], 32)
+        assert clips.told(index) and isinstance(clips.labels(index), dict)
+        assert clips.sound(index).ndim == 1 and clips.pictures(index, [0], 32).shape == (1, 32, 32, 3)
 
 
 def _raw_video(path: Path) -> None:

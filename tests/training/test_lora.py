@@ -185,6 +185,13 @@ def test_info_tells_what_an_adapter_is(denoiser: Denoiser, tmp_path: Path, capsy
     assert "adapter of anna for tiny (a model), changes 1 layers" in capsys.readouterr().out
 
 
+def test_what_an_adapter_needs_is_named_before_the_work_begins(tmp_path: Path, capsys) -> None:
+    from mcdm_core.__main__ import main
+
+    assert main(["train", "lora", "--data", str(tmp_path / "anna"), "--output", str(tmp_path / "run")]) == 1
+    assert "anna/val holds no clips" in capsys.readouterr().err.replace("\\", "/")
+
+
 def test_a_strength_stands_after_a_colon() -> None:
     from mcdm_core.cli.arguments import adapter
 
