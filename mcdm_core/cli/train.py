@@ -164,7 +164,10 @@ def _check_data(folders: list[Path], speech: Sequence[Path] = (), tars: bool = F
                 "`label-speech`."
             )
     if not _holds(folders[0] / "val", tars):
-        raise MediaError(f"{folders[0]} has no shards in val/; every stage is measured on them (render-data).")
+        raise MediaError(
+            f"{folders[0]} has no shards in val/; every stage is measured on them. `render-data` makes some; "
+            "`label-data` keeps a fifth of the files apart, so give it five or more (cut a long one)."
+        )
 
 
 def _holds(folder: Path, tars: bool) -> bool:

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..errors import MediaError
 from . import arguments
 
 MINUTES, MOTION_MINUTES = 40.0, 10.0
@@ -38,8 +37,7 @@ def run(options: argparse.Namespace) -> int:
     """Train the adapter; returns the exit status (130 after Ctrl-C; what is learnt so far is kept).
 
     Raises:
-        WeightsError: if the model cannot be used; MediaError: without clips to measure looks on.
-        PackageError: without the extra 'lora'.
+        WeightsError: if the model cannot be used; PackageError: without the extra 'lora'.
     """
     from ..pipeline import preset_weights
     from ..training.lora.motion import MotionRecipe, train_motion_lora
@@ -50,11 +48,6 @@ def run(options: argparse.Namespace) -> int:
     own = {} if options.rank is None else {"rank": options.rank}
     folders = [folder / "train" for folder in options.data]
     held = [folder / "val" for folder in options.data if any((folder / "val").glob("*.safetensors"))]
-    if looks and not held:
-        raise MediaError(
-            f"{options.data[0] / 'val'} holds no clips to measure the adapter on. Give label-data five files or "
-            "more (cut a long one): it keeps a fifth of them apart."
-        )
     weights = options.weights or preset_weights("tiny")
     minutes = (MINUTES if looks else MOTION_MINUTES) if options.minutes is None else options.minutes
     common: dict[str, Any] = {"person": options.person, "minutes": minutes, "device": options.device}

@@ -14,6 +14,7 @@ from torch import Tensor
 from mcdm_core.adapter import MOTION, AdapterInfo, load_adapter, merge_adapters, save_adapter, weights_name
 from mcdm_core.checkpoint import load_checkpoint, save_checkpoint
 from mcdm_core.errors import WeightsError
+from mcdm_core.files import write_tensors
 from mcdm_core.pipeline import MCDMPipeline
 from mcdm_core.training.unet.denoiser import Denoiser
 
@@ -185,11 +186,13 @@ def test_info_tells_what_an_adapter_is(denoiser: Denoiser, tmp_path: Path, capsy
     assert "adapter of anna for tiny (a model), changes 1 layers" in capsys.readouterr().out
 
 
-def test_what_an_adapter_needs_is_named_before_the_work_begins(tmp_path: Path, capsys) -> None:
+def test_a_person_without_clips_to_measure_on_is_told_how_to_get_some(tmp_path: Path, capsys) -> None:
     from mcdm_core.__main__ import main
 
+    (tmp_path / "anna" / "train").mkdir(parents=True)
+    write_tensors(tmp_path / "anna" / "train" / "a.safetensors", {"0/audio": torch.ones(1)}, {"clips": "[{}]"})
     assert main(["train", "lora", "--data", str(tmp_path / "anna"), "--output", str(tmp_path / "run")]) == 1
-    assert "anna/val holds no clips" in capsys.readouterr().err.replace("\\", "/")
+    assert "keeps a fifth of the files apart" in capsys.readouterr().err
 
 
 def test_a_strength_stands_after_a_colon() -> None:
