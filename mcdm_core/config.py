@@ -188,7 +188,6 @@ class DiffusionConfig:
     """
 
     num_train_timesteps: int = 1000
-    beta_schedule: str = "squaredcos_cap_v2"
     prediction_type: str = "epsilon"
     prior_variance: float = 0.36
     prior_variance_terms: tuple[float, ...] = ()

@@ -25,8 +25,12 @@ def from_json(text: str) -> MCDMConfig:
     return config
 
 
-_REMOVED = {"unet": ("warp", "motion_map_channels"), "face_network": ("heatmap_size",)}
-"""Fields of version 0.1 that nothing reads any more."""
+_REMOVED = {
+    "unet": ("warp", "motion_map_channels"),
+    "face_network": ("heatmap_size",),
+    "diffusion": ("beta_schedule",),
+}
+"""Fields of earlier files that nothing reads any more."""
 
 
 def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
