@@ -107,10 +107,6 @@ def stages(inputs: Inputs) -> list[Stage]:
         with model.products():
             model.unet(noise, time, rows, told, past, guide)
 
-    def decoded() -> None:
-        with model.products():
-            model.vae.decode(latents.flatten(0, 1))
-
     return [
         Stage("read", 1, lambda: load_portrait(inputs.picture)),
         Stage("face", 1, lambda: pipe.encode_reference(portrait, inputs.box)),
@@ -119,7 +115,7 @@ def stages(inputs: Inputs) -> list[Stage]:
         Stage("motion", count, lambda: pipe.motion.decode(reference, tokens, embedding.fps)),
         Stage("guide", count, guided),
         Stage("unet", count, denoised),
-        Stage("decode", count, decoded),
+        Stage("decode", count, lambda: canvas.decode(reference, latents, places)),
         Stage("paint", count, lambda: canvas.paint(reference, latents, places)),
         Stage("archive", count, lambda: model.archived_clip_prior(memory.reference_map.to(pipe.device), latents)),
         Stage("clip", count, lambda: pipe.sample_clip(reference, motion, memory)),

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 COMPONENTS = (
     "vae",
+    "part_decoder",
     "face_network",
     "motion_codec",
     "audio_encoder",
@@ -33,6 +34,7 @@ COMPONENTS = (
     "archived_clip_prior",
     "unet",
 )
+"""Names of the networks; a model has those of :func:`components_of` its configuration."""
 CONFIG_KEY = "mcdm_config"
 
 STAGE_KEY = "stage"
@@ -53,6 +55,15 @@ class Checkpoint(NamedTuple):
     config: MCDMConfig
     states: dict[str, StateDict]
     stage: int = LAST_STAGE
+
+
+def components_of(config: MCDMConfig) -> tuple[str, ...]:
+    """Names of the networks that a model has.
+
+    >>> set(COMPONENTS) - set(components_of(MCDMConfig()))
+    {'part_decoder'}
+    """
+    return tuple(name for name in COMPONENTS if name != "part_decoder" or config.part_decoder.block_channels)
 
 
 def save_checkpoint(
@@ -254,7 +265,7 @@ def bundle(ckpt_dir: str | Path, output: str | Path, config: MCDMConfig | None =
         WeightsError: if components or the configuration are missing.
     """
     found = load_directory(ckpt_dir, config)
-    missing = [name for name in COMPONENTS if name not in found.states]
+    missing = [name for name in components_of(found.config) if name not in found.states]
     if missing:
         raise WeightsError(f"{ckpt_dir} lacks {', '.join(missing)}; train those stages first.")
     save_checkpoint(output, found.states, found.config, dtype=torch.float16, stage=found.stage)

@@ -32,6 +32,17 @@ class VAEConfig:
 
 
 @dataclass(frozen=True)
+class PartDecoderConfig:
+    """Decoder of painted parts (``models/part_decoder.py``, C); without any widths the autoencoder's own is used.
+
+    ``block_channels`` and ``blocks_per_level`` go from half of a part's resolution downwards, as the autoencoder's.
+    """
+
+    block_channels: tuple[int, ...] = ()
+    blocks_per_level: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class FaceNetworkConfig:
     """Landmarks, head pose, lip and expression values of a face crop; box in a full picture.
 
@@ -205,6 +216,7 @@ class MCDMConfig:
     clip_frames: int = 16
     archive_frames: int = 16
     vae: VAEConfig = field(default_factory=VAEConfig)
+    part_decoder: PartDecoderConfig = field(default_factory=PartDecoderConfig)
     face_network: FaceNetworkConfig = field(default_factory=FaceNetworkConfig)
     audio_encoder: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
     image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
@@ -222,6 +234,7 @@ TINY = MCDMConfig(
     preset="tiny",
     image_size=192,
     vae=VAEConfig(layout="compact", latent_channels=12, scaling_factor=1.0),
+    part_decoder=PartDecoderConfig(block_channels=(32, 64, 128), blocks_per_level=(2, 2, 2)),
     audio_encoder=AudioEncoderConfig(
         kind="logmel_context", feature_dim=128, window_frames=62, width=128, dilations=(1, 2, 3), spectral_balance=0.5
     ),

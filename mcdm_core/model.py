@@ -17,6 +17,7 @@ from .models.archived_clip_prior import ArchivedClipPrior
 from .models.audio_encoder import AudioEncoder, build_audio_encoder
 from .models.image_encoder import build_image_encoder
 from .models.motion_codec import MotionCodec
+from .models.part_decoder import PartDecoder
 from .models.present_clip_prior import PresentClipPrior
 from .models.unet import DenoisingUNet
 from .models.vae import Autoencoder, build_autoencoder
@@ -50,7 +51,7 @@ class _WithoutDraws(TorchFunctionMode):
 
 class MCDMModel(nn.Module):
     """The components by name: ``vae``, ``face_network``, ``motion_codec``, ``audio_encoder``, ``image_encoder``,
-    ``present_clip_prior``, ``archived_clip_prior``, ``unet``.
+    ``present_clip_prior``, ``archived_clip_prior``, ``unet``, and ``part_decoder`` where the configuration has one.
 
     Args:
         config: of the whole model.
@@ -69,6 +70,7 @@ class MCDMModel(nn.Module):
         self.config = config
         given = given or GivenComponents()
         self.vae: Autoencoder = given["vae"] if "vae" in given else build_autoencoder(config)
+        self.part_decoder = PartDecoder(config) if config.part_decoder.block_channels else None
         self.face_network = FaceNetwork(config)
         self.motion_codec = MotionCodec(config)
         self.audio_encoder: AudioEncoder = (

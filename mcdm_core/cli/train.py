@@ -6,13 +6,15 @@ import argparse
 import dataclasses
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import arguments, train_lora, train_stock
 
 if TYPE_CHECKING:
+    from ..training.loop import TrainResult
+    from ..training.parts.decoder import DecoderRecipe
     from ..training.parts.train import PartRecipe
 
 _ON_GPU: dict[str, dict[str, Any]] = {
@@ -25,11 +27,22 @@ _ON_GPU: dict[str, dict[str, Any]] = {
     "prior": {"batch": 128, "weight_decay": 1e-2, "validate_every": 2000},
     "unet1": {"clips": 64, "learning_rate": 8e-4},
     "unet3": {"clips": 32, "learning_rate": 8e-4},
+    "decoder": {"clips": 32, "learning_rate": 1e-3},
 }
 """What stages do otherwise on a GPU, which has room for larger batches."""
-DEFAULT_MINUTES = {"vae": 30, "face": 15, "reader": 25, "codec": 20, "audio": 10, "prior": 40, "unet1": 60, "unet3": 30}
+DEFAULT_MINUTES = {
+    "vae": 30,
+    "face": 15,
+    "reader": 25,
+    "codec": 20,
+    "audio": 10,
+    "prior": 40,
+    "unet1": 60,
+    "unet3": 30,
+    "decoder": 30,
+}
 _SPEECH_SEED = 777
-_PAINTERS = ("unet1", "unet3")
+_PAINTERS = ("unet1", "unet3", "decoder")
 """Stages that take tars of video in place of shards."""
 
 
@@ -39,8 +52,8 @@ def add_parser(commands: Any) -> None:
         "train",
         help="train a stage of a preset, or all of tiny",
         description="Train in the paper's order: autoencoder, face network and its second reading, motion codec, audio "
-        "encoder, present-clip prior (stage 2), UNet stages 1 and 3; then bundle all into one file. A stopped stage "
-        "goes on where it was.",
+        "encoder, present-clip prior (stage 2), UNet stages 1 and 3, decoder of painted parts; then bundle all into "
+        "one file. A stopped stage goes on where it was.",
     )
     times = ", ".join(f"{name} {minutes}" for name, minutes in DEFAULT_MINUTES.items())
     parser.add_argument(
@@ -96,7 +109,7 @@ def add_parser(commands: Any) -> None:
         type=Path,
         metavar="FILE",
         help="EfficientNet-lite0 as safetensors, for the "
-        "perceptual loss of unet1 and unet3, optional; docs/training.md says where from",
+        "perceptual loss of unet1, unet3 and decoder, optional; docs/training.md says where from",
     )
     parser.add_argument("--asset", type=Path, help="cache file of the head model, as of render-data")
     parser.add_argument(
@@ -119,6 +132,7 @@ def run(options: argparse.Namespace) -> int:
     """
     import torch
 
+    from ..data.folders import check_for_training
     from ..training.loop import log_to_file
 
     if options.threads:
@@ -129,7 +143,7 @@ def run(options: argparse.Namespace) -> int:
         options.device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True  # training batches keep their sizes
     if options.stage != "bundle":
-        _check_data(options.data, options.speech, tars=options.stage in _PAINTERS)
+        check_for_training(options.data, options.speech, tars=options.stage in _PAINTERS)
     options.output.mkdir(parents=True, exist_ok=True)
     log_to_file(options.output / "train.log")
     if options.stage == "lora":
@@ -147,56 +161,16 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_data(folders: list[Path], speech: Sequence[Path] = (), tars: bool = False) -> None:
-    """Refuse data no stage could use.
-
-    Raises:
-        MediaError: naming the folder, and the command that fills it.
-    """
-    from ..errors import MediaError
-
-    if not folders:
-        raise MediaError("No data: give --data and the folder that `python -m mcdm_core render-data` made.")
-    for folder in [*folders, *speech]:
-        if not _holds(folder / "train", tars):
-            raise MediaError(
-                f"{folder} has no shards in train/; make them with `python -m mcdm_core render-data`, `label-data` or "
-                "`label-speech`."
-            )
-    if not _holds(folders[0] / "val", tars):
-        raise MediaError(
-            f"{folders[0]} has no shards in val/; every stage is measured on them. `render-data` makes some; "
-            "`label-data` keeps a fifth of the files apart, so give it five or more (cut a long one)."
-        )
-
-
-def _holds(folder: Path, tars: bool) -> bool:
-    """Whether a folder holds shards, or ``tars``."""
-    return any(folder.glob("*.safetensors")) or (tars and any(folder.glob("*.tar")))
-
-
 def _folders(options: argparse.Namespace, split: str, speech: bool = False, tars: bool = False) -> list[Path]:
     """Folders of a split that hold shards, or ``tars``; ``speech`` leaves out those made of stills."""
-    from ..data.real.stills import SOURCE
-    from ..data.shards import ClipDataset
+    from ..data.folders import holding_clips
 
-    found = [folder / split for folder in options.data]
-    shards = [f for f in found if any(f.glob("*.safetensors"))]
-    kept = [f for f in shards if not speech or ClipDataset(f).info(0)["source"] != SOURCE]
-    return kept + [f for f in found if tars and f not in shards and any(f.glob("*.tar"))]
+    return holding_clips([folder / split for folder in options.data], speech=speech, tars=tars)
 
 
 def _labelled(options: argparse.Namespace) -> list[Path]:
     """Folders of training shards beside the rendered ones: real people, labelled by a face network."""
     return [folder for folder in _folders(options, "train") if folder.parent != options.data[0]]
-
-
-def _truly_labelled(options: argparse.Namespace, split: str) -> list[Path]:
-    """Folders of a split whose labels are truer than the face network's: rendered, or labelled by a teacher."""
-    from ..data.real.labelling import BY_FACE_NETWORK
-    from ..data.shards import ClipDataset
-
-    return [f for f in _folders(options, split) if ClipDataset(f).info(0).get("labels") != BY_FACE_NETWORK]
 
 
 def _on_gpu(options: argparse.Namespace) -> bool:
@@ -279,13 +253,14 @@ def _face(options: argparse.Namespace, minutes: float) -> None:
 
 
 def _reader(options: argparse.Namespace, minutes: float) -> None:
+    from ..data.folders import truly_labelled
     from ..training.face.reader_train import train_part_reader
 
     train_part_reader(
-        _truly_labelled(options, "train"),
+        truly_labelled(_folders(options, "train")),
         options.output / "part_reader.safetensors",
         minutes=minutes,
-        held={folder.parent.name: folder for folder in _truly_labelled(options, "val")},
+        held={folder.parent.name: folder for folder in truly_labelled(_folders(options, "val"))},
         **_sizes(options, "reader"),
     )
 
@@ -352,18 +327,27 @@ def _unet3(options: argparse.Namespace, minutes: float) -> None:
     _paint(options, minutes, "unet3", PARTS_STAGE_3, "unet", _needed(options, "unet_stage1", "unet1"))
 
 
+def _decoder(options: argparse.Namespace, minutes: float) -> None:
+    from ..training.parts.decoder import PART_DECODER, train_part_decoder
+
+    unet = _needed(options, "unet", "unet3")
+    _paint(options, minutes, "decoder", PART_DECODER, "part_decoder", unet, train_part_decoder)
+
+
 def _paint(
     options: argparse.Namespace,
     minutes: float,
     name: str,
-    recipe: PartRecipe,
+    recipe: PartRecipe | DecoderRecipe,
     output: str,
     start_from: Path | None = None,
+    train: Callable[..., TrainResult] | None = None,
 ) -> None:
-    """A stage of the denoiser of parts, which reads tars as well."""
+    """A stage of what paints parts, which reads tars as well."""
     from ..training.parts.train import train_parts
 
-    train_parts(
+    stage: Callable[..., TrainResult] = train or train_parts
+    stage(
         dataclasses.replace(recipe, **_ON_GPU[name]) if _on_gpu(options) else recipe,
         _folders(options, "train", tars=True),
         _folders(options, "val", True, tars=True),
@@ -393,5 +377,6 @@ _STAGES: dict[str, Callable[[argparse.Namespace, float], None]] = {
     "prior": _prior,
     "unet1": _unet1,
     "unet3": _unet3,
+    "decoder": _decoder,
     "bundle": _bundle,
 }

@@ -61,7 +61,7 @@ def _painting_scores(model: MCDMModel, folder: Path, frames: ClipFrames, limit: 
     config, codec = model.config, model.motion_codec
     if config.parts.size:
         rows = FrameRows([folder], codec, config.image_size, minimum=2 * config.clip_frames, limit=limit)
-        return validate_parts(model, model.vae, rows, config, bypass_temporal=stage == 1)
+        return validate_parts(model, model.vae, rows, config, bypass_temporal=stage == 1, decoder=model.part_decoder)
     data = LatentClips(frames, model.vae, config, codec)
     return validate_denoiser(
         model, data, FrameDiffusion(config), bypass_temporal=stage == 1, motion=stage == 3, steps=(4, 2, 1)

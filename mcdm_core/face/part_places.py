@@ -5,6 +5,8 @@ The guide, the painting of the crops and the finished frames all ask for it.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -23,20 +25,25 @@ CROP_CELLS = slice(8, 40)
 class PartPlaces:
     """Of f frames: squares of the parts ``[f, 2, 2, 3]`` in crop units, and regions in them ``[f, 2, 1, s, s]``. Some
     are painted, some shown (:func:`~.part_shapes.shown_regions`). The head's movement is a flow ``[f, 2, 48, 48]`` in
-    crop widths over :data:`SURROUNDINGS` crop widths (``outer_warp.py``)."""
+    crop widths over :data:`SURROUNDINGS` crop widths (``outer_warp.py``). Contours ``[f, 2, 48]`` are in the parts
+    (``part_shapes.py``)."""
 
     squares: Tensor
     regions: Tensor
     shown: Tensor
     flow: Tensor
+    shapes: Tensor
 
     def __getitem__(self, frames: slice) -> PartPlaces:
         """Some of the frames."""
-        return PartPlaces(self.squares[frames], self.regions[frames], self.shown[frames], self.flow[frames])
+        return self._each(lambda values: values[frames])
 
     def cpu(self) -> PartPlaces:
         """The same in float32 on the CPU."""
-        return PartPlaces(*(x.cpu().float() for x in (self.squares, self.regions, self.shown, self.flow)))
+        return self._each(lambda values: values.cpu().float())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> PartPlaces:
+        return PartPlaces(*(change(getattr(self, field.name)) for field in dataclasses.fields(self)))
 
 
 def part_places(reference: Tensor, landmarks: Tensor, size: int) -> PartPlaces:
@@ -50,6 +57,7 @@ def part_places(reference: Tensor, landmarks: Tensor, size: int) -> PartPlaces:
     every, own = still.expand(len(landmarks), -1, -1), reference_squares(still)
     squares = moved_squares(own, still, landmarks[None])[0]
     regions = unknown_regions(every, own.expand(len(landmarks), -1, -1, -1), landmarks, squares, size)
-    change = contour_change(part_shapes(landmarks, squares)[None], part_shapes(still, own), size)
+    shapes = part_shapes(landmarks, squares)
+    change = contour_change(shapes[None], part_shapes(still, own), size)
     shown = shown_regions(regions.transpose(0, 1), change).transpose(0, 1)
-    return PartPlaces(squares, regions, shown, outer_flow(every, landmarks, FLOW_CELLS, SURROUNDINGS))
+    return PartPlaces(squares, regions, shown, outer_flow(every, landmarks, FLOW_CELLS, SURROUNDINGS), shapes)

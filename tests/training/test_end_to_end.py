@@ -11,6 +11,7 @@ import torch
 
 from mcdm_core.__main__ import main
 from mcdm_core.cli import train
+from mcdm_core.data import folders
 from mcdm_core.data.real.labelling import BY_FACE_NETWORK
 from mcdm_core.data.shards import INFO_FIELDS, ShardWriter
 from mcdm_core.errors import MediaError, WeightsError
@@ -41,17 +42,18 @@ def test_stills_are_kept_from_the_stages_that_need_speech(tmp_path: Path) -> Non
     assert [f.parent.name for f in train._folders(arguments, "train")] == ["synthetic", "real", "stills"]
     assert [f.parent.name for f in train._folders(arguments, "train", speech=True)] == ["synthetic", "real"]
     assert [f.parent.name for f in train._folders(arguments, "val")] == ["synthetic"]
-    assert [f.parent.name for f in train._truly_labelled(arguments, "train")] == ["synthetic", "real", "stills"]
+    every = train._folders(arguments, "train")
+    assert folders.truly_labelled(every) == every
     _write(tmp_path / "guessed" / "train", [_blank()], "real video", labels=BY_FACE_NETWORK)
     guessed = Namespace(data=[tmp_path / "synthetic", tmp_path / "guessed"])
-    assert [f.parent.name for f in train._truly_labelled(guessed, "train")] == ["synthetic"]
-    train._check_data(arguments.data)
+    assert [f.parent.name for f in folders.truly_labelled(train._folders(guessed, "train"))] == ["synthetic"]
+    folders.check_for_training(arguments.data)
     with pytest.raises(MediaError, match="empty"):
-        train._check_data([*arguments.data, tmp_path / "empty"])
+        folders.check_for_training([*arguments.data, tmp_path / "empty"])
     with pytest.raises(MediaError, match="val"):
-        train._check_data(arguments.data[1:])
+        folders.check_for_training(arguments.data[1:])
     with pytest.raises(MediaError, match="label-speech"):
-        train._check_data(arguments.data, [tmp_path / "empty"])
+        folders.check_for_training(arguments.data, [tmp_path / "empty"])
     with pytest.raises(WeightsError, match="train vae"):
         train._needed(arguments, "vae", "vae")
 
@@ -104,7 +106,7 @@ def test_all_stages_from_shards_to_a_speaking_model(tmp_path: Path, capsys) -> N
         torch.set_num_threads(threads)
     weights = run / "mcdm_tiny.safetensors"
     assert weights.is_file() and (run / "audio_pretrained.safetensors").is_file()
-    assert "stage unet3" in (run / "train.log").read_text()
+    assert "stage decoder" in (run / "train.log").read_text()
     video = tmp_path / "a.mp4"
     generate = ["generate", "--weights", str(weights), "--output", str(video), "--box", "40", "40", "200", "200"]
     assert main([*generate, "--steps", "1"]) == 0

@@ -103,7 +103,15 @@ PAINTING_RULES = (
         lambda s: s["sharpness"],
         0.7,
         1.2,
-        lambda s: f"warp {s['sharpness_warp']:.2f}",
+        lambda s: f"warp {s['sharpness_warp']:.2f}, autoencoder's decoder {s['sharpness_without_part_decoder']:.2f}",
+        "mouth",
+    ),
+    Rule(
+        "sharpness of mouths: loss without their own decoder",
+        lambda s: s["sharpness"] - s["sharpness_without_part_decoder"],
+        0.05,
+        99,
+        lambda s: f"{s['sharpness_without_part_decoder']:.2f}, mouth {s['without_part_decoder']:.2f} dB",
         "mouth",
     ),
     Rule(
@@ -141,4 +149,5 @@ def painting_scores(
         picture=sheet,
         people=limit,
         steps=steps or sampling_defaults(config.preset).steps,
+        decoder=pipe.model.part_decoder,
     )

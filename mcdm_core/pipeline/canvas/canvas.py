@@ -49,6 +49,10 @@ class Canvas(Protocol):
         """Pictures of denoised latents ``[v, f, c, h, w]`` of frames with these places."""
         ...
 
+    def decode(self, reference: Reference, latents: Tensor, places: PartPlaces | None) -> Tensor:
+        """The same as the decoder gives them, ``[v, f, 3, k, k]``, about in [-1, 1], with nothing around them."""
+        ...
+
     def seen_in(self, reference: Reference, frames: Tensor, landmarks: Tensor) -> Painting:
         """The painting that finished crops ``[f, 3, s, s]`` in [0, 1] show, with landmarks ``[f, 68, 2]``."""
         ...

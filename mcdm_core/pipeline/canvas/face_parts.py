@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from ...face.crops import grown
 from ...face.part_compositing import lay_parts, move_head, resting_edge
 from ...face.part_guide import part_guide, part_tokens, part_views, still_parts, true_parts
 from ...face.part_places import CROP_CELLS, PartPlaces, part_places
+from ...face.part_shapes import SHAPE_WIDTH, part_shapes, shape_tokens
 from ...face.parts import moved_squares, reference_squares
 from ...face.reference_warp import warp
 from ...media.pixels import to_bytes, to_unit
@@ -63,19 +65,33 @@ class FaceParts:
 
     def paint(self, reference: Reference, latents: Tensor, places: PartPlaces | None) -> Painting:
         """See :class:`~.canvas.Canvas`."""
-        if places is None:
-            raise MCDMError("Painting parts of a face needs their places in the frames; give them.")
-        frames = latents.shape[1]
-        flat = latents.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        with self.model.products():
-            painted = in_smaller_parts(self.model.vae.decode, flat)
-        painted = painted.float().clamp(-1, 1)
+        places = _placed(places)
+        painted = self.decode(reference, latents, places).float().clamp(-1, 1)
         if reference.colourless:
             # Networks taught on colour give grey mouths a tint, which nothing else in the picture has.
-            painted = painted.mean(1, keepdim=True).expand_as(painted)
-        painted = to_bytes(painted.unflatten(0, (-1, frames)).transpose(0, 1)).cpu()
+            painted = painted.mean(2, keepdim=True).expand_as(painted)
+        painted = to_bytes(painted.transpose(0, 1)).cpu()
         places = places.cpu()
         return Painting(_crops(reference, painted, places), painted, places)
+
+    def decode(self, reference: Reference, latents: Tensor, places: PartPlaces | None) -> Tensor:
+        """See :class:`~.canvas.Canvas`."""
+        decoder, shapes = self.model.part_decoder, _placed(places).shapes[None].to(latents)
+        with self.model.products():
+            if decoder is None:
+                flat = latents.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+                return in_smaller_parts(self.model.vae.decode, flat).unflatten(0, latents.shape[:2])
+            landmarks = reference.landmarks[None].to(latents)
+            squares = reference_squares(landmarks)
+            tokens = shape_tokens(shapes, part_shapes(landmarks, squares), SHAPE_WIDTH)
+            portrait = to_signed(reference.crop).to(latents)
+            features = decoder.portrait_features(still_parts(portrait, squares, self.size))
+
+            def of_frames(which: Tensor) -> Tensor:
+                return decoder(latents[:, which], tokens[:, which], features)
+
+            every = torch.arange(latents.shape[1], device=latents.device)
+            return in_smaller_parts(of_frames, every, join=partial(torch.cat, dim=1))
 
     def seen_in(self, reference: Reference, frames: Tensor, landmarks: Tensor) -> Painting:
         """See :class:`~.canvas.Canvas`; a part is hardly larger than what the crop shows of it."""
@@ -153,6 +169,12 @@ def _squares(reference: Reference, landmarks: Tensor) -> Tensor:
     """Squares ``[f, 2, 2, 3]`` of frames with landmarks ``[f, 68, 2]``."""
     still = reference.landmarks[None].to(landmarks)
     return moved_squares(reference_squares(still), still, landmarks[None])[0]
+
+
+def _placed(places: PartPlaces | None) -> PartPlaces:
+    if places is None:
+        raise MCDMError("Painting parts of a face needs their places in the frames; give them.")
+    return places
 
 
 def _needed(landmarks: Tensor | None) -> Tensor:

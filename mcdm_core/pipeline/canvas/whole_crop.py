@@ -55,9 +55,13 @@ class WholeCrop:
 
     def paint(self, reference: Reference, latents: Tensor, places: PartPlaces | None) -> Painting:
         """See :class:`~.canvas.Canvas`."""
-        with self.model.products():
-            painted = in_smaller_parts(self.model.vae.decode, latents[0])
+        painted = self.decode(reference, latents, places)[0]
         return Painting(painted.float().clamp(-1, 1).cpu() / 2 + 0.5)
+
+    def decode(self, reference: Reference, latents: Tensor, places: PartPlaces | None) -> Tensor:
+        """See :class:`~.canvas.Canvas`."""
+        with self.model.products():
+            return in_smaller_parts(self.model.vae.decode, latents[0])[None]
 
     def seen_in(self, reference: Reference, frames: Tensor, landmarks: Tensor) -> Painting:
         """See :class:`~.canvas.Canvas`."""

@@ -21,6 +21,7 @@ from ...errors import WeightsError
 from ...face.part_guide import true_parts
 from ...face.parts import EYES, MOUTH
 from ...models.motion_codec import MotionCodec
+from ...models.part_decoder import PartDecoder
 from ...models.vae import build_autoencoder
 from ..channels_last import channels_last
 from ..loop import train
@@ -104,12 +105,15 @@ def train_lora(
     denoiser = channels_last(Denoiser(config), device)
     vae, codec = channels_last(build_autoencoder(config), device), MotionCodec(config).to(device)
     networks = {**dict(denoiser.named_children()), "vae": vae, "motion_codec": codec}
+    decoder = None
+    if config.part_decoder.block_channels:
+        networks["part_decoder"] = decoder = channels_last(PartDecoder(config), device)
     load_frozen(networks, states, weights)
     size, device = config.image_size, torch.device(device)
     rows = FrameRows(folders, codec, size, minimum=3 * recipe.frames, device=device)
     held = FrameRows(held_folders, codec, size, minimum=2 * config.clip_frames, device=device)
     info = AdapterInfo(config.preset, weights_name(states, config), float(recipe.rank), person)
-    painter = Painter(denoiser, vae, config)
+    painter = Painter(denoiser, vae, config, decoder=decoder)
     before = score_person(painter, held)
     logger.info("without the adapter: %s", _words(before))
     change = LowRankChange(denoiser, recipe.rank)

@@ -69,6 +69,27 @@ class ClipBefore:
     follows: Tensor
 
 
+@dataclass(frozen=True)
+class PaintedBatch:
+    """What a batch is painted from, and what it should look like.
+
+    Attributes:
+        true: the true parts ``[b, f, 3, s, s]``; clean: their latents ``[b, f, c, h, w]``; begin: noise to begin with.
+        still: latents of the portraits' parts ``[b, c, h, w]``; guide: see :func:`~...face.part_guide.part_guide`.
+        archived: latents ``[b, f, c, h, w]``.
+    """
+
+    drawn: Drawn
+    look: Appearance
+    views: PartViews
+    true: Tensor
+    clean: Tensor
+    begin: Tensor
+    still: Tensor
+    guide: Tensor
+    archived: Tensor
+
+
 def laplacian_loss(difference: Tensor, levels: int = 3) -> Tensor:
     """Mean absolute Laplacian pyramid of a difference ``[n, 3, h, w]``; coarse levels weigh more."""
     total = difference.new_zeros(())
@@ -93,6 +114,11 @@ def seam_loss(error: Tensor, ahead: Tensor, weight: Tensor, follows: Tensor) -> 
 def _at_latents(region: Tensor, latents: Tensor) -> Tensor:
     """Regions ``[b, f, 1, s, s]`` at the size of latents ``[b, f, c, h, w]``."""
     return F.interpolate(region.flatten(0, 1), size=latents.shape[-2:], mode="area").unflatten(0, region.shape[:2])
+
+
+def half_of_frames(video: Tensor) -> Tensor:
+    """Numbers of a random half of the frames of ``[b, f, ...]``, at least one."""
+    return torch.randperm(video.shape[1])[: max(1, video.shape[1] // 2)]
 
 
 class PartLosses:
@@ -131,37 +157,30 @@ class PartLosses:
         self.perceptual, self.shares = perceptual, shares
         self.steps = TrainingSteps(diffusion, self._denoise)
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
+        """Products in bfloat16, where that was asked for."""
         return torch.autocast(self.drawer.rows.device.type, dtype=torch.bfloat16, enabled=self.bfloat16)
 
     @torch.no_grad()
     def encode(self, pictures: Tensor) -> Tensor:
         """Latents ``[..., c, h, w]`` of pictures ``[..., 3, s, s]``."""
         flat = pictures.flatten(0, -4).contiguous(memory_format=torch.channels_last)
-        with self._autocast():
+        with self.autocast():
             return self.vae.encode(flat).float().view(*pictures.shape[:-3], -1, self.size // 8, self.size // 8)
 
     def __call__(self, weights: LossWeights, critic: Adversary | None = None) -> dict[str, Tensor]:
         """Losses of one batch; ``loss`` is the weighted sum."""
-        drawer = self.drawer
-        drawn = drawer.draw(self.clips)
-        look = drawer.appearance(drawn.reference)
-        views = drawer.views(drawn.reference, drawn.target, look, self.size, LANDMARK_ERROR)
-        true = drawer.true(drawn.target, views, look, self.size)
-        still = self.encode(views.still)
-        guide = part_guide(self.encode, views, still)
-        clean = self.encode(true)
-        archived = self._archived(drawn.reference, drawn.archive, look, still)
-        begin, before = self.steps.begin(clean), None
-        step = self.shares.pick(drawer.random.random())
-        if not self.bypass_temporal and drawer.random.random() < self.carried:
-            before = self._clip_before(drawn, look, still, archived, begin, step)
+        batch, before = self.batch(), None
+        clean, guide, archived = batch.clean, batch.guide, batch.archived
+        step = self.shares.pick(self.drawer.random.random())
+        if not self.bypass_temporal and self.drawer.random.random() < self.carried:
+            before = self._clip_before(batch, step)
             archived = before.archived
-        conditions = Conditions(archived, still, self._tokens(drawn.reference, drawn.target, views), guide)
+        conditions = self.conditions(batch, archived)
         carried = NOTHING_CARRIED if before is None else before.carried
-        x, timestep, memory = self.steps.shown(step, clean, begin, conditions, carried)
+        x, timestep, memory = self.steps.shown(step, clean, batch.begin, conditions, carried)
         estimate = self._denoise(x, timestep, conditions, memory)[0]
-        painted = _at_latents(views.region, clean)
+        painted = _at_latents(batch.views.region, clean)
         # In posterior standard deviations, which is the network's own scale.
         deviation = self._deviation(timestep, clean, guide)
         error = (estimate - clean) / deviation
@@ -169,7 +188,7 @@ class PartLosses:
         weight = weight / weight.mean()
         losses = {"latents": (error.square() * weight).mean()}
         second = step is Step.SECOND
-        losses.update(self._picture_losses(estimate, true, views, weights, critic if second else None))
+        losses.update(self._decoded_losses(estimate, batch, weights, critic if second else None))
         latents = weights.second_latents if second else weights.latents
         losses["loss"] = latents * losses["latents"] + losses.pop("pictures")
         if before is not None and step is not Step.ANYWHERE:
@@ -180,6 +199,31 @@ class PartLosses:
             losses["retelling"] = self.retelling(archived, self.diffusion.prior_mean(guide), painted)
             losses["loss"] = losses["loss"] + weights.retelling * losses["retelling"]
         return losses
+
+    def batch(self) -> PaintedBatch:
+        """A random batch."""
+        drawer = self.drawer
+        drawn = drawer.draw(self.clips)
+        look = drawer.appearance(drawn.reference)
+        views = drawer.views(drawn.reference, drawn.target, look, self.size, LANDMARK_ERROR)
+        true = drawer.true(drawn.target, views, look, self.size)
+        still, clean = self.encode(views.still), self.encode(true)
+        return PaintedBatch(
+            drawn,
+            look,
+            views,
+            true,
+            clean,
+            self.steps.begin(clean),
+            still,
+            part_guide(self.encode, views, still),
+            self._archived(drawn.reference, drawn.archive, look, still),
+        )
+
+    def conditions(self, batch: PaintedBatch, archived: Tensor) -> Conditions:
+        """What the denoiser is given of a batch."""
+        tokens = self._tokens(batch.drawn.reference, batch.drawn.target, batch.views)
+        return Conditions(archived, batch.still, tokens, batch.guide)
 
     def _archived(self, reference: Tensor, rows: Tensor, look: Appearance, still: Tensor) -> Tensor:
         """Latents of archived rows, as a video would have shown them, and a little noise."""
@@ -208,7 +252,7 @@ class PartLosses:
         self, x: Tensor, timestep: Tensor, conditions: Conditions, memory: Memory | None
     ) -> tuple[Tensor, Memory]:
         prior = self.denoiser.archived_clip_prior
-        with self._autocast():
+        with self.autocast():
             f_ac = prior(prior.reference_attention(conditions.still), conditions.archived)
             prediction, carried = self.denoiser.unet(
                 x, timestep, f_ac, conditions.tokens, memory, conditions.guide, bypass_temporal=self.bypass_temporal
@@ -216,15 +260,14 @@ class PartLosses:
         return self.diffusion.denoised(prediction.float(), x, timestep, conditions.guide), carried
 
     @torch.no_grad()
-    def _clip_before(
-        self, drawn: Drawn, look: Appearance, still: Tensor, archived: Tensor, begin: Tensor, step: Step
-    ) -> ClipBefore:
+    def _clip_before(self, batch: PaintedBatch, step: Step) -> ClipBefore:
         """Sample the clip ahead: its memory is carried on, and half of the archives are its frames."""
+        drawn, look, still, archived = batch.drawn, batch.look, batch.still, batch.archived
         views = self.drawer.views(drawn.reference, drawn.before, look, self.size)
         guide = part_guide(self.encode, views, still)
         earlier = self._archived(drawn.reference, drawn.before_archive, look, still)
         conditions = Conditions(earlier, still, self._tokens(drawn.reference, drawn.before, views), guide)
-        made, carried = self.steps.sample(step, begin, conditions)
+        made, carried = self.steps.sample(step, batch.begin, conditions)
         own = (torch.rand(len(made), device=made.device) < 0.5).view(-1, 1, 1, 1, 1)
         last = dataclasses.replace(views, squares=views.squares[:, -1:])
         true = self.encode(self.drawer.true(drawn.before[:, -1:], last, look, self.size))
@@ -241,16 +284,26 @@ class PartLosses:
         schedule, variance = self.diffusion.schedule, self.diffusion.variance_of(guide)
         return posterior(clean, clean, *schedule.alpha_sigma(timestep, clean), variance)[1].clamp_min(0.05)
 
-    def _picture_losses(
-        self, estimate: Tensor, true: Tensor, views: PartViews, weights: LossWeights, critic: Adversary | None
+    def _decoded_losses(
+        self, estimate: Tensor, batch: PaintedBatch, weights: LossWeights, critic: Adversary | None
     ) -> dict[str, Tensor]:
-        """Differences of half of the frames, as a video shows them, per area that is painted."""
-        frames = torch.randperm(estimate.shape[1])[: max(1, estimate.shape[1] // 2)]
-        with self._autocast():
-            decoded = self.vae.decode(
-                estimate[:, frames].flatten(0, 1).contiguous(memory_format=torch.channels_last)
-            ).float()
-        target, outer, region = (x[:, frames].flatten(0, 1) for x in (true, views.outer, views.region))
+        """Picture losses of half of the frames, as the autoencoder decodes them."""
+        frames = half_of_frames(estimate)
+        with self.autocast():
+            latents = estimate[:, frames].flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            decoded = self.vae.decode(latents).float()
+        return self.picture_losses(decoded, batch, frames, weights, critic)
+
+    def picture_losses(
+        self, decoded: Tensor, batch: PaintedBatch, frames: Tensor, weights: LossWeights, critic: Adversary | None
+    ) -> dict[str, Tensor]:
+        """Differences of some frames, as a video shows them, per area that is painted; ``pictures`` is their sum.
+
+        Args:
+            decoded: ``[b*n, 3, s, s]`` of the batch's ``frames [n]``.
+        """
+        views = batch.views
+        target, outer, region = (x[:, frames].flatten(0, 1) for x in (batch.true, views.outer, views.region))
         shown, wanted = torch.lerp(outer, decoded, region), torch.lerp(outer, target, region)
         area = region.mean().clamp_min(0.02)
         losses = {
@@ -259,11 +312,11 @@ class PartLosses:
         }
         total = weights.absolute * losses["absolute"] + weights.laplacian * losses["laplacian"]
         if self.perceptual is not None:
-            with self._autocast():
+            with self.autocast():
                 losses["perceptual"] = self.perceptual(shown, wanted, region)
             total = total + weights.perceptual * losses["perceptual"]
         if critic is not None and weights.critic:
-            with self._autocast():
+            with self.autocast():
                 losses["critic"] = critic.teach(shown, wanted, region)
                 losses["reward"] = critic.reward(shown, wanted, region)
             share = balanced_weight(losses["reward"], total, shown, weights.critic)

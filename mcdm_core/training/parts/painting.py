@@ -19,12 +19,14 @@ from ...face.part_guide import PartViews, part_guide, part_tokens, part_views, t
 from ...face.part_shapes import SHAPE_TOKENS
 from ...face.parts import EYES, MOUTH
 from ...face.reference_warp import warp_reference
+from ...models.part_decoder import PartDecoder
 from ...models.vae import Autoencoder
 from ..unet.denoiser import DenoisingNetworks
 
-ABLATIONS = ("archive", "f_ac", "tokens", "codec_tokens", "shape_tokens", "unet", "memory")
+ABLATIONS = ("archive", "f_ac", "tokens", "codec_tokens", "shape_tokens", "unet", "memory", "part_decoder")
 """What :func:`paint` can switch off: the archive (F_ac of the portrait alone), F_ac (zero), the motion tokens (zero:
-all, those of the codec, those of the contours), the UNet's output (zero), and the M carried between clips."""
+all, those of the codec, those of the contours), the UNet's output (zero), the M carried between clips, and the parts'
+own decoder (the autoencoder's)."""
 
 
 Carried = dict[float, dict[str, Tensor]]
@@ -62,13 +64,15 @@ class PaintingCase:
 class Painter:
     """The denoiser with what it needs around it; parts of the method can be switched off.
 
-    ``denoiser`` has the members ``archived_clip_prior`` and ``unet``.
+    ``denoiser`` has the members ``archived_clip_prior`` and ``unet``. Without a ``decoder`` of their own the
+    autoencoder decodes the parts.
     """
 
     denoiser: DenoisingNetworks
     vae: Autoencoder
     config: MCDMConfig
     bypass_temporal: bool = False
+    decoder: PartDecoder | None = None
     diffusion: FrameDiffusion = field(init=False)
 
     def __post_init__(self) -> None:
@@ -110,9 +114,16 @@ class Painter:
             f_ac = prior(attention, repeated if off == "archive" else archive)
             f_ac, tokens = f_ac * (off != "f_ac"), self._tokens(case, now, views, off)
             archive, carried = self._sample(guide, f_ac, tokens, {} if off == "memory" else carried, first, off, steps)
-            decoded = self.vae.decode(archive.flatten(0, 1).contiguous(memory_format=torch.channels_last))
-            painted.append(views.shown(decoded.clamp(-1, 1).unflatten(0, archive.shape[:2])))
+            decoded = self.decode(archive, tokens[:, :, -SHAPE_TOKENS:], views, off)
+            painted.append(views.shown(decoded.clamp(-1, 1)))
         return torch.cat(painted, 1)
+
+    def decode(self, latents: Tensor, shapes: Tensor, views: PartViews, off: str | None = None) -> Tensor:
+        """Pictures ``[2, f, 3, k, k]`` of latents ``[2, f, c, h, w]`` with their shape tokens ``[2, f, 2, d]``."""
+        if self.decoder is None or off == "part_decoder":
+            flat = latents.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            return self.vae.decode(flat).unflatten(0, latents.shape[:2])
+        return self.decoder(latents, shapes, self.decoder.portrait_features(views.still))
 
     def _tokens(self, case: PaintingCase, now: slice, views: PartViews, off: str | None) -> Tensor:
         tokens = part_tokens(case.tokens[None, now], case.reference_tokens[None], views)
@@ -199,12 +210,9 @@ def score_painting(painter: Painter, case: PaintingCase, steps: int = 1) -> tupl
     for name in ABLATIONS:
         scores[f"without_{name}"] = psnr(f"without_{name}", MOUTH, moving)
         scores[f"wide_without_{name}"] = psnr(f"without_{name}", MOUTH, wide)
-    sharp = laplacian_energy(videos["painted"][MOUTH], regions[MOUTH])
-    scores["sharpness"] = float(sharp / laplacian_energy(true[MOUTH], regions[MOUTH]).clamp_min(1e-6))
-    scores["sharpness_warp"] = float(
-        laplacian_energy(videos["warp"][MOUTH], regions[MOUTH])
-        / laplacian_energy(true[MOUTH], regions[MOUTH]).clamp_min(1e-6)
-    )
+    sharp = laplacian_energy(true[MOUTH], regions[MOUTH]).clamp_min(1e-6)
+    for name, suffix in (("painted", ""), ("warp", "_warp"), ("without_part_decoder", "_without_part_decoder")):
+        scores[f"sharpness{suffix}"] = float(laplacian_energy(videos[name][MOUTH], regions[MOUTH]) / sharp)
     length = painter.config.clip_frames
     if count > length:
         scores["seam"] = seam(videos["painted"][MOUTH] - true[MOUTH], length)

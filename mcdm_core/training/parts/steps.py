@@ -100,12 +100,19 @@ class TrainingSteps:
     @torch.no_grad()
     def sample(self, step: Step, begin: Tensor, conditions: Conditions) -> tuple[Tensor, Carried]:
         """A clip painted in one step (before a first step) or in two, and the memories it hands on."""
-        made, first = self.denoise(begin, self._at(self._first, begin), conditions, None)
         if step is Step.FIRST:
+            made, first = self.denoise(begin, self._at(self._first, begin), conditions, None)
             return made, (first, None)
-        handed_on = self._handed_on(begin, made)
+        (_, made), carried = self.estimates(begin, conditions)
+        return made, carried
+
+    @torch.no_grad()
+    def estimates(self, begin: Tensor, conditions: Conditions) -> tuple[tuple[Tensor, Tensor], Carried]:
+        """What the first and the second step make of a clip, and the memories it hands on."""
+        soft, first = self.denoise(begin, self._at(self._first, begin), conditions, None)
+        handed_on = self._handed_on(begin, soft)
         made, second = self.denoise(handed_on, self._at(self._second, begin), conditions, None)
-        return made, (first, second)
+        return (soft, made), (first, second)
 
     def _handed_on(self, begin: Tensor, estimate: Tensor) -> Tensor:
         """What DDIM makes of the first step's estimate: the same noise at the second's level."""

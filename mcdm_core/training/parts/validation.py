@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...config import MCDMConfig
+from ...models.part_decoder import PartDecoder
 from ...models.vae import Autoencoder
 from ..unet.denoiser import DenoisingNetworks
 from ..vae.train import contact_sheet
@@ -95,6 +96,7 @@ def validate_parts(
     picture: Path | None = None,
     people: int = 6,
     steps: int = 1,
+    decoder: PartDecoder | None = None,
 ) -> dict[str, float]:
     """Mean scores over some clips; the sheet shows, for each, the widest mouth and the most closed lids.
 
@@ -102,9 +104,9 @@ def validate_parts(
 
     Args:
         picture: of the sheet, with :data:`SHEET_COLUMNS` for the mouth and again for the eyes; people: clips at most.
-        steps: of sampling.
+        steps: of sampling; decoder: of the parts, if they have one of their own.
     """
-    painter = Painter(denoiser, vae, config, bypass_temporal)
+    painter = Painter(denoiser, vae, config, bypass_temporal, decoder)
     totals: dict[str, list[float]] = defaultdict(list)
     sheet: list[Tensor] = []
     for clip in [clip for clip in rows.clips if not clip.still][:people]:

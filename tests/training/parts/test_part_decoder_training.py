@@ -1,0 +1,84 @@
+"""Training of the parts' decoder: on what the frozen denoiser paints."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mcdm_core.checkpoint import component_state, load_directory
+from mcdm_core.config import TINY
+from mcdm_core.data.shards import INFO_FIELDS, ShardWriter
+from mcdm_core.models.part_decoder import PartDecoder
+from mcdm_core.models.vae import TinyAutoencoder
+from mcdm_core.pipeline import preset_weights
+from mcdm_core.training.parts.decoder import BEYOND, DecoderRecipe, between_steps, train_part_decoder
+from mcdm_core.training.parts.losses import LossWeights
+from mcdm_core.training.unet.denoiser import Denoiser
+
+WEIGHTS = preset_weights("tiny")
+NARROW = dataclasses.replace(
+    TINY, clip_frames=4, unet=dataclasses.replace(TINY.unet, block_channels=(32, 32, 32), num_heads=2)
+)
+
+
+def test_latents_are_as_sampled_softer_or_on_the_way_to_true_ones() -> None:
+    torch.manual_seed(0)
+    soft, made, clean = (torch.full((4000, 1, 1, 1, 1), value) for value in (0.0, 1.0, 100.0))
+    drawn = between_steps(soft, made, clean).flatten()
+    assert 0.4 < float((drawn == 1).float().mean()) < 0.6
+    between = drawn[(drawn != 1) & (drawn <= BEYOND)]
+    assert 0.3 < len(between) / len(drawn) < 0.5
+    assert float(between.min()) < 0.05 and float(between.max()) > 1.0
+    assert 0.05 < float((drawn > BEYOND).float().mean()) < 0.1
+
+
+def _write_clip(folder: Path) -> None:
+    """A clip of soft spots of colour, over which lips open and close."""
+    spots = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0)) * 200
+    smooth = torch.nn.functional.interpolate(spots, size=192, mode="bilinear")[0].movedim(0, -1)
+    frames = smooth.numpy()[None].repeat(40, 0)
+    across = np.linspace(0.3, 0.7, 68, dtype=np.float32)
+    landmarks = np.stack([across, 0.5 + 0.2 * np.sin(np.arange(68, dtype=np.float32))], -1)[None].repeat(40, 0)
+    landmarks[:, 16:20, 1] += 0.05 * np.abs(np.sin(np.arange(40) / 3, dtype=np.float32))[:, None]
+    clip = {
+        "frames": frames.astype(np.uint8),
+        "landmarks": landmarks,
+        "pose": np.zeros((40, 6), np.float32),
+        "values": np.zeros((40, 16), np.float32),
+        "audio": np.zeros(40 * 640, np.int16),
+    }
+    with ShardWriter(folder / "part-00000.safetensors") as writer:
+        writer.add(clip, {**dict.fromkeys(INFO_FIELDS, ""), "source": "real video", "fps": 25, "seed": 0, "index": 0})
+
+
+@pytest.mark.skipif(not WEIGHTS.is_file(), reason="the tiny weights are not installed")
+def test_it_learns_from_the_autoencoders_decoder_on_and_becomes_a_part_of_the_model(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        _write_clip(tmp_path / split)
+    recipe = DecoderRecipe(clips=1, frames=4, learning_rate=2e-3, weights=LossWeights())  # warms up in 100 steps
+    painter = tmp_path / "painter.safetensors"
+    torch.manual_seed(0)
+    save_file(Denoiser(NARROW).state_dict(), str(painter))
+    output = tmp_path / "run" / "part_decoder.safetensors"
+
+    def loss_after(steps: int) -> float:
+        train, held = [tmp_path / "train"], [tmp_path / "val"]
+        given = {"start_from": painter, "config": NARROW, "steps": steps, "validate_every": 10**6}
+        return train_part_decoder(recipe, train, held, WEIGHTS, WEIGHTS, output, **given).losses["absolute"]
+
+    assert loss_after(3) * 0.9 > loss_after(30)
+    state = load_file(str(output))
+    vae, begin = TinyAutoencoder(TINY), PartDecoder(TINY)
+    vae.load_state_dict(component_state(WEIGHTS, "vae"))
+    begin.begin_at(vae)
+    assert state.keys() == begin.state_dict().keys()
+    for name in ("shape_in.weight", "portrait_out.0.weight", "portrait_out.1.weight", "blocks.0.1.second.weight"):
+        assert state[name].abs().sum() > 0  # began at zero
+    found = load_directory(output.parent)
+    assert found.states["part_decoder"].keys() == state.keys()
+    assert found.config.part_decoder == TINY.part_decoder
