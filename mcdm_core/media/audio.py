@@ -156,10 +156,11 @@ def check_silence(mono: torch.Tensor | StoredSound, sample_rate: int, allow_sile
     """Raise for silence throughout, warn when more than half of the sound [t] is silent."""
     window = max(1, sample_rate // 10)
     pieces = (mono[first : first + _PIECE * window].abs() for first in range(0, len(mono), _PIECE * window))
-    loudest, peaks = 0.0, []
-    for piece in pieces:
+    loudest, quiet, count = 0.0, 0, 0
+    for piece in pieces:  # numbers alone are kept: small tensors between large ones would hold their memory
         loudest = max(loudest, float(piece.max()))
-        peaks.append(piece[: len(piece) // window * window].reshape(-1, window).amax(1))
+        peaks = piece[: len(piece) // window * window].reshape(-1, window).amax(1)
+        quiet, count = quiet + int((peaks < SILENCE_PEAK).sum()), count + len(peaks)
     if loudest < SILENCE_PEAK:
         message = (
             "The audio is silent throughout (peak under -80 dB), so there is nothing to speak. Check that the right "
@@ -169,8 +170,7 @@ def check_silence(mono: torch.Tensor | StoredSound, sample_rate: int, allow_sile
             raise AudioError(message)
         logger.warning("The audio is silent throughout; the face will rest.")
         return
-    quiet = torch.cat(peaks) < SILENCE_PEAK
-    if len(quiet) and quiet.float().mean() > 0.5:
+    if quiet > 0.5 * count:
         logger.warning("More than half of the audio is digital silence; the mouth stays closed there.")
 
 

@@ -22,7 +22,9 @@ from ..audio_encoder import (
 )
 
 BLOCK = 12_000
-"""Columns computed at a time: two minutes."""
+"""Columns of a voice up to which its spectrum is held whole: two minutes."""
+_PIECE = 3_000
+"""Columns of a longer one that are computed at a time."""
 _MOST = 16_000_000
 """Values that :func:`torch.quantile` takes; a voice of 44 hours has as many columns."""
 
@@ -42,10 +44,12 @@ class VoiceSpectrum:
         block: columns computed at a time.
     """
 
-    def __init__(self, waveform: Tensor | StoredSound, settings: AudioEncoderConfig, block: int = BLOCK) -> None:
+    def __init__(self, waveform: Tensor | StoredSound, settings: AudioEncoderConfig, block: int = _PIECE) -> None:
         self.waveform, self.settings, self.block = waveform, settings, block
         self.columns = len(waveform) // settings.hop_length + 1
-        power = torch.cat([torch.logsumexp(mels, 0) for mels in self._blocks()])
+        power = torch.empty(self.columns)  # in one piece: small tensors between large ones would hold their memory
+        for first, mels in zip(range(0, self.columns, block), self._blocks(), strict=True):
+            power[first : first + block] = torch.logsumexp(mels, 0)
         loud = _loud(power)
         self.level = max(loud - math.log(settings.num_mels), QUIETEST_LEVEL)
         self.colour = torch.full((settings.num_mels, 1), MEAN_SPECTRUM)
