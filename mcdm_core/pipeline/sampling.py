@@ -32,8 +32,8 @@ Memories = dict[str, Memory]
 class Clip:
     """A finished clip: frames [f, 3, s, s] in [0, 1] on the CPU (face crops), latents, and what follows.
 
-    ``latents`` are [f, c, h, w], or [f, p, c, h, w] where p parts are painted, whose pictures are ``painted``, uint8
-    [f, p, 3, k, k], with their ``places`` (``painting.py``). ``index`` counts clips and ``start`` frames from the
+    ``latents`` are [f, c, h, w], or [f, p, c, h, w] where p parts are painted. The parts' pictures are ``painted``,
+    uint8 [f, p, 3, k, k], with their ``places`` (``painting.py``). ``index`` counts clips and ``start`` frames from the
     video's beginning; ``memory`` continues after this clip.
     """
 

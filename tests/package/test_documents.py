@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -183,3 +184,23 @@ def test_tests_that_a_text_names_exist() -> None:
                 names += 1
                 assert f"def {found[2]}(" in (ROOT / "tests" / last).read_text(encoding="utf-8"), f"{page.name}: {span}"
     assert names > 30
+
+
+def test_the_readme_s_table_has_every_node_and_no_other() -> None:
+    table = (ROOT / "README.md").read_text(encoding="utf-8").split("| node | what it does |")[1].split("\n\n")[0]
+    listed = re.findall(r"\*([^*]+)\*", "\n".join(line.split("|")[1] for line in table.splitlines()[2:]))
+    texts = json.loads((ROOT / "locales/en/nodeDefs.json").read_text(encoding="utf-8"))
+    assert sorted(listed) == sorted(node["display_name"] for node in texts.values())
+
+
+def test_the_readme_s_python_is_of_this_library() -> None:
+    """Names and sizes of the example; the golden tests run what it does."""
+    from mcdm_core import MCDMPipeline
+    from mcdm_core.config import TINY
+
+    block = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )[0]
+    ast.parse(block)
+    assert all(hasattr(MCDMPipeline, name) for name in re.findall(r"[Pp]ip(?:e|eline)\.(\w+)\(", block))
+    assert f"[f, 3, {TINY.image_size}, {TINY.image_size}]" in block

@@ -1,9 +1,9 @@
 """Batches for the denoiser of parts: a portrait, target frames, and an archive that may hold what the portrait lacks.
 
 Most portraits have closed lips and open eyes, as users' do. The archive is the clip's own past, other frames of it with
-teeth or lids like the target's, any others, or the portrait repeated, as at a video's start. A still's portrait has its
-lips warped shut, or lips and lids moved, while its target, and often its archive, is the photograph as it is. Some
-targets are the photograph with its eyes or lips shut.
+teeth or lids like the target's, or any others. It may also be the portrait repeated, as at a video's start. A still's
+portrait has its lips warped shut, or lips and lids moved. Its target, and often its archive, is the photograph as it
+is. Some targets are the photograph with its eyes or lips shut.
 """
 
 from __future__ import annotations

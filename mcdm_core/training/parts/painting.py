@@ -1,7 +1,7 @@
 """How well mouth and eyes are painted, and what each idea of the method is worth: parts of the model switched off.
 
-Frames of people the model has not seen are painted with their own motion tokens and landmarks, from a portrait with
-closed lips and open eyes. They are compared with the true frames inside the painted regions. Beside them stand the
+Frames of people the model has not seen are painted from a portrait with closed lips and open eyes. Motion tokens and
+landmarks are their own. They are compared with the true frames inside the painted regions. Beside them stand the
 laziest baselines: the portrait's own part held still, and the pixel warp with the same (all) landmarks.
 """
 
@@ -24,9 +24,9 @@ from ...models.vae import Autoencoder
 from ..unet.denoiser import DenoisingNetworks
 
 ABLATIONS = ("archive", "f_ac", "tokens", "codec_tokens", "shape_tokens", "unet", "memory", "part_decoder")
-"""What :func:`paint` can switch off: the archive (F_ac of the portrait alone), F_ac (zero), the motion tokens (zero:
-all, those of the codec, those of the contours), the UNet's output (zero), the M carried between clips, and the parts'
-own decoder (the autoencoder's)."""
+"""What :func:`paint` can switch off: the archive (F_ac of the portrait alone), the M carried between clips, and the
+parts' own decoder (the autoencoder's). F_ac, the motion tokens (all, the codec's, those of the contours) and the UNet's
+output are zero then."""
 
 
 Carried = dict[float, dict[str, Tensor]]

@@ -1,8 +1,8 @@
 """Training frames in memory, one row each, with the motion tokens that the frozen codec reads off them.
 
-A clip is a run of rows. A still is some: the portrait as it is, with its lips warped shut, so that a reference may lack
-the teeth that an archived frame shows, with its eyes painted shut (:mod:`..shut_lids`), and with other lips and lids
-(:mod:`..moved_portraits`).
+A clip is a run of rows. A still is some: the portrait itself, and with its lips warped shut, its eyes painted shut
+(:mod:`..shut_lids`), or other lips and lids (:mod:`..moved_portraits`). With lips shut a reference may lack the teeth
+that an archived frame shows.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the denoiser of parts is shown in training: steps of sampling as they will be, or true latents at any noise (C).
 
 ``tiny`` samples in two steps. The first begins with noise alone and can but estimate a mean: soft. The second is handed
-that estimate with the noise put back, not noised true latents; trained on those alone it takes the softness for the
+that estimate with the noise put back, not noised true latents. Trained on those alone it takes the softness for the
 truth. So half of the batches run the first step without gradients and train the second on what it hands on.
 """
 

@@ -1,8 +1,8 @@
 """Training of the small autoencoder on random 64x64 cuts of real and synthetic frames.
 
-Cuts cost a quarter of whole frames and need no labels; where landmarks exist, half of the cuts are centred on the
-mouth or an eye, which is the weight those small regions need (``data.py``). Loss: L1 and a Laplacian pyramid
-(three levels); late in training, if asked for, a small critic of the cuts keeps teeth and lashes sharp.
+Cuts cost a quarter of whole frames and need no labels. Where landmarks exist, half of the cuts are centred on the mouth
+or an eye. That is the weight those small regions need (``data.py``). Loss: L1 and a Laplacian pyramid (three levels);
+late in training, if asked for, a small critic of the cuts keeps teeth and lashes sharp.
 """
 
 from __future__ import annotations
