@@ -159,3 +159,28 @@ def test_a_real_portraits_face_is_found(shipped) -> None:
 
     left, top, right, bottom = shipped.detect_faces(load_portrait(FOLDER / "astronaut.jpg"))[0]
     assert abs((left + right) / 2 - 223) < 15 and abs((top + bottom) / 2 - 133) < 20 and 60 < right - left < 110
+
+
+@torch.no_grad()
+def test_mouths_are_sharp_by_their_own_decoder_which_sees_contours_and_portrait(shipped, speaking, monkeypatch) -> None:
+    from mcdm_core.face.parts import MOUTH
+    from mcdm_core.training.parts.painting import laplacian_energy
+
+    reference, _, _, clips = speaking
+    clip, decoder = clips[0], shipped.model.part_decoder
+    region = clip.places.regions[:, MOUTH]
+
+    def mouths() -> Tensor:
+        return shipped.clips.canvas.decode(reference, clip.latents.transpose(0, 1), clip.places)[MOUTH]
+
+    def apart(other: Tensor) -> float:
+        """Mean difference of the painted pixels, of 255."""
+        return float(((other - own).abs() * region).sum() / region.sum() / 3 * 127.5)
+
+    own = mouths()
+    with zeroed(decoder.shape_in):
+        assert apart(mouths()) > 1.0
+    with zeroed(decoder.portrait_out[0]), zeroed(decoder.portrait_out[1]):
+        assert apart(mouths()) > 3.0
+    monkeypatch.setitem(shipped.model._modules, "part_decoder", None)
+    assert laplacian_energy(own, region) > 1.15 * laplacian_energy(mouths(), region)
