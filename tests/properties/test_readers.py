@@ -44,9 +44,17 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
     return bytes(changed)
 
 
+def _peak() -> int:
+    """The most memory that this process has held, MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
 @pytest.mark.parametrize("kind", READERS)
 def test_damaged_files_end_in_our_errors_or_are_read(kind: str, tmp_path: Path) -> None:
+    if kind == "raw_video":
+        pytest.importorskip("scenedetect", reason="raw videos are cut by the extra 'wild'")
     chance, taken, longest = random.Random(f"{kind}{SEED}"), 0, 0.0
+    before = _peak()  # of the process: other tests may have needed more
     corpus = seeds(kind)
     names = list(corpus)
     found: dict[str, bytes] = {}
@@ -61,9 +69,9 @@ def test_damaged_files_end_in_our_errors_or_are_read(kind: str, tmp_path: Path) 
             place = traceback.extract_tb(error.__traceback__)[-1]
             found.setdefault(f"{type(error).__name__} at {place.filename}:{place.lineno}", data)
         longest = max(longest, time.process_time() - began)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    peak = _peak()
     print(f"\n{kind}: {taken} read, the longest in {longest:.2f} s of processor time, {peak} MiB at the peak so far")
     for number, (said, data) in enumerate(found.items()):
         (tmp_path / f"{kind}_{number}").write_bytes(data)
         print(f"{tmp_path / f'{kind}_{number}'}: {said}")
-    assert not found and longest < 10 and peak < 1536
+    assert not found and longest < 10 and peak <= max(1536, before)
