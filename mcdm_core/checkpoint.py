@@ -43,6 +43,8 @@ LAST_STAGE = 3
 _ALIASES = {"face": "face_network", "codec": "motion_codec"}
 _PART_FILES = ("face", "codec", *COMPONENTS[:-1], "prior", "unet_stage1", "unet_stage3", "unet")
 """Names of part files in the order they are read; later ones win."""
+_OF_TRAINING = {"retelling"}
+"""Prefixes of what a stage trains beside its networks (``training/parts/retelling.py``) and no model has."""
 _PART_READER = "part_reader"
 """File of the face network's second reading, which is trained by itself."""
 
@@ -205,10 +207,11 @@ def load_directory(directory: str | Path, config: MCDMConfig | None = None) -> C
         if "unet" in stem:
             stage = _stage(path, metadata)
         found: dict[str, StateDict] = {}
-        if all(key.partition(".")[0] in COMPONENTS for key in tensors):
+        if {key.partition(".")[0] for key in tensors} - _OF_TRAINING <= set(COMPONENTS):
             for key, tensor in tensors.items():
                 prefix, _, name = key.partition(".")
-                found.setdefault(prefix, {})[name] = tensor
+                if prefix not in _OF_TRAINING:
+                    found.setdefault(prefix, {})[name] = tensor
         else:
             found = {_ALIASES.get(stem, stem): tensors}
         states.update(found)

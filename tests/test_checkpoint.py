@@ -84,6 +84,13 @@ def test_the_furthest_unet_counts(tmp_path) -> None:
     assert load_directory(tmp_path, TINY).stage == 1
 
 
+def test_what_a_stage_trained_beside_its_networks_is_left_out(tmp_path) -> None:
+    tensors = {"unet.w": torch.zeros(1), "archived_clip_prior.w": torch.zeros(1), "retelling.layer.w": torch.zeros(1)}
+    save_file(tensors, str(tmp_path / "unet_stage1.safetensors"), {"mcdm_config": to_json(TINY), "stage": "1"})
+    found = load_directory(tmp_path)
+    assert set(found.states) == {"unet", "archived_clip_prior"} and found.config.unet == TINY.unet
+
+
 def test_the_fingerprint_tells_models_apart(tmp_path) -> None:
     states = parts(tmp_path)
     first = fingerprint(states, TINY)
