@@ -43,8 +43,9 @@ LAST_STAGE = 3
 _ALIASES = {"face": "face_network", "codec": "motion_codec"}
 _PART_FILES = ("face", "codec", *COMPONENTS[:-1], "prior", "unet_stage1", "unet_stage3", "unet")
 """Names of part files in the order they are read; later ones win."""
-_OF_TRAINING = {"retelling"}
-"""Prefixes of what a stage trains beside its networks (``training/parts/retelling.py``) and no model has."""
+RETELLING = "retelling"
+"""Prefix of maps that a stage trains beside its networks (``training/parts/retelling.py``). Each stage begins its own,
+and no model has them."""
 _PART_READER = "part_reader"
 """File of the face network's second reading, which is trained by itself."""
 
@@ -207,10 +208,10 @@ def load_directory(directory: str | Path, config: MCDMConfig | None = None) -> C
         if "unet" in stem:
             stage = _stage(path, metadata)
         found: dict[str, StateDict] = {}
-        if {key.partition(".")[0] for key in tensors} - _OF_TRAINING <= set(COMPONENTS):
+        if {key.partition(".")[0] for key in tensors} <= {*COMPONENTS, RETELLING}:
             for key, tensor in tensors.items():
                 prefix, _, name = key.partition(".")
-                if prefix not in _OF_TRAINING:
+                if prefix != RETELLING:
                     found.setdefault(prefix, {})[name] = tensor
         else:
             found = {_ALIASES.get(stem, stem): tensors}

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ...checkpoint import component_state
+from ...checkpoint import RETELLING, component_state
 from ...config import TINY, MCDMConfig, to_json
 from ...diffusion.frame_diffusion import FrameDiffusion
 from ...models.vae import build_autoencoder
@@ -34,8 +34,6 @@ from .steps import StepShares
 from .validation import validate_parts
 
 logger = logging.getLogger(__name__)
-_RETELLING = "retelling"
-"""Name of the maps that are trained beside the denoiser and thrown away; each stage begins its own."""
 
 
 @dataclass(frozen=True)
@@ -124,12 +122,12 @@ def train_parts(
     denoiser = channels_last(Denoiser(config), device)
     if start_from is not None:
         state = load_file(str(start_from))
-        denoiser.load_state_dict({key: value for key, value in state.items() if not key.startswith(_RETELLING)})
+        denoiser.load_state_dict({key: value for key, value in state.items() if not key.startswith(RETELLING)})
     else:
         denoiser.archived_clip_prior.begin_at_places()
     retelling = ArchiveRetelling(denoiser.unet, config).to(device) if recipe.archive else None
     if retelling is not None:
-        denoiser.add_module(_RETELLING, retelling)
+        denoiser.add_module(RETELLING, retelling)
     settings = LoopSettings(
         output=output,
         steps=steps,
