@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 from . import arguments, train_lora, train_stock
 
 if TYPE_CHECKING:
-    from ..training.loop import TrainResult
-    from ..training.parts.decoder import DecoderRecipe
-    from ..training.parts.train import PartRecipe
+    from ..training.parts.stage import PartRecipe, PartRun
 
 _ON_GPU: dict[str, dict[str, Any]] = {
     "vae": {"batch_size": 512, "learning_rate": 2.5e-3, "every": 4, "critic_weight": 0.02},
@@ -316,39 +314,37 @@ def _prior(options: argparse.Namespace, minutes: float) -> None:
 
 
 def _unet1(options: argparse.Namespace, minutes: float) -> None:
-    from ..training.parts.train import PARTS_STAGE_1
+    from ..training.parts.train import PARTS_STAGE_1, train_parts
 
-    _paint(options, minutes, "unet1", PARTS_STAGE_1, "unet_stage1")
+    train_parts(*_painting(options, minutes, "unet1", PARTS_STAGE_1, "unet_stage1"))
 
 
 def _unet3(options: argparse.Namespace, minutes: float) -> None:
-    from ..training.parts.train import PARTS_STAGE_3
+    from ..training.parts.train import PARTS_STAGE_3, train_parts
 
-    _paint(options, minutes, "unet3", PARTS_STAGE_3, "unet", _needed(options, "unet_stage1", "unet1"))
+    begin = _needed(options, "unet_stage1", "unet1")
+    train_parts(*_painting(options, minutes, "unet3", PARTS_STAGE_3, "unet", begin))
 
 
 def _decoder(options: argparse.Namespace, minutes: float) -> None:
     from ..training.parts.decoder import PART_DECODER, train_part_decoder
 
     unet = _needed(options, "unet", "unet3")
-    _paint(options, minutes, "decoder", PART_DECODER, "part_decoder", unet, train_part_decoder)
+    train_part_decoder(*_painting(options, minutes, "decoder", PART_DECODER, "part_decoder", unet))
 
 
-def _paint(
+def _painting(
     options: argparse.Namespace,
     minutes: float,
     name: str,
-    recipe: PartRecipe | DecoderRecipe,
+    recipe: PartRecipe,
     output: str,
     start_from: Path | None = None,
-    train: Callable[..., TrainResult] | None = None,
-) -> None:
-    """A stage of what paints parts, which reads tars as well."""
-    from ..training.parts.train import train_parts
+) -> tuple[PartRecipe, PartRun]:
+    """Recipe and run of a stage of what paints parts, which reads tars as well."""
+    from ..training.parts.stage import PartRun
 
-    stage: Callable[..., TrainResult] = train or train_parts
-    stage(
-        dataclasses.replace(recipe, **_ON_GPU[name]) if _on_gpu(options) else recipe,
+    run = PartRun(
         _folders(options, "train", tars=True),
         _folders(options, "val", True, tars=True),
         _needed(options, "vae", "vae"),
@@ -360,6 +356,7 @@ def _paint(
         device=options.device,
         pictures=options.output / "pictures",
     )
+    return dataclasses.replace(recipe, **_ON_GPU[name]) if _on_gpu(options) else recipe, run
 
 
 def _bundle(options: argparse.Namespace, minutes: float) -> None:

@@ -91,7 +91,7 @@ def train_lora(
     Args:
         folders, held_folders: of shards of that person alone; weights: the model file it is for.
         output: of the adapter; person: whom it is of, noted in it.
-        perceptual, minutes, steps, bfloat16, resume: see :func:`..parts.train.train_parts`.
+        perceptual, minutes, steps, bfloat16, resume: see :class:`..parts.stage.PartRun`.
 
     Raises:
         WeightsError: if the model is damaged or paints no parts; PackageError: without peft.

@@ -8,31 +8,21 @@ be learnt of a person, and it holds for people never seen, where a critic of the
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ...checkpoint import component_state
-from ...config import TINY, MCDMConfig, to_json
-from ...diffusion.frame_diffusion import FrameDiffusion
 from ...errors import MCDMError
 from ...face.part_shapes import SHAPE_WIDTH, shape_tokens
 from ...models.part_decoder import PartDecoder
-from ...models.vae import TinyAutoencoder, build_autoencoder
-from ..adversary import Adversary
+from ...models.vae import TinyAutoencoder
 from ..channels_last import channels_last
 from ..loop import LoopSettings, TrainResult, train
-from ..perceptual import PerceptualDistance
-from ..prior.train import load_codec
 from ..unet.denoiser import Denoiser
-from .batches import BatchDrawer
 from .losses import SHAPE_ERROR, LossWeights, PaintedBatch, PartLosses, half_of_frames
-from .rows import FrameRows
-from .steps import StepShares
+from .stage import LateCritic, PartMaterial, PartRecipe, PartRun
 from .validation import validate_parts
 
 logger = logging.getLogger(__name__)
@@ -45,19 +35,9 @@ TOWARDS_TRUE = 0.08
 """Share of clips whose latents go some way to the true ones: sharp latents are to stay sharp."""
 
 
-@dataclass(frozen=True)
-class DecoderRecipe:
-    """How the decoder is trained: clips and frames of a batch, and when the critic begins."""
-
-    clips: int = 2
-    frames: int = 8
-    learning_rate: float = 7e-4
-    weights: LossWeights = field(default_factory=lambda: LossWeights(critic=0.8))
-    shares: tuple[float, ...] = ()
-    critic_from: float = 0.02
-
-
-PART_DECODER = DecoderRecipe()
+PART_DECODER = PartRecipe(
+    stage=3, clips=2, frames=8, learning_rate=7e-4, weights=LossWeights(critic=0.8), critic_from=0.02
+)
 
 
 def between_steps(soft: Tensor, made: Tensor, clean: Tensor) -> Tensor:
@@ -75,13 +55,9 @@ class DecoderLosses:
         decoder: in training; painter: draws and paints the batches.
     """
 
-    def __init__(
-        self, decoder: PartDecoder, painter: PartLosses, recipe: DecoderRecipe, settings: LoopSettings
-    ) -> None:
-        self.decoder, self.painter, self.recipe, self.settings = decoder, painter, recipe, settings
-        self.critic: Adversary | None = None
-        if recipe.weights.critic:
-            self.critic = Adversary(regions=True, sight=painter.perceptual).to(painter.drawer.rows.device)
+    def __init__(self, decoder: PartDecoder, painter: PartLosses, recipe: PartRecipe, settings: LoopSettings) -> None:
+        self.decoder, self.painter, self.weights = decoder, painter, recipe.weights
+        self.critic = LateCritic(recipe, painter, settings)
 
     def __call__(self, step: int) -> Mapping[str, Tensor]:
         """Losses of a batch; ``loss`` is the weighted sum."""
@@ -90,8 +66,7 @@ class DecoderLosses:
         latents = between_steps(soft, made, batch.clean)
         frames = half_of_frames(latents)
         decoded = self._decoded(latents[:, frames], batch, frames)
-        critic = self.critic if self.settings.progress >= self.recipe.critic_from else None
-        losses = self.painter.picture_losses(decoded, batch, frames, self.recipe.weights, critic)
+        losses = self.painter.picture_losses(decoded, batch, frames, self.weights, self.critic.now())
         losses["loss"] = losses.pop("pictures")
         return losses
 
@@ -104,90 +79,38 @@ class DecoderLosses:
         return decoded.flatten(0, 1).float()
 
 
-def train_part_decoder(
-    recipe: DecoderRecipe,
-    folders: Sequence[Path],
-    validation_folders: Sequence[Path],
-    vae_weights: Path,
-    codec_weights: Path,
-    output: Path,
-    *,
-    start_from: Path | None,
-    perceptual: Path | None = None,
-    minutes: float | None = None,
-    steps: int | None = None,
-    limit: int | None = None,
-    validate_every: int = 500,
-    pictures: Path | None = None,
-    resume: bool = True,
-    bfloat16: bool = True,
-    device: torch.device | str = "cpu",
-    config: MCDMConfig = TINY,
-    seed: int = 0,
-) -> TrainResult:
-    """Train the decoder, which begins as the autoencoder's.
+def train_part_decoder(recipe: PartRecipe, run: PartRun) -> TrainResult:
+    """Train the decoder, which begins as the autoencoder's; the weights have bare keys.
 
-    Args:
-        start_from: weights of the denoiser's last stage, or a whole model's; for the others see
-            :func:`~.train.train_parts`.
-        output: weights file with bare keys.
+    ``run.start_from`` holds the weights of the denoiser's last stage, or a whole model's.
 
     Raises:
-        MCDMError: without a denoiser, or if the configuration has no such decoder.
+        MCDMError: without a denoiser or clips, or if the configuration has no such decoder.
     """
-    if start_from is None or not config.part_decoder.block_channels:
+    config, device = run.config, run.device
+    if run.start_from is None or not config.part_decoder.block_channels:
         raise MCDMError("The parts' decoder needs the weights of a finished denoiser, and a configuration that has it.")
-    torch.manual_seed(seed)
-    vae = build_autoencoder(config)
+    material = PartMaterial(recipe, run)
+    vae = material.vae
     if not isinstance(vae, TinyAutoencoder):
         raise MCDMError(f"vae.layout is {config.vae.layout!r}; the parts' decoder begins as that of a 'compact' one.")
-    vae.load_state_dict(component_state(vae_weights, "vae"))
-    decoder = PartDecoder(config)
+    decoder = PartDecoder(config).to(device)
     decoder.begin_at(vae)
-    channels_last(vae, device).eval().requires_grad_(False)
     channels_last(decoder, device)
-    codec = load_codec(codec_weights, config).to(device)
     denoiser = channels_last(Denoiser(config), device)
     own = {name for name, _ in denoiser.named_children()}
-    state = load_file(str(start_from))
+    state = load_file(str(run.start_from))
     denoiser.load_state_dict({key: value.float() for key, value in state.items() if key.partition(".")[0] in own})
     denoiser.eval().requires_grad_(False)
-    rows = FrameRows(folders, codec, config.image_size, minimum=3 * recipe.frames, limit=limit, device=device)
-    held_out = FrameRows(
-        validation_folders, codec, config.image_size, minimum=2 * config.clip_frames, limit=limit, device=device
-    )
-    settings = LoopSettings(
-        output=output,
-        steps=steps,
-        minutes=minutes,
-        learning_rate=recipe.learning_rate,
-        weight_decay=1e-2,
-        ema_decay=0.995,
-        validate_every=validate_every,
-        save_every=validate_every,
-        log_every=25,
-        resume=resume,
-        metadata={"mcdm_config": to_json(config), "component": "part_decoder"},
-    )
-    shares = (*recipe.shares, *[1.0] * (len(folders) - len(recipe.shares)))
-    painter = PartLosses(
-        denoiser,
-        vae,
-        BatchDrawer(rows, recipe.frames, shares, seed),
-        FrameDiffusion(config),
-        config.parts.size,
-        clips=recipe.clips,
-        shares=StepShares(),
-        bypass_temporal=False,
-        bfloat16=bfloat16,
-        perceptual=None if perceptual is None else PerceptualDistance.from_file(perceptual).to(device),
-    )
-    logger.info("the parts' decoder: %d clips", len(rows.clips))
+    settings = run.settings(recipe, 0.995, component="part_decoder")
+    painter = material.losses(denoiser)
+    logger.info("the parts' decoder: %d clips", len(material.rows.clips))
 
     def validate(module: PartDecoder, step: int) -> dict[str, float]:
-        path = None if pictures is None else Path(pictures) / f"part_decoder_{step:06d}.png"
+        picture = run.picture("part_decoder", step)
+        rows = material.held_out
         return validate_parts(
-            denoiser, vae, held_out, config, bypass_temporal=False, picture=path, steps=2, decoder=module
+            denoiser, vae, rows, config, bypass_temporal=False, picture=picture, steps=2, decoder=module
         )
 
     return train(decoder, DecoderLosses(decoder, painter, recipe, settings), settings, validate)

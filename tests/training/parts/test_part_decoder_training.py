@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from mcdm_core.checkpoint import component_state, load_directory
 from mcdm_core.config import TINY
@@ -16,9 +16,10 @@ from mcdm_core.data.shards import INFO_FIELDS, ShardWriter
 from mcdm_core.models.part_decoder import PartDecoder
 from mcdm_core.models.vae import TinyAutoencoder
 from mcdm_core.pipeline import preset_weights
-from mcdm_core.training.parts.decoder import BEYOND, DecoderRecipe, between_steps, train_part_decoder
+from mcdm_core.training.parts.decoder import BEYOND, PART_DECODER, between_steps, train_part_decoder
 from mcdm_core.training.parts.losses import LossWeights
-from mcdm_core.training.unet.denoiser import Denoiser
+from mcdm_core.training.parts.stage import PartRun
+from mcdm_core.training.parts.train import PARTS_STAGE_1, train_parts
 
 WEIGHTS = preset_weights("tiny")
 NARROW = dataclasses.replace(
@@ -60,16 +61,24 @@ def _write_clip(folder: Path) -> None:
 def test_it_learns_from_the_autoencoders_decoder_on_and_becomes_a_part_of_the_model(tmp_path: Path) -> None:
     for split in ("train", "val"):
         _write_clip(tmp_path / split)
-    recipe = DecoderRecipe(clips=1, frames=4, learning_rate=2e-3, weights=LossWeights())  # warms up in 100 steps
-    painter = tmp_path / "painter.safetensors"
-    torch.manual_seed(0)
-    save_file(Denoiser(NARROW).state_dict(), str(painter))
-    output = tmp_path / "run" / "part_decoder.safetensors"
+    given = {"clips": 1, "frames": 4, "learning_rate": 2e-3, "weights": LossWeights()}  # warms up in 100 steps
+    recipe = dataclasses.replace(PART_DECODER, **given)
+    painter, output = tmp_path / "painter.safetensors", tmp_path / "run" / "part_decoder.safetensors"
+    begin = PartRun(
+        [tmp_path / "train"],
+        [tmp_path / "val"],
+        WEIGHTS,
+        WEIGHTS,
+        painter,
+        config=NARROW,
+        steps=1,
+        validate_every=10**6,
+    )
+    train_parts(dataclasses.replace(PARTS_STAGE_1, clips=1), begin)
 
     def loss_after(steps: int) -> float:
-        train, held = [tmp_path / "train"], [tmp_path / "val"]
-        given = {"start_from": painter, "config": NARROW, "steps": steps, "validate_every": 10**6}
-        return train_part_decoder(recipe, train, held, WEIGHTS, WEIGHTS, output, **given).losses["absolute"]
+        run = dataclasses.replace(begin, output=output, start_from=painter, steps=steps)
+        return train_part_decoder(recipe, run).losses["absolute"]
 
     assert loss_after(3) * 0.9 > loss_after(30)
     state = load_file(str(output))
