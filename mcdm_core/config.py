@@ -36,10 +36,13 @@ class PartDecoderConfig:
     """Decoder of painted parts (``models/part_decoder.py``, C); without any widths the autoencoder's own is used.
 
     ``block_channels`` and ``blocks_per_level`` go from half of a part's resolution downwards, as the autoencoder's.
+    With ``portrait_gates`` what it sees of the portrait passes gates; with ``archive_sight`` it looks at the archive.
     """
 
     block_channels: tuple[int, ...] = ()
     blocks_per_level: tuple[int, ...] = ()
+    portrait_gates: bool = False
+    archive_sight: bool = False
 
 
 @dataclass(frozen=True)
@@ -234,7 +237,9 @@ TINY = MCDMConfig(
     preset="tiny",
     image_size=192,
     vae=VAEConfig(layout="compact", latent_channels=12, scaling_factor=1.0),
-    part_decoder=PartDecoderConfig(block_channels=(32, 64, 128), blocks_per_level=(2, 2, 2)),
+    part_decoder=PartDecoderConfig(
+        block_channels=(32, 64, 128), blocks_per_level=(2, 2, 2), portrait_gates=True, archive_sight=True
+    ),
     audio_encoder=AudioEncoderConfig(
         kind="logmel_context", feature_dim=128, window_frames=62, width=128, dilations=(1, 2, 3), spectral_balance=0.5
     ),

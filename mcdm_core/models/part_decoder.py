@@ -2,12 +2,14 @@
 
 An autoencoder learns to give back the latents of true pictures. Those that few steps of sampling arrive at are softer,
 and it gives back the softness. This decoder begins with the same weights and learns to make a picture of the painted
-latents. It is also shown where lips and lids run, and the portrait's own part, whose skin and hair it can keep.
+latents. It is also shown where lips and lids run, the portrait's own part, whose skin and hair it can keep, and the
+archive.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -20,11 +22,74 @@ from .layers.zero_module import zero_module
 from .vae import ResidualBlock, TinyAutoencoder
 
 
+@dataclass(frozen=True)
+class PersonFeatures:
+    """What a decoder has seen of a person.
+
+    Attributes:
+        portrait: of its part, level by level but the lowest, ``[b, c, h, w]``.
+        archive: candidates of :class:`ArchiveSight`, if it looks at one.
+    """
+
+    portrait: tuple[Tensor, ...]
+    archive: Tensor | None
+
+
+class ArchiveSight(nn.Module):
+    """What all archived frames show where a painted frame is like them (non-local means, C).
+
+    The painted surroundings of a cell are compared with those of the same cell and its neighbours in every archived
+    frame. With q the painted 3x3 cells, k_i those of candidate i and v_i its middle,
+
+        found = sum_i softmax_i(-sharpness |q - k_i|^2) v_i .
+
+    Layer 2 pools an archived frame and lets one frame read one other; this finds the teeth wherever they were seen. Its
+    features are zero at the start.
+
+    Args:
+        channels: of the latents; width: of the features.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.log_sharpness = nn.Parameter(torch.full((), math.log(30.0)))
+        self.features = zero_module(nn.Conv2d(channels + 1, width, 3, padding=1))
+
+    @staticmethod
+    def candidates(archive: Tensor) -> Tensor:
+        """Frames ``[b, a, c, h, w]``, each as it is and moved by a cell every way, ``[b, 9 a, c, h, w]``.
+
+        >>> ArchiveSight.candidates(torch.zeros(1, 2, 12, 6, 6)).shape
+        torch.Size([1, 18, 12, 6, 6])
+        """
+        height, width = archive.shape[-2:]
+        wide = F.pad(archive.flatten(0, 1), (1, 1, 1, 1), mode="replicate").unflatten(0, archive.shape[:2])
+        moves = [(down, across) for down in range(3) for across in range(3)]
+        return torch.cat([wide[..., y : y + height, x : x + width] for y, x in moves], 1)
+
+    def found(self, latents: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        """For latents ``[b, f, c, h, w]`` what was found ``[b, f, c, h, w]``, and how far off ``[b, f, 1, h, w]``."""
+        with torch.autocast(latents.device.type, enabled=False):  # a difference of squares
+            painted, seen = latents.float(), candidates.float()
+            products = torch.einsum("bfchw,bnchw->bfnhw", painted, seen)
+            squares = painted.square().sum(2)[:, :, None] + seen.square().sum(2)[:, None]
+            apart = (squares - 2 * products) / latents.shape[2]
+            apart = F.avg_pool2d(apart.flatten(0, 1), 3, 1, 1, count_include_pad=False).unflatten(0, latents.shape[:2])
+            shares = (-self.log_sharpness.float().exp() * apart).softmax(2)
+            found = torch.einsum("bfnhw,bnchw->bfchw", shares, seen)
+            return found.to(latents), (shares * apart).sum(2, keepdim=True).to(latents)
+
+    def forward(self, latents: Tensor, candidates: Tensor) -> Tensor:
+        """Features ``[b f, width, h, w]`` of latents ``[b, f, c, h, w]`` and :meth:`candidates` of their archives."""
+        both = torch.cat(self.found(latents, candidates), 2)
+        return self.features(both.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+
+
 class PartDecoder(nn.Module):
     """Decodes latents of parts. Levels count from half of the pictures' resolution downwards.
 
     Args:
-        config: of the whole model; ``part_decoder`` gives the widths and the blocks of each level.
+        config: of the whole model, with the section ``part_decoder``.
     """
 
     def __init__(self, config: MCDMConfig) -> None:
@@ -47,21 +112,33 @@ class PartDecoder(nn.Module):
             ]
         )
         self.conv_out = nn.Conv2d(widths[0], 12, 3, padding=1)
+        settings = config.part_decoder
+        # An open eye of the portrait is not to shine through lids that are shut.
+        gates = [zero_module(nn.Conv2d(width, width, 1)) for width in widths[:-1]] if settings.portrait_gates else []
+        self.portrait_gates = nn.ModuleList(gates)
+        self.archive: ArchiveSight | None = None
+        if settings.archive_sight:
+            self.archive = ArchiveSight(config.vae.latent_channels, widths[-1])
 
-    def portrait_features(self, portraits: Tensor) -> list[Tensor]:
-        """What portraits' parts ``[b, 3, s, s]`` in [-1, 1] add at each level but the lowest, ``[b, c, h, w]``."""
+    def look(self, portraits: Tensor, archive: Tensor) -> PersonFeatures:
+        """See people once, for all frames of a clip.
+
+        Args:
+            portraits: the portraits' parts ``[b, 3, s, s]`` in [-1, 1].
+            archive: latents of archived frames ``[b, a, c, h, w]``.
+        """
         x, added = F.pixel_unshuffle(portraits, 2), []
         for look, give in zip(self.portrait_in, self.portrait_out, strict=True):
             x = F.silu(look(x))
             added.append(give(x))
-        return added
+        return PersonFeatures(tuple(added), None if self.archive is None else self.archive.candidates(archive))
 
-    def forward(self, latents: Tensor, shapes: Tensor, portraits: Sequence[Tensor]) -> Tensor:
+    def forward(self, latents: Tensor, shapes: Tensor, person: PersonFeatures) -> Tensor:
         """Decode videos of parts.
 
         Args:
             latents: ``[b, f, c, h, w]``; shapes: their shape tokens ``[b, f, 2, d]``.
-            portraits: :meth:`portrait_features` of their portraits.
+            person: from :meth:`look`.
 
         Returns:
             ``[b, f, 3, s, s]``, about in [-1, 1], not clamped.
@@ -69,10 +146,16 @@ class PartDecoder(nn.Module):
         videos, frames = latents.shape[:2]
         drawn = draw_shapes(shapes.flatten(0, 1), latents.shape[-1]).to(latents)
         x = latents.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        x = self.blocks[-1](self.conv_in(x) + self.shape_in(drawn))
-        for level in reversed(range(len(portraits))):
-            seen = portraits[level].repeat_interleave(frames, 0)
-            x = self.blocks[level](self.up[level](x) + seen)
+        x = self.conv_in(x) + self.shape_in(drawn)
+        if self.archive is not None and person.archive is not None:
+            x = x + self.archive(latents, person.archive)
+        x = self.blocks[-1](x)
+        for level in reversed(range(len(person.portrait))):
+            x = self.up[level](x)
+            seen = person.portrait[level].repeat_interleave(frames, 0)
+            if self.portrait_gates:
+                seen = seen * (2 * self.portrait_gates[level](x).sigmoid())
+            x = self.blocks[level](x + seen)
         return F.pixel_shuffle(self.conv_out(F.silu(x)), 2).unflatten(0, (videos, frames))
 
     @torch.no_grad()

@@ -120,7 +120,8 @@ class ClipSampler:
         like = reference.latents[:, None].to(device).expand(-1, size, -1, -1, -1)
         noise, videos = self.diffusion.draw_noise(like, memory.generator(purpose)), len(like)
         latents = self.diffusion.sample(predict, noise, steps or defaults.steps, guide, callback)[:, :count]
-        painting = self.canvas.paint(reference, latents, None if places is None else places[:count])
+        shown = None if places is None else places[:count]
+        painting = self.canvas.paint(reference, latents, shown, memory.archive_latents.to(device))
         rows = model.archived_clip_prior(memory.reference_map.to(device), latents)
         context = self._context(memory, motion.tokens.map(lambda stream: stream.to(device)))
         following = memory.advanced(latents, rows, after, context, memory.audio_context)

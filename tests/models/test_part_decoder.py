@@ -9,13 +9,13 @@ import torch
 
 from mcdm_core.config import TINY, PartDecoderConfig
 from mcdm_core.face.part_shapes import SHAPE_WIDTH
-from mcdm_core.models.part_decoder import PartDecoder
+from mcdm_core.models.part_decoder import ArchiveSight, PartDecoder
 from mcdm_core.models.vae import TinyAutoencoder
 
 NARROW = dataclasses.replace(
     TINY,
     vae=dataclasses.replace(TINY.vae, block_channels=(8, 12, 16)),
-    part_decoder=PartDecoderConfig(block_channels=(8, 12, 16), blocks_per_level=(2, 2, 2)),
+    part_decoder=PartDecoderConfig((8, 12, 16), (2, 2, 2), portrait_gates=True, archive_sight=True),
 )
 
 
@@ -24,17 +24,18 @@ def decoder() -> PartDecoder:
     """Random weights, none of them zero."""
     torch.manual_seed(0)
     decoder = PartDecoder(NARROW)
-    for parameter in decoder.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
+    for name, parameter in decoder.named_parameters():
+        torch.nn.init.normal_(parameter, std=0.4 if name.startswith("archive.") else 0.1)
     return decoder
 
 
-def given(videos: int = 2, frames: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Latents, shape tokens, portraits."""
+def given(videos: int = 2, frames: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Latents, shape tokens, portraits, archives."""
     draw = torch.Generator().manual_seed(1)
     latents = torch.randn(videos, frames, 12, 12, 12, generator=draw)
     shapes = torch.rand(videos, frames, 2, SHAPE_WIDTH, generator=draw)
-    return latents, shapes, torch.rand(videos, 3, 96, 96, generator=draw) * 2 - 1
+    portraits = torch.rand(videos, 3, 96, 96, generator=draw) * 2 - 1
+    return latents, shapes, portraits, torch.randn(videos, 4, 12, 12, 12, generator=draw)
 
 
 @torch.no_grad()
@@ -44,8 +45,8 @@ def test_it_begins_with_the_autoencoders_pictures() -> None:
     vae.latent_mean.normal_()
     vae.latent_std.uniform_(0.5, 2.0)
     decoder.begin_at(vae)
-    latents, shapes, portraits = given()
-    pictures = decoder(latents, shapes, decoder.portrait_features(portraits)).flatten(0, 1)
+    latents, shapes, portraits, archives = given()
+    pictures = decoder(latents, shapes, decoder.look(portraits, archives)).flatten(0, 1)
     wanted = vae.decode(latents.flatten(0, 1))
     # The first convolution pads latents there, and here what they are normalised to: that reaches a cell from the rim
     # and, through the blocks of the lowest level, four more.
@@ -54,7 +55,7 @@ def test_it_begins_with_the_autoencoders_pictures() -> None:
     torch.testing.assert_close(pictures[inside], wanted[inside], rtol=0, atol=1e-4)
     vae.latent_mean.zero_()
     decoder.begin_at(vae)
-    pictures = decoder(latents, shapes, decoder.portrait_features(portraits)).flatten(0, 1)
+    pictures = decoder(latents, shapes, decoder.look(portraits, archives)).flatten(0, 1)
     torch.testing.assert_close(pictures, vae.decode(latents.flatten(0, 1)), rtol=0, atol=1e-5)
 
 
@@ -64,12 +65,14 @@ def test_widths_that_are_not_the_autoencoders_are_refused() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("which", ["latents", "shapes", "portraits"])
+@pytest.mark.parametrize("which", ["latents", "shapes", "portraits", "archives"])
 def test_every_input_decides_the_picture(decoder: PartDecoder, which: str) -> None:
-    values = dict(zip(("latents", "shapes", "portraits"), given(), strict=True))
+    values = dict(zip(("latents", "shapes", "portraits", "archives"), given(), strict=True))
 
-    def decoded(latents: torch.Tensor, shapes: torch.Tensor, portraits: torch.Tensor) -> torch.Tensor:
-        return decoder(latents, shapes, decoder.portrait_features(portraits))
+    def decoded(
+        latents: torch.Tensor, shapes: torch.Tensor, portraits: torch.Tensor, archives: torch.Tensor
+    ) -> torch.Tensor:
+        return decoder(latents, shapes, decoder.look(portraits, archives))
 
     before, other = decoded(**values), dict(values)
     other[which] = values[which].roll(1, 0)
@@ -78,10 +81,61 @@ def test_every_input_decides_the_picture(decoder: PartDecoder, which: str) -> No
 
 @torch.no_grad()
 def test_a_frame_is_decoded_by_itself_with_its_own_portrait(decoder: PartDecoder) -> None:
-    latents, shapes, portraits = given()
-    together = decoder(latents, shapes, decoder.portrait_features(portraits))
+    latents, shapes, portraits, archives = given()
+    together = decoder(latents, shapes, decoder.look(portraits, archives))
     assert together.shape == (2, 3, 3, 96, 96)
     for video in range(2):
-        features = decoder.portrait_features(portraits[video : video + 1])
-        alone = decoder(latents[video : video + 1, 1:2], shapes[video : video + 1, 1:2], features)
-        torch.testing.assert_close(alone[0, 0], together[video, 1], rtol=1e-4, atol=1e-5)
+        person = decoder.look(portraits[video : video + 1], archives[video : video + 1])
+        alone = decoder(latents[video : video + 1, 1:2], shapes[video : video + 1, 1:2], person)
+        torch.testing.assert_close(alone[0, 0], together[video, 1], rtol=0, atol=1e-3 * float(together.std()))
+
+
+@torch.no_grad()
+def test_the_archives_order_does_not_matter_but_its_frames_places_do(decoder: PartDecoder) -> None:
+    latents, shapes, portraits, archives = given()
+    seen = decoder(latents, shapes, decoder.look(portraits, archives))
+    torch.testing.assert_close(decoder(latents, shapes, decoder.look(portraits, archives.flip(1))), seen)
+    assert (decoder(latents, shapes, decoder.look(portraits, archives.flip(-1))) - seen).abs().mean() > 1e-3
+
+
+@torch.no_grad()
+def test_a_shut_gate_hides_the_portrait(decoder: PartDecoder) -> None:
+    latents, shapes, portraits, archives = given()
+
+    def decoded(portraits: torch.Tensor) -> torch.Tensor:
+        return decoder(latents, shapes, decoder.look(portraits, archives))
+
+    assert not torch.equal(decoded(portraits), decoded(-portraits))
+    for gate in decoder.portrait_gates:
+        torch.nn.init.constant_(gate.bias, -200.0)
+    torch.testing.assert_close(decoded(portraits), decoded(-portraits))
+
+
+@torch.no_grad()
+def test_without_gates_and_archive_it_is_the_decoder_of_older_weights() -> None:
+    torch.manual_seed(0)
+    plain = dataclasses.replace(
+        NARROW, part_decoder=dataclasses.replace(NARROW.part_decoder, portrait_gates=False, archive_sight=False)
+    )
+    older, newer = PartDecoder(plain), PartDecoder(NARROW)
+    for parameter in older.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    missing = newer.load_state_dict(older.state_dict(), strict=False).missing_keys
+    assert missing and all(name.startswith(("portrait_gates.", "archive.")) for name in missing)
+    latents, shapes, portraits, archives = given()
+    wanted = older(latents, shapes, older.look(portraits, archives))
+    torch.testing.assert_close(newer(latents, shapes, newer.look(portraits, archives)), wanted)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("aside", [0, 1])
+def test_what_the_archive_shows_is_found_where_it_is_or_a_cell_aside(aside: int) -> None:
+    sight, draw = ArchiveSight(12, 16), torch.Generator().manual_seed(0)
+    latents = torch.randn(2, 3, 12, 12, 12, generator=draw)
+    others = torch.randn(2, 5, 12, 12, 12, generator=draw)
+    archive = torch.cat([others, latents[:, 1:2].roll(aside, -1)], 1)
+    found, apart = sight.found(latents, sight.candidates(archive))
+    inside = (..., slice(2, -2), slice(2, -2))
+    torch.testing.assert_close(found[:, 1][inside], latents[:, 1][inside], rtol=0, atol=1e-3)
+    assert apart[:, 1][inside].max() < 1e-3 < 0.3 < apart[:, 0][inside].min()
+    assert (found[:, 0] - latents[:, 0])[inside].abs().mean() > 0.3

@@ -123,7 +123,7 @@ def test_the_archive_knows_the_teeth_and_its_prior_is_why(shipped, teeth) -> Non
     from mcdm_core.pipeline.defaults import sampling_defaults
     from mcdm_core.training.parts.painting import Painter, region_psnr
 
-    painter = Painter(shipped.model, shipped.model.vae, shipped.config)
+    painter = Painter(shipped.model, shipped.model.vae, shipped.config, decoder=shipped.model.part_decoder)
     views = painter.views(teeth, teeth.landmarks)
     true = true_parts(teeth.frames[None], views.squares, shipped.config.parts.size)[MOUTH]
     steps = sampling_defaults("tiny").steps
@@ -167,11 +167,11 @@ def test_mouths_are_sharp_by_their_own_decoder_which_sees_contours_and_portrait(
     from mcdm_core.training.parts.painting import laplacian_energy
 
     reference, _, _, clips = speaking
-    clip, decoder = clips[0], shipped.model.part_decoder
+    clip, decoder, archive = clips[1], shipped.model.part_decoder, clips[0].memory.archive_latents
     region = clip.places.regions[:, MOUTH]
 
     def mouths() -> Tensor:
-        return shipped.clips.canvas.decode(reference, clip.latents.transpose(0, 1), clip.places)[MOUTH]
+        return shipped.clips.canvas.decode(reference, clip.latents.transpose(0, 1), clip.places, archive)[MOUTH]
 
     def apart(other: Tensor) -> float:
         """Mean difference of the painted pixels, of 255."""

@@ -90,7 +90,7 @@ PAINTING_RULES = (
         "mouth",
     ),
     Rule(
-        "seam between clips over ordinary change",
+        "seam between clips over the same change inside a clip",
         lambda s: s["seam"],
         0.0,
         1.1,
@@ -112,6 +112,14 @@ PAINTING_RULES = (
         0.05,
         99,
         lambda s: f"{s['sharpness_without_part_decoder']:.2f}, mouth {s['without_part_decoder']:.2f} dB",
+        "mouth",
+    ),
+    Rule(
+        "widest mouths: loss where their decoder sees no archive, dB",
+        lambda s: s["wide"] - s["wide_without_archive_sight"],
+        0.05,
+        99,
+        _db("wide_without_archive_sight"),
         "mouth",
     ),
     Rule(

@@ -45,11 +45,15 @@ class Canvas(Protocol):
         """
         ...
 
-    def paint(self, reference: Reference, latents: Tensor, places: PartPlaces | None) -> Painting:
-        """Pictures of denoised latents ``[v, f, c, h, w]`` of frames with these places."""
+    def paint(self, reference: Reference, latents: Tensor, places: PartPlaces | None, archive: Tensor) -> Painting:
+        """Pictures of denoised latents ``[v, f, c, h, w]`` of frames with these places.
+
+        Args:
+            archive: latents of the archived frames that they were denoised with, ``[v, a, c, h, w]``.
+        """
         ...
 
-    def decode(self, reference: Reference, latents: Tensor, places: PartPlaces | None) -> Tensor:
+    def decode(self, reference: Reference, latents: Tensor, places: PartPlaces | None, archive: Tensor) -> Tensor:
         """The same as the decoder gives them, ``[v, f, 3, k, k]``, about in [-1, 1], with nothing around them."""
         ...
 

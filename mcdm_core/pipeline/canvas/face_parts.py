@@ -63,10 +63,10 @@ class FaceParts:
         guide = part_guide(self._encode, views, reference.latents.to(landmarks.device))
         return guide, part_tokens(tokens, reference.motion_tokens.cat().to(tokens), views)
 
-    def paint(self, reference: Reference, latents: Tensor, places: PartPlaces | None) -> Painting:
+    def paint(self, reference: Reference, latents: Tensor, places: PartPlaces | None, archive: Tensor) -> Painting:
         """See :class:`~.canvas.Canvas`."""
         places = _placed(places)
-        painted = self.decode(reference, latents, places).float().clamp(-1, 1)
+        painted = self.decode(reference, latents, places, archive).float().clamp(-1, 1)
         if reference.colourless:
             # Networks taught on colour give grey mouths a tint, which nothing else in the picture has.
             painted = painted.mean(2, keepdim=True).expand_as(painted)
@@ -74,7 +74,7 @@ class FaceParts:
         places = places.cpu()
         return Painting(_crops(reference, painted, places), painted, places)
 
-    def decode(self, reference: Reference, latents: Tensor, places: PartPlaces | None) -> Tensor:
+    def decode(self, reference: Reference, latents: Tensor, places: PartPlaces | None, archive: Tensor) -> Tensor:
         """See :class:`~.canvas.Canvas`."""
         decoder, shapes = self.model.part_decoder, _placed(places).shapes[None].to(latents)
         with self.model.products():
@@ -85,10 +85,10 @@ class FaceParts:
             squares = reference_squares(landmarks)
             tokens = shape_tokens(shapes, part_shapes(landmarks, squares), SHAPE_WIDTH)
             portrait = to_signed(reference.crop).to(latents)
-            features = decoder.portrait_features(still_parts(portrait, squares, self.size))
+            person = decoder.look(still_parts(portrait, squares, self.size), archive.to(latents))
 
             def of_frames(which: Tensor) -> Tensor:
-                return decoder(latents[:, which], tokens[:, which], features)
+                return decoder(latents[:, which], tokens[:, which], person)
 
             every = torch.arange(latents.shape[1], device=latents.device)
             return in_smaller_parts(of_frames, every, join=partial(torch.cat, dim=1))

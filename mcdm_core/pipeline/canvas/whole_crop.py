@@ -53,12 +53,12 @@ class WholeCrop:
         still = reference.landmarks[None].to(landmarks)
         return warp_guide(self._encode, signed, still, landmarks[None])[0], tokens
 
-    def paint(self, reference: Reference, latents: Tensor, places: PartPlaces | None) -> Painting:
+    def paint(self, reference: Reference, latents: Tensor, places: PartPlaces | None, archive: Tensor) -> Painting:
         """See :class:`~.canvas.Canvas`."""
-        painted = self.decode(reference, latents, places)[0]
+        painted = self.decode(reference, latents, places, archive)[0]
         return Painting(painted.float().clamp(-1, 1).cpu() / 2 + 0.5)
 
-    def decode(self, reference: Reference, latents: Tensor, places: PartPlaces | None) -> Tensor:
+    def decode(self, reference: Reference, latents: Tensor, places: PartPlaces | None, archive: Tensor) -> Tensor:
         """See :class:`~.canvas.Canvas`."""
         with self.model.products():
             return in_smaller_parts(self.model.vae.decode, latents[0])[None]

@@ -75,7 +75,7 @@ class DecoderLosses:
         shapes = views.shapes + torch.randn_like(views.shapes[:, :1]) * SHAPE_ERROR
         tokens = shape_tokens(shapes, views.own_shapes, SHAPE_WIDTH)[:, frames]
         with self.painter.autocast():
-            decoded = self.decoder(latents, tokens, self.decoder.portrait_features(views.still))
+            decoded = self.decoder(latents, tokens, self.decoder.look(views.still, batch.archived))
         return decoded.flatten(0, 1).float()
 
 

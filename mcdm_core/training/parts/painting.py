@@ -7,6 +7,7 @@ laziest baselines: the portrait's own part held still, and the pixel warp with t
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import torch
@@ -23,10 +24,10 @@ from ...models.part_decoder import PartDecoder
 from ...models.vae import Autoencoder
 from ..unet.denoiser import DenoisingNetworks
 
-ABLATIONS = ("archive", "f_ac", "tokens", "codec_tokens", "shape_tokens", "unet", "memory", "part_decoder")
-"""What :func:`paint` can switch off: the archive (F_ac of the portrait alone), the M carried between clips, and the
-parts' own decoder (the autoencoder's). F_ac, the motion tokens (all, the codec's, those of the contours) and the UNet's
-output are zero then."""
+ABLATIONS = ("archive", "f_ac", "tokens", "codec_tokens", "shape_tokens", "unet", "part_decoder", "archive_sight")
+"""What :meth:`Painter.paint` can switch off, beside ``"memory"``, the M carried between clips (``seams.py``). The
+archive holds the portrait alone then, the autoencoder decodes the parts, or their own decoder sees no archive. F_ac,
+the motion tokens (all, the codec's, those of the contours) and the UNet's output are zero."""
 
 
 Carried = dict[float, dict[str, Tensor]]
@@ -93,7 +94,7 @@ class Painter:
         """Painted parts ``[2, n, 3, k, k]`` of a case, clip after clip, each archive the clip before.
 
         Args:
-            off: one of :data:`ABLATIONS`.
+            off: one of :data:`ABLATIONS`, or "memory".
             teeth: the first archive shows the person's open mouths; else it is the portrait, repeated.
             steps: of sampling.
         """
@@ -111,19 +112,27 @@ class Painter:
             now = slice(first, first + length)
             views = self.views(case, case.landmarks[now])
             guide = part_guide(self.encode, views, still)
-            f_ac = prior(attention, repeated if off == "archive" else archive)
-            f_ac, tokens = f_ac * (off != "f_ac"), self._tokens(case, now, views, off)
+            known = repeated if off == "archive" else archive
+            f_ac, tokens = prior(attention, known) * (off != "f_ac"), self._tokens(case, now, views, off)
             archive, carried = self._sample(guide, f_ac, tokens, {} if off == "memory" else carried, first, off, steps)
-            decoded = self.decode(archive, tokens[:, :, -SHAPE_TOKENS:], views, off)
+            decoded = self.decode(archive, tokens[:, :, -SHAPE_TOKENS:], views, known, off)
             painted.append(views.shown(decoded.clamp(-1, 1)))
         return torch.cat(painted, 1)
 
-    def decode(self, latents: Tensor, shapes: Tensor, views: PartViews, off: str | None = None) -> Tensor:
-        """Pictures ``[2, f, 3, k, k]`` of latents ``[2, f, c, h, w]`` with their shape tokens ``[2, f, 2, d]``."""
+    def decode(
+        self, latents: Tensor, shapes: Tensor, views: PartViews, archive: Tensor, off: str | None = None
+    ) -> Tensor:
+        """Pictures ``[2, f, 3, k, k]`` of latents ``[2, f, c, h, w]`` with their shape tokens ``[2, f, 2, d]``.
+
+        ``archive``: of latents ``[2, a, c, h, w]``.
+        """
         if self.decoder is None or off == "part_decoder":
             flat = latents.flatten(0, 1).contiguous(memory_format=torch.channels_last)
             return self.vae.decode(flat).unflatten(0, latents.shape[:2])
-        return self.decoder(latents, shapes, self.decoder.portrait_features(views.still))
+        person = self.decoder.look(views.still, archive)
+        if off == "archive_sight":
+            person = dataclasses.replace(person, archive=None)
+        return self.decoder(latents, shapes, person)
 
     def _tokens(self, case: PaintingCase, now: slice, views: PartViews, off: str | None) -> Tensor:
         tokens = part_tokens(case.tokens[None, now], case.reference_tokens[None], views)
@@ -175,8 +184,7 @@ def score_painting(painter: Painter, case: PaintingCase, steps: int = 1) -> tupl
 
     ``mouth`` and ``lids`` are over all frames; ``wide``: the widest fifth of the mouths; ``blink``: lids in the half
     second around the deepest blink, if there is one. ``_warp`` and ``_still`` name the baselines, ``without_*`` the
-    mouth with a part switched off. ``sharpness`` is Laplacian energy of the painted mouths over the true ones';
-    ``seam`` see :func:`seam`.
+    mouth with a part switched off. ``sharpness`` is Laplacian energy of the painted mouths over the true ones'.
     """
     views = painter.views(case, case.landmarks)
     true = true_parts(case.frames[None], views.squares, painter.config.parts.size)
@@ -213,19 +221,4 @@ def score_painting(painter: Painter, case: PaintingCase, steps: int = 1) -> tupl
     sharp = laplacian_energy(true[MOUTH], regions[MOUTH]).clamp_min(1e-6)
     for name, suffix in (("painted", ""), ("warp", "_warp"), ("without_part_decoder", "_without_part_decoder")):
         scores[f"sharpness{suffix}"] = float(laplacian_energy(videos[name][MOUTH], regions[MOUTH]) / sharp)
-    length = painter.config.clip_frames
-    if count > length:
-        scores["seam"] = seam(videos["painted"][MOUTH] - true[MOUTH], length)
-        scores["seam_without_memory"] = seam(videos["without_memory"][MOUTH] - true[MOUTH], length)
     return scores, videos
-
-
-def seam(error: Tensor, length: int) -> float:
-    """Change of the error ``[n, 3, k, k]`` from one clip to the next over that between frames of a clip.
-
-    Of the error and not of the picture: the true motion is not the same in every frame.
-    """
-    change = (error[1:] - error[:-1]).abs().mean((1, 2, 3))
-    across = torch.zeros(len(change), dtype=torch.bool)
-    across[length - 1 :: length] = True
-    return float(change[across].mean() / change[~across].mean().clamp_min(1e-9))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from pathlib import Path
 
@@ -16,25 +17,47 @@ from ..vae.train import contact_sheet
 from .batches import OPEN_LIPS
 from .painting import Painter, PaintingCase, score_painting
 from .rows import MOVED, STILL_AS_IS, STILL_MOVED, STILL_SHUT, ClipRows, FrameRows
+from .seams import seam_scores
 
 SHEET_COLUMNS = ("true", "still", "warp", "painted", "without_archive", "without_tokens")
 """Videos of a contact sheet, by the names of :func:`~.painting.score_painting`."""
 
 
-def painting_case(rows: FrameRows, clip: ClipRows, length: int, clips: int = 2) -> PaintingCase:
-    """The segment of a clip with the widest mouths, driven from its most portrait-like frame."""
+def painting_case(
+    rows: FrameRows, clip: ClipRows, length: int, clips: int = 2, first: int | None = None
+) -> PaintingCase:
+    """The segment of a clip with the widest mouths, driven from its most portrait-like frame.
+
+    ``first``: begin there in the clip instead.
+    """
     own = torch.arange(clip.first, clip.first + clip.length)
     lips, lids = rows.lips[own], rows.lids[own]
     count = min(clips, clip.length // length) * length
     reference = int(own[int((lips - 2 * lids).argmin())])
-    mean = torch.nn.functional.avg_pool1d(lips[None, None], count, 1)[0, 0]
-    shown = own[int(mean.argmax()) :][:count]
+    first = _widest(lips, count) if first is None else first
+    shown = own[first:][:count]
     # Never a frame that is to be painted, where the clip has others: the archive may show teeth, not the answer.
     free = torch.ones(clip.length, dtype=torch.bool)
     free[shown - clip.first] = bool(clip.length - count < length)
     archive = own[lips.masked_fill(~free, -torch.inf).argsort(descending=True)[:length].sort().values]
     judged = (shown != reference).nonzero()[:, 0]
     return _case(rows, clip, reference, shown, archive, float(lids.median()), judged)
+
+
+def _widest(lips: Tensor, count: int) -> int:
+    """Where the ``count`` frames begin whose mouths are open widest."""
+    return int(torch.nn.functional.avg_pool1d(lips[None, None], count, 1)[0, 0].argmax())
+
+
+def seam_cases(rows: FrameRows, clip: ClipRows, length: int) -> tuple[PaintingCase, PaintingCase] | None:
+    """Two clips around the widest mouths, and the two that begin half a clip later; None if the clip is too short."""
+    count, half = 2 * length, length // 2
+    room = clip.length - count - half
+    if room < 0:
+        return None
+    first = min(_widest(rows.lips[clip.first : clip.first + clip.length], count), room)
+    case, later = (painting_case(rows, clip, length, first=begin) for begin in (first, first + half))
+    return case, dataclasses.replace(later, archive=case.archive, archive_landmarks=case.archive_landmarks)
 
 
 def teeth_case(rows: FrameRows, clip: ClipRows, length: int) -> PaintingCase:
@@ -114,6 +137,9 @@ def validate_parts(
         scores, videos = score_painting(painter, case, steps)
         for name, value in scores.items():
             totals[name].append(value)
+        if (cases := seam_cases(rows, clip, config.clip_frames)) and not bypass_temporal:
+            for name, value in seam_scores(painter, *cases, config.clip_frames // 2, steps).items():
+                totals[name].append(value)
         for part, frame in enumerate((int(case.lips.argmax()), int(case.lids.argmin()))):
             sheet += [videos[name][part, frame] for name in SHEET_COLUMNS]
     if picture is not None and sheet:
