@@ -2,8 +2,8 @@
 
 Most portraits have closed lips and open eyes, as users' do. The archive is the clip's own past, other frames of it with
 teeth or lids like the target's, or any others. It may also be the portrait repeated, as at a video's start. A still's
-portrait has its lips warped shut, or lips and lids moved. Its target, and often its archive, is the photograph as it
-is. Some targets are the photograph with its eyes or lips shut.
+portrait has its lips warped shut, or lips and lids moved. Its target is the photograph as it is, or with its eyes or
+lips shut; its archive is often another of these pictures.
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ class BatchDrawer:
         target = (
             clip.first + STILL_BLINK if blink else as_is if self.random.random() < (0.65 if teeth else 0.4) else shut
         )
-        archive = as_is if self.random.random() < 0.7 else reference
+        # Another picture of the same teeth or lids, never the answer: that would be copied.
+        others = [row for row in range(clip.first, clip.first + clip.length) if row not in (target, reference)]
+        archive = int(self.random.choice(others)) if self.random.random() < 0.7 else reference
         return reference, [target] * frames, [archive] * frames, [reference] * frames, [reference] * frames
 
     def _moving(self, clip: ClipRows) -> tuple[int, list[int], list[int], list[int], list[int]]:
