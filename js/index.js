@@ -255,7 +255,7 @@ function addStyles() {
   for (const name of ["mcdm.css", "panels.css"]) {
     const link = document.createElement("link");
     link.rel = "stylesheet";
-    link.href = new URL(`./${name}`, import.meta.url).href;
+    link.href = new URL(`./styles/${name}`, import.meta.url).href;
     document.head.append(link);
   }
 }

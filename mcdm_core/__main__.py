@@ -8,9 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .cli import convert, dub, evaluate, generate, info, plan, sign, train
+from .cli import convert, dub, evaluate, generate, info, sign
 from .cli.dataset import curate, label_data, label_speech, render_data
 from .cli.interruption import exit_status, stop_on_signals
+from .cli.train import plan, stages
 from .errors import MCDMError
 
 
@@ -23,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"MCDM {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     videos, datasets = (generate, dub, info, sign, evaluate), (curate, render_data, label_data, label_speech)
-    for module in (*videos, convert, *datasets, plan, train):
+    for module in (*videos, convert, *datasets, plan, stages):
         module.add_parser(commands)
     return parser
 

@@ -107,6 +107,6 @@ def mark_of(options: argparse.Namespace, size: tuple[int, int]) -> Callable[[Ten
     """What puts the mark that was asked for on frames of this height and width; else it leaves them."""
     if not options.mark:
         return lambda frames: frames
-    from ..media.visible_mark import VisibleMark
+    from ..media.transparency.visible_mark import VisibleMark
 
     return VisibleMark(options.mark, *size)

@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _describe_video(path: Path) -> int:
-    from ..media.provenance import read_provenance
+    from ..media.transparency.provenance import read_provenance
     from ..media.video_reader import VideoReader
 
     video, provenance = VideoReader(path), read_provenance(path)
@@ -93,7 +93,7 @@ def _describe_video(path: Path) -> int:
 
 def _credential_lines(path: Path) -> list[str]:
     from ..errors import PackageError
-    from ..media.credentials import read_credentials
+    from ..media.transparency.credentials import read_credentials
 
     try:
         credentials = read_credentials(path)

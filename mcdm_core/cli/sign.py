@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         MCDMError: if it cannot be signed, see the messages.
     """
-    from ..media.credentials import sign_video
+    from ..media.transparency.credentials import sign_video
 
     sign_video(options.video, options.certificate, options.key, options.parent, __version__)
     print(f"{options.video} carries signed content credentials")

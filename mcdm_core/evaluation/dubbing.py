@@ -29,9 +29,9 @@ from ..media.video_reader import VideoReader
 from ..media.video_writer import VideoWriter
 from ..pipeline import MCDMPipeline
 from ..pipeline.dubbing import dub, fitted_sound, prepare_dubbing
-from .agreement import Series, mean_or_nan
 from .own_voice import TalkingClip, read_shards, read_videos
-from .video_frames import Frame, video_frames
+from .torch_free.agreement import Series, mean_or_nan
+from .torch_free.video_frames import Frame, video_frames
 
 LEAST_SIDE = 384
 """Smaller videos are enlarged to this before mediapipe reads them."""

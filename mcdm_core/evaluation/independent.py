@@ -22,9 +22,9 @@ import numpy as np
 
 from ..correlation import correlation
 from ..face.reading.face_mesh import FaceOpenings, mesh_points, openings
-from .agreement import mean_or_nan, share_within
-from .face_embedding import SAME_PERSON, Embeddings, FaceEmbedder, distances, similarity
-from .video_frames import Frame, video_frames
+from .torch_free.agreement import mean_or_nan, share_within
+from .torch_free.face_embedding import SAME_PERSON, Embeddings, FaceEmbedder, distances, similarity
+from .torch_free.video_frames import Frame, video_frames
 
 LEAST_SIDE = 384
 """Smaller videos are enlarged to this before they are read."""

@@ -29,8 +29,8 @@ from ..face.reading.face_mesh import FaceOpenings
 from ..face.reading.face_network import FaceNetwork
 from ..media.pixels import to_unit
 from ..pipeline import MCDMPipeline
-from .agreement import Series, mean_or_nan
-from .face_embedding import dlib_models
+from .torch_free.agreement import Series, mean_or_nan
+from .torch_free.face_embedding import dlib_models
 
 CLOSED = 0.02
 """Opening by the labels below which a mouth counts as closed."""

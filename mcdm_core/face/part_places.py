@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .compositing import SURROUNDINGS
+from .compositing.crop import SURROUNDINGS
 from .outer_warp import outer_flow
 from .part_shapes import contour_change, part_shapes, shown_regions
 from .parts import moved_squares, reference_squares, unknown_regions

@@ -16,8 +16,8 @@ from ..files import part_path, replace_finished
 from .audio import Audio
 from .audio_reader import AudioReader
 from .opening import ffmpeg_name
-from .provenance import note_tags
 from .sound_track import SoundTrack
+from .transparency.provenance import note_tags
 
 if TYPE_CHECKING:
     from av.container import OutputContainer

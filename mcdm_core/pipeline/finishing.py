@@ -1,4 +1,4 @@
-"""From a clip's face crops to frames at the portrait's resolution (``face/compositing.py`` has the steps)."""
+"""From a clip's face crops to frames at the portrait's resolution (``face/compositing/crop.py`` has the steps)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import MCDMError
-from ..face.compositing import paste_back
+from ..face.compositing.crop import paste_back
 from ..model import MCDMModel
 from .canvas.canvas import build_canvas
 from .canvas.painting import Painting, unit_to_bytes
@@ -44,7 +44,7 @@ class FrameFinisher:
             painting: pictures of a clip; landmarks: of its motion [f, 68, 2], for ``"warp"``.
             detail: ``"warp"`` takes fine detail from the portrait, ``"none"`` only enlarges.
             paste: lay the crops over the portrait; else the crops alone.
-            in_bytes: uint8 frames instead, as a video takes them, several times faster (``face/byte_compositing.py``).
+            in_bytes: uint8 frames instead, as a video takes them, several times faster (``compositing/in_bytes.py``).
 
         Raises:
             MCDMError: for another ``detail``, or ``"warp"`` without landmarks.

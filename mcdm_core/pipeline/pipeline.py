@@ -297,7 +297,7 @@ class MCDMPipeline:
         """A clip's frames at the portrait's resolution, one by one: [1, 3, h, w] in [0, 1].
 
         Args:
-            detail: ``"warp"`` takes fine detail from the portrait (face/compositing.py), ``"none"`` only enlarges.
+            detail: ``"warp"`` takes fine detail from the portrait (face/compositing/crop.py), ``"none"`` only enlarges.
             paste: lay the crops over the portrait; else the crops alone.
             in_bytes: uint8 frames instead, as a ``VideoWriter`` takes them too: faster.
 

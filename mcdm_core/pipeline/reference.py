@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import FaceNotFoundError, FaceTooSmallError, MCDMError
-from ..face.byte_compositing import picture_bytes
+from ..face.compositing.in_bytes import picture_bytes
 from ..face.crops import FACE_FRACTION, MIN_FACE_PIXELS, CropTransform, check_box, crop_face, resample_crop
 from ..face.reading.face_network import FaceBox, FaceReading
 from ..face.reading.orientation import quarter_turns

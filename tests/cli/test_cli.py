@@ -309,7 +309,7 @@ def test_train_says_what_is_missing(tmp_path, capsys) -> None:
 
 
 def test_an_interrupted_training_says_how_it_goes_on(tmp_path, capsys, monkeypatch) -> None:
-    from mcdm_core.cli import train
+    from mcdm_core.cli.train import stages
 
     for split in ("train", "val"):
         (tmp_path / split).mkdir()
@@ -318,6 +318,6 @@ def test_an_interrupted_training_says_how_it_goes_on(tmp_path, capsys, monkeypat
     def stop(options, minutes):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(train._STAGES, "face", stop)
+    monkeypatch.setitem(stages._STAGES, "face", stop)
     assert main(["train", "face", "--data", str(tmp_path), "--output", str(tmp_path / "run")]) == 130
     assert "stage face" in capsys.readouterr().err

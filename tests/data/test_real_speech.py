@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mcdm_core.__main__ import main
-from mcdm_core.cli import train
+from mcdm_core.cli.train import stages
 from mcdm_core.errors import MediaError
 
 pytest.importorskip("scipy", reason="the synthetic data need scipy")
@@ -136,7 +136,7 @@ def test_label_speech_writes_shards_for_the_audio_stage_and_goes_on(
     given: list = []
     monkeypatch.setattr(audio_pretraining, "pretrain_audio", lambda *arguments, **_: given.extend(arguments))
     options = Namespace(data=[], speech=[tmp_path / "out"], output=tmp_path, speech_clips=0, device="cpu")
-    train._audio(options, 1.0)
+    stages._audio(options, 1.0)
     assert [len(group) for group in given[0]] == [4] and [len(held) for held in given[3].values()] == [1]
     (tmp_path / "bad").mkdir()
     _write(tmp_path / "bad" / "x.wav", audio[:8000], SENTENCES[0])

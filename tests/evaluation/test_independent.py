@@ -13,11 +13,11 @@ import torch
 
 from mcdm_core.correlation import correlation
 from mcdm_core.errors import MediaError
-from mcdm_core.evaluation.agreement import mean_or_nan, share_within
-from mcdm_core.evaluation.face_embedding import SIZE, distances, similarity
 from mcdm_core.evaluation.independent import measure_clip, measure_drift, summarise
 from mcdm_core.evaluation.remake import remake
-from mcdm_core.evaluation.video_frames import video_frames
+from mcdm_core.evaluation.torch_free.agreement import mean_or_nan, share_within
+from mcdm_core.evaluation.torch_free.face_embedding import SIZE, distances, similarity
+from mcdm_core.evaluation.torch_free.video_frames import video_frames
 from mcdm_core.face.reading import face_mesh
 from mcdm_core.face.reading.face_mesh import FaceOpenings, openings
 from mcdm_core.media.video_writer import VideoWriter

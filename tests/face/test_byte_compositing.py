@@ -9,10 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mcdm_core.face.byte_compositing import MovingPicture, as_tensor, picture_bytes
-from mcdm_core.face.compositing import SURROUNDINGS, feather_mask, full_resolution_crop, paste_back
+from mcdm_core.face.compositing.crop import SURROUNDINGS, feather_mask, full_resolution_crop, paste_back
+from mcdm_core.face.compositing.in_bytes import MovingPicture, as_tensor, picture_bytes
+from mcdm_core.face.compositing.parts import lay_parts, move_head, resting_edge
 from mcdm_core.face.crops import CropTransform, grown
-from mcdm_core.face.part_compositing import lay_parts, move_head, resting_edge
 from mcdm_core.face.part_places import part_places
 
 from ..motion_fixtures import face_landmarks

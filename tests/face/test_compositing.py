@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mcdm_core.face.compositing import (
+from mcdm_core.face.compositing.crop import (
     add_change,
     feather_mask,
     full_resolution_crop,

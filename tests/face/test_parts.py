@@ -6,9 +6,9 @@ import math
 
 import torch
 
+from mcdm_core.face.compositing.parts import lay_parts, move_head
 from mcdm_core.face.landmarks import LIDS, LIPS
 from mcdm_core.face.outer_warp import outer_flow, outer_parts, spline_lookup
-from mcdm_core.face.part_compositing import lay_parts, move_head
 from mcdm_core.face.part_guide import PartViews, part_guide, part_tokens, part_views, region_variance
 from mcdm_core.face.part_places import part_places
 from mcdm_core.face.part_shapes import contour_change, part_shapes, shown_regions

@@ -23,7 +23,7 @@ from mcdm_core.config import TINY, to_json
 from mcdm_core.data.shards import write_spoken_shard
 from mcdm_core.data.tar_shards import write_flac, write_tar
 from mcdm_core.files import write_tensors
-from mcdm_core.media.credentials import sign_video
+from mcdm_core.media.transparency.credentials import sign_video
 from mcdm_core.media.video_writer import VideoWriter
 from mcdm_core.models.image_encoder import build_image_encoder
 from mcdm_core.models.motion_codec import MotionTokens

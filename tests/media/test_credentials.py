@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from mcdm_core.media.credentials import read_credentials, sign_video
+from mcdm_core.media.transparency.credentials import read_credentials, sign_video
 
 KEYS = {
     "es256": lambda: ec.generate_private_key(ec.SECP256R1()),

@@ -18,7 +18,7 @@ from mcdm_core.errors import FrameRateError, MediaError, OutOfMemoryError
 from mcdm_core.media.audio import Audio, load_audio
 from mcdm_core.media.audio_reader import AudioReader
 from mcdm_core.media.joining import join_clips
-from mcdm_core.media.provenance import SYNTHETIC_NOTE, read_provenance
+from mcdm_core.media.transparency.provenance import SYNTHETIC_NOTE, read_provenance
 from mcdm_core.media.video_reader import VideoReader, _Clock, read_video, shown_at
 from mcdm_core.media.video_writer import VideoWriter
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mcdm_core.media.visible_mark import VisibleMark
+from mcdm_core.media.transparency.visible_mark import VisibleMark
 
 
 @pytest.mark.parametrize("size", [(180, 160), (1080, 1920), (40, 30)])

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from mcdm_core.face.compositing import move_surroundings
+from mcdm_core.face.compositing.crop import move_surroundings
 
 from .fixtures import counted_frames, pack_module, tone
 

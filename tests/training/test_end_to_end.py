@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mcdm_core.__main__ import main
-from mcdm_core.cli import train
+from mcdm_core.cli.train import stages
 from mcdm_core.data import folders
 from mcdm_core.data.real.labelling import BY_FACE_NETWORK
 from mcdm_core.data.shards import INFO_FIELDS, ShardWriter
@@ -39,14 +39,14 @@ def test_stills_are_kept_from_the_stages_that_need_speech(tmp_path: Path) -> Non
         _write(tmp_path / name / "train", [_blank()], source)
     _write(tmp_path / "synthetic" / "val", [_blank()], "synthetic")
     arguments = Namespace(data=[tmp_path / n for n in ("synthetic", "real", "stills")], output=tmp_path / "run")
-    assert [f.parent.name for f in train._folders(arguments, "train")] == ["synthetic", "real", "stills"]
-    assert [f.parent.name for f in train._folders(arguments, "train", speech=True)] == ["synthetic", "real"]
-    assert [f.parent.name for f in train._folders(arguments, "val")] == ["synthetic"]
-    every = train._folders(arguments, "train")
+    assert [f.parent.name for f in stages._folders(arguments, "train")] == ["synthetic", "real", "stills"]
+    assert [f.parent.name for f in stages._folders(arguments, "train", speech=True)] == ["synthetic", "real"]
+    assert [f.parent.name for f in stages._folders(arguments, "val")] == ["synthetic"]
+    every = stages._folders(arguments, "train")
     assert folders.truly_labelled(every) == every
     _write(tmp_path / "guessed" / "train", [_blank()], "real video", labels=BY_FACE_NETWORK)
     guessed = Namespace(data=[tmp_path / "synthetic", tmp_path / "guessed"])
-    assert [f.parent.name for f in folders.truly_labelled(train._folders(guessed, "train"))] == ["synthetic"]
+    assert [f.parent.name for f in folders.truly_labelled(stages._folders(guessed, "train"))] == ["synthetic"]
     folders.check_for_training(arguments.data)
     with pytest.raises(MediaError, match="empty"):
         folders.check_for_training([*arguments.data, tmp_path / "empty"])
@@ -55,7 +55,7 @@ def test_stills_are_kept_from_the_stages_that_need_speech(tmp_path: Path) -> Non
     with pytest.raises(MediaError, match="label-speech"):
         folders.check_for_training(arguments.data, [tmp_path / "empty"])
     with pytest.raises(WeightsError, match="train vae"):
-        train._needed(arguments, "vae", "vae")
+        stages._needed(arguments, "vae", "vae")
 
 
 def _speaking_clips(count: int, seed: int) -> list[dict]:

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from ...errors import MCDMError
-from ...face import byte_compositing
-from ...face.byte_compositing import MovingPicture, as_tensor, picture_bytes
-from ...face.compositing import SURROUNDINGS, feather_mask, full_resolution_crop, paste_back
+from ...face.compositing.crop import SURROUNDINGS, feather_mask, full_resolution_crop, paste_back
+from ...face.compositing.in_bytes import MovingPicture, as_tensor, available, picture_bytes
+from ...face.compositing.parts import lay_parts, move_head, resting_edge
 from ...face.crops import grown
-from ...face.part_compositing import lay_parts, move_head, resting_edge
 from ...face.part_guide import part_guide, part_tokens, part_views, still_parts, true_parts
 from ...face.part_places import CROP_CELLS, PartPlaces, part_places
 from ...face.part_shapes import SHAPE_WIDTH, part_shapes, shape_tokens
@@ -106,7 +105,7 @@ class FaceParts:
         if painting.parts is None:
             raise MCDMError("This clip holds no painted parts: another model made it. Sample it with this one.")
         places = painting.places or self.places(reference, landmarks.cpu().float())
-        if in_bytes and byte_compositing.available():
+        if in_bytes and available():
             return _finished_in_bytes(reference, painting.parts, places, paste=paste)
         finished = _finished(reference, painting.parts, places, paste=paste)
         return map(unit_to_bytes, finished) if in_bytes else finished
@@ -121,7 +120,7 @@ def _crops(reference: Reference, painted: Tensor, places: PartPlaces) -> Tensor:
     """Face crops [f, 3, s, s] in [0, 1] with their painted parts, uint8 [f, p, 3, k, k]."""
     flow = places.flow[..., CROP_CELLS, CROP_CELLS]
     crop = reference.crop.cpu()
-    if byte_compositing.available():
+    if available():
         whole = (0, 0, crop.shape[-1])
         picture = MovingPicture(picture_bytes(crop), whole, whole)
         frames = [as_tensor(picture.compose(flow[i], painted[i], places, i)) for i in range(len(painted))]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ...face.compositing import (
+from ...face.compositing.crop import (
     SURROUNDINGS,
     feather_mask,
     full_resolution_crop,
@@ -70,7 +70,7 @@ class WholeCrop:
     def finish(
         self, reference: Reference, painting: Painting, landmarks: Tensor, *, paste: bool, in_bytes: bool
     ) -> Iterator[Tensor]:
-        """See :class:`~.canvas.Canvas`; the portrait's own fine detail comes back (``face/compositing.py``)."""
+        """See :class:`~.canvas.Canvas`; the portrait's own fine detail comes back (``face/compositing/crop.py``)."""
         frames = detailed_frames(self.model.vae, reference, painting.frames, landmarks, paste=paste)
         return map(unit_to_bytes, frames) if in_bytes else frames
 

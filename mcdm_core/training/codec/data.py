@@ -17,11 +17,11 @@ from ...errors import MediaError
 from ...face.landmarks import BLINK_VALUES
 from ...media.pixels import to_bytes, to_unit
 from ...models.motion_codec import MotionCodec, mouth_and_face_crops
-from ..moved_portraits import FaceChange, move_portraits, move_values
-from ..shut_lids import shut_lids
+from ..photographs.moved_portraits import FaceChange, move_portraits, move_values
+from ..photographs.shut_lids import shut_lids
 
 MOVED = 6
-"""Frames made of a photograph, beside itself: it has no motion of its own (:mod:`..moved_portraits`)."""
+"""Frames made of a photograph, beside itself: it has no motion of its own (:mod:`..photographs.moved_portraits`)."""
 CLOSING = 0.3
 """Mean of the two blink values from which lids count as closing."""
 

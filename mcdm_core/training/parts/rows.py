@@ -1,8 +1,8 @@
 """Training frames in memory, one row each, with the motion tokens that the frozen codec reads off them.
 
-A clip is a run of rows. A still is some: the portrait itself, and with its lips warped shut, its eyes painted shut
-(:mod:`..shut_lids`), or other lips and lids (:mod:`..moved_portraits`). With lips shut a reference may lack the teeth
-that an archived frame shows.
+A clip is a run of rows. A still is some: the portrait itself, and with its lips warped shut, its eyes painted shut,
+or other lips and lids (:mod:`..photographs`). With lips shut a reference may lack the teeth that an archived frame
+shows.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ...errors import MCDMError
 from ...face.landmarks import lid_opening, lip_opening
 from ...media.pixels import to_bytes, to_unit
 from ...models.motion_codec import MotionCodec
-from ..moved_portraits import FaceChange, close_lips, move_portraits
-from ..shut_lids import shut_lids
+from ..photographs.moved_portraits import FaceChange, close_lips, move_portraits
+from ..photographs.shut_lids import shut_lids
 
 logger = logging.getLogger(__name__)
 _CODEC_SIZE = 128

@@ -157,13 +157,23 @@ class _SavedBytes(torch.autograd.graph.saved_tensors_hooks):
         return tensor
 
 
+def stage_costs(config: MCDMConfig, recipe: StockRecipe) -> dict[int, StageCost]:
+    """Costs of stages 1 and 3; the UNet's own weights train in stage 1 alone, as they do by default."""
+    return {
+        stage: stage_cost(config, stage, recipe if stage == 1 else dataclasses.replace(recipe, backbone=False))
+        for stage in (1, 3)
+    }
+
+
 def cost_table(
-    config: MCDMConfig, recipe: StockRecipe, gpus: tuple[int, ...] = (1, 4, 8), share: float = ASSUMED_SHARE
+    costs: Mapping[int, StageCost],
+    recipe: StockRecipe,
+    gpus: tuple[int, ...] = (1, 4, 8),
+    share: float = ASSUMED_SHARE,
 ) -> list[Mapping[str, Any]]:
     """A row for each stage, kind of GPU and number of them: gigabytes, whether they fit, and hours."""
     rows = []
-    for stage in (1, 3):
-        cost = stage_cost(config, stage, recipe if stage == 1 else dataclasses.replace(recipe, backbone=False))
+    for stage, cost in costs.items():
         for name, (peak, room) in GPUS.items():
             for count in gpus:
                 samples = -(-recipe.batch // (recipe.accumulate * count))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...diffusion.frame_diffusion import FrameDiffusion
-from ...face.compositing import transfer_detail
+from ...face.compositing.crop import transfer_detail
 from ...face.landmarks import LIDS, LIPS
 from ...face.reference_warp import warp_reference
 from ...models.unet import DenoisingUNet
@@ -110,7 +110,7 @@ def validate_denoiser(
     Returns:
         ``warp``, ``mouth_warp``, ``eyes_warp``, and ``psnr_n``, ``mouth_n``, ``eyes_n`` for n of ``steps``. Of the last
         of these also ``finished``, ``mouth_finished``, ``eyes_finished``. They have the portrait's fine detail, as a
-        video has it by default (``face/compositing.py:transfer_detail``).
+        video has it by default (``face/compositing/crop.py:transfer_detail``).
     """
     length = data.config.clip_frames
     totals: dict[str, list[float]] = {}

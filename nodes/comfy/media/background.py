@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ....mcdm_core.errors import MediaError
-from ....mcdm_core.face.compositing import add_change
+from ....mcdm_core.face.compositing.crop import add_change
 from ....mcdm_core.media.audio import Audio, mix
 from . import media_bridge
 

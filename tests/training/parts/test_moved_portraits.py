@@ -23,10 +23,16 @@ from mcdm_core.media.portrait import load_portrait
 from mcdm_core.pipeline import MCDMPipeline
 from mcdm_core.samples import FOLDER
 from mcdm_core.training.codec.data import MOVED, load_codec_frames
-from mcdm_core.training.moved_portraits import FaceChange, close_lips, move_landmarks, move_portraits, move_values
 from mcdm_core.training.parts.batches import BatchDrawer
 from mcdm_core.training.parts.rows import STILL_BLINK, STILL_MOVED, STILL_SHUT, FrameRows
-from mcdm_core.training.shut_lids import shut_lids
+from mcdm_core.training.photographs.moved_portraits import (
+    FaceChange,
+    close_lips,
+    move_landmarks,
+    move_portraits,
+    move_values,
+)
+from mcdm_core.training.photographs.shut_lids import shut_lids
 
 ASTRONAUT = FOLDER / "astronaut.jpg"
 

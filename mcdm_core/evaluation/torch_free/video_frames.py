@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import MediaError
-from ..face.reading.face_mesh import Frame
+from ...errors import MediaError
+from ...face.reading.face_mesh import Frame
 
 
 def video_frames(path: str | Path, least_side: int = 0) -> Iterator[Frame]:

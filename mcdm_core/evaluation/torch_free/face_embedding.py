@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PackageError
+from ...errors import PackageError
 from .video_frames import Frame
 
 SAME_PERSON = 0.6

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .part_places import PartPlaces
+from ..part_places import PartPlaces
 
 Bytes = NDArray[np.uint8]
 Square = tuple[int, int, int]

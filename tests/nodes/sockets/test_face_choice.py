@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from .fixtures import pack_module
+from ..fixtures import pack_module
 
 face_choice = pack_module("sockets.face_choice")
 media_bridge = pack_module("comfy.media.media_bridge")

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import arguments, train_lora, train_stock
+from .. import arguments
+from . import lora, stock
 
 if TYPE_CHECKING:
-    from ..training.parts.stage import PartRecipe, PartRun
+    from ...training.parts.stage import PartRecipe, PartRun
 
 _ON_GPU: dict[str, dict[str, Any]] = {
     "vae": {"batch_size": 512, "learning_rate": 2.5e-3, "every": 4, "critic_weight": 0.02},
@@ -117,8 +118,8 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--threads", type=arguments.count, help="CPU threads")
     parser.add_argument("--preset", choices=("tiny", "small", "base"), default="tiny", help="(default: tiny)")
-    train_stock.add_arguments(parser)
-    train_lora.add_arguments(parser)
+    stock.add_arguments(parser)
+    lora.add_arguments(parser)
     parser.set_defaults(run=run)
 
 
@@ -130,13 +131,13 @@ def run(options: argparse.Namespace) -> int:
     """
     import torch
 
-    from ..data.folders import check_for_training
-    from ..training.loop import log_to_file
+    from ...data.folders import check_for_training
+    from ...training.loop import log_to_file
 
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.preset != "tiny":
-        return train_stock.run(options)
+        return stock.run(options)
     if options.device == "auto":
         options.device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True  # training batches keep their sizes
@@ -145,7 +146,7 @@ def run(options: argparse.Namespace) -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     log_to_file(options.output / "train.log")
     if options.stage == "lora":
-        return train_lora.run(options)
+        return lora.run(options)
     stages = [*DEFAULT_MINUTES, "bundle"] if options.stage == "all" else [options.stage]
     for number, stage in enumerate(stages, start=1):
         minutes = DEFAULT_MINUTES.get(stage, 0.0) if options.minutes is None else options.minutes
@@ -161,7 +162,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _folders(options: argparse.Namespace, split: str, speech: bool = False, tars: bool = False) -> list[Path]:
     """Folders of a split that hold shards, or ``tars``; ``speech`` leaves out those made of stills."""
-    from ..data.folders import holding_clips
+    from ...data.folders import holding_clips
 
     return holding_clips([folder / split for folder in options.data], speech=speech, tars=tars)
 
@@ -187,7 +188,7 @@ def _needed(options: argparse.Namespace, name: str, stage: str) -> Path:
     Raises:
         WeightsError: if they are not there.
     """
-    from ..errors import WeightsError
+    from ...errors import WeightsError
 
     path = options.output / f"{name}.safetensors"
     if not path.is_file():
@@ -196,7 +197,7 @@ def _needed(options: argparse.Namespace, name: str, stage: str) -> Path:
 
 
 def _vae(options: argparse.Namespace, minutes: float) -> None:
-    from ..training.vae.train import train_vae
+    from ...training.vae.train import train_vae
 
     train_vae(
         options.data[0],
@@ -213,10 +214,10 @@ def _vae(options: argparse.Namespace, minutes: float) -> None:
 def _face(options: argparse.Namespace, minutes: float) -> None:
     from safetensors.torch import load_file
 
-    from ..config import TINY
-    from ..face.reading.face_network import FaceNetwork
-    from ..training.face.boxes import gather_faces, train_face_boxes
-    from ..training.face.train import load_frames, train_face_network
+    from ...config import TINY
+    from ...face.reading.face_network import FaceNetwork
+    from ...training.face.boxes import gather_faces, train_face_boxes
+    from ...training.face.train import load_frames, train_face_network
 
     # Labels of real frames come from an earlier network: their pose and values are not to be learnt from.
     real = None
@@ -251,8 +252,8 @@ def _face(options: argparse.Namespace, minutes: float) -> None:
 
 
 def _reader(options: argparse.Namespace, minutes: float) -> None:
-    from ..data.folders import truly_labelled
-    from ..training.face.reader_train import train_part_reader
+    from ...data.folders import truly_labelled
+    from ...training.face.reader_train import train_part_reader
 
     train_part_reader(
         truly_labelled(_folders(options, "train")),
@@ -264,7 +265,7 @@ def _reader(options: argparse.Namespace, minutes: float) -> None:
 
 
 def _codec(options: argparse.Namespace, minutes: float) -> None:
-    from ..training.codec.train import train_codec
+    from ...training.codec.train import train_codec
 
     output = options.output / "motion_codec.safetensors"
     train_codec(
@@ -278,9 +279,9 @@ def _codec(options: argparse.Namespace, minutes: float) -> None:
 
 
 def _audio(options: argparse.Namespace, minutes: float) -> None:
-    from ..config import TINY
-    from ..errors import PackageError
-    from ..training.audio.train import pretrain_audio, spoken_clips
+    from ...config import TINY
+    from ...errors import PackageError
+    from ...training.audio.train import pretrain_audio, spoken_clips
 
     # Recordings have no pictures: only this stage can read them.
     train = [*_folders(options, "train", True), *(folder / "train" for folder in options.speech)]
@@ -289,7 +290,7 @@ def _audio(options: argparse.Namespace, minutes: float) -> None:
     held = {folder.parent.name: clips for folder in val if (clips := spoken_clips(folder, TINY))}
     if options.speech_clips > 0:
         try:
-            from ..data.synthetic.render import render_speech
+            from ...data.synthetic.render import render_speech
 
             folder = options.output / "speech"
             render_speech(folder, options.speech_clips, _SPEECH_SEED, asset_path=options.asset)
@@ -300,8 +301,8 @@ def _audio(options: argparse.Namespace, minutes: float) -> None:
 
 
 def _prior(options: argparse.Namespace, minutes: float) -> None:
-    from ..config import TINY
-    from ..training.prior.train import load_codec, load_motion_clips, train_prior
+    from ...config import TINY
+    from ...training.prior.train import load_codec, load_motion_clips, train_prior
 
     codec = load_codec(_needed(options, "motion_codec", "codec"), TINY).to(options.device)
     held = {f.parent.name: load_motion_clips(f, codec, TINY, 32) for f in _folders(options, "val", True)}
@@ -314,20 +315,20 @@ def _prior(options: argparse.Namespace, minutes: float) -> None:
 
 
 def _unet1(options: argparse.Namespace, minutes: float) -> None:
-    from ..training.parts.train import PARTS_STAGE_1, train_parts
+    from ...training.parts.train import PARTS_STAGE_1, train_parts
 
     train_parts(*_painting(options, minutes, "unet1", PARTS_STAGE_1, "unet_stage1"))
 
 
 def _unet3(options: argparse.Namespace, minutes: float) -> None:
-    from ..training.parts.train import PARTS_STAGE_3, train_parts
+    from ...training.parts.train import PARTS_STAGE_3, train_parts
 
     begin = _needed(options, "unet_stage1", "unet1")
     train_parts(*_painting(options, minutes, "unet3", PARTS_STAGE_3, "unet", begin))
 
 
 def _decoder(options: argparse.Namespace, minutes: float) -> None:
-    from ..training.parts.decoder import PART_DECODER, train_part_decoder
+    from ...training.parts.decoder import PART_DECODER, train_part_decoder
 
     unet = _needed(options, "unet", "unet3")
     train_part_decoder(*_painting(options, minutes, "decoder", PART_DECODER, "part_decoder", unet))
@@ -342,7 +343,7 @@ def _painting(
     start_from: Path | None = None,
 ) -> tuple[PartRecipe, PartRun]:
     """Recipe and run of a stage of what paints parts, which reads tars as well."""
-    from ..training.parts.stage import PartRun
+    from ...training.parts.stage import PartRun
 
     run = PartRun(
         _folders(options, "train", tars=True),
@@ -360,7 +361,7 @@ def _painting(
 
 
 def _bundle(options: argparse.Namespace, minutes: float) -> None:
-    from ..checkpoint import bundle
+    from ...checkpoint import bundle
 
     print(bundle(options.output, options.output / "mcdm_tiny.safetensors"))
 

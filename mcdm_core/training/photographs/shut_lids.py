@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..face.landmarks import EYE_PICTURE_LEFT, EYE_PICTURE_RIGHT
-from ..media.pixels import to_bytes, to_unit
+from ...face.landmarks import EYE_PICTURE_LEFT, EYE_PICTURE_RIGHT
+from ...media.pixels import to_bytes, to_unit
 
 _FINE = 4
 """Lines are drawn on a picture so many times larger."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import MCDMError, MediaError, PackageError, first_line, unwritable
-from ..files import part_path, replace_finished
+from ...errors import MCDMError, MediaError, PackageError, first_line, unwritable
+from ...files import part_path, replace_finished
 from .provenance import read_provenance
 
 _SUFFIXES = (".mp4", ".m4v", ".mov")

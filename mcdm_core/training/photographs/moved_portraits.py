@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..face.landmarks import BLINK_VALUES, LIPS, VALUE_NAMES
-from ..face.reference_warp import tps_flow, warp
+from ...face.landmarks import BLINK_VALUES, LIPS, VALUE_NAMES
+from ...face.reference_warp import tps_flow, warp
 
 _GRID = 96
 _FACE = slice(0, 64)  # of all 68 points the flow would keep the lips apart

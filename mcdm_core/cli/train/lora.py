@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import arguments
+from .. import arguments
 
 MINUTES, MOTION_MINUTES = 40.0, 10.0
 
@@ -39,9 +39,9 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         WeightsError: if the model cannot be used; PackageError: without the extra 'lora'.
     """
-    from ..pipeline import preset_weights
-    from ..training.lora.motion import MotionRecipe, train_motion_lora
-    from ..training.lora.train import LoraRecipe, train_lora
+    from ...pipeline import preset_weights
+    from ...training.lora.motion import MotionRecipe, train_motion_lora
+    from ...training.lora.train import LoraRecipe, train_lora
 
     looks = options.learn == "looks"
     output = options.output / ("lora.safetensors" if looks else "lora_motion.safetensors")

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .compositing import feather_mask
-from .parts import apply, inverse
-from .reference_warp import warp
+from ..parts import apply, inverse
+from ..reference_warp import warp
+from .crop import feather_mask
 
 _FADE = 0.15
 """Part of the surroundings' side over which their movement comes to rest towards the edge."""

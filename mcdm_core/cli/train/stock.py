@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from . import arguments
+from .. import arguments
 
 STAGES = ("unet1", "unet3", "bundle", "lora")
 
@@ -43,9 +43,9 @@ def run(options: argparse.Namespace) -> int:
         WeightsError: if something to start from is missing, or the stage is none of these presets'.
         MediaError: if there are no data.
     """
-    from ..errors import MediaError, WeightsError
-    from ..training.loop import log_to_file
-    from ..training.workers import join_workers
+    from ...errors import MediaError, WeightsError
+    from ...training.loop import log_to_file
+    from ...training.workers import join_workers
 
     if options.stage not in STAGES:
         raise WeightsError(
@@ -70,8 +70,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _unet(options: argparse.Namespace, workers: Any, device: Any) -> None:
-    from ..training.lora.train import LoraRecipe
-    from ..training.stock.train import ADAPTER_CHANGES, RECIPES, StockRecipe, train_stock, with_changes
+    from ...training.lora.train import LoraRecipe
+    from ...training.stock.train import ADAPTER_CHANGES, RECIPES, StockRecipe, train_stock, with_changes
 
     adapter = options.stage == "lora"
     stage = 3 if adapter else int(options.stage[-1])
@@ -108,8 +108,8 @@ def _unet(options: argparse.Namespace, workers: Any, device: Any) -> None:
 def _bundle(options: argparse.Namespace) -> None:
     import torch
 
-    from ..checkpoint import load_directory, save_checkpoint
-    from ..training.stock.train import load_parts
+    from ...checkpoint import load_directory, save_checkpoint
+    from ...training.stock.train import load_parts
 
     config, states = load_parts([options.start, options.output])
     target = options.output / f"mcdm_{config.preset}.safetensors"

@@ -8,7 +8,7 @@ import pytest
 
 from mcdm_core.pipeline.defaults import sampling_defaults
 
-from .fixtures import pack_module
+from ..fixtures import pack_module
 
 settings = pack_module("sockets.sampling_settings")
 

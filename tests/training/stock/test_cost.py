@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from mcdm_core.config import PRESETS
-from mcdm_core.training.stock.cost import cost_table, stage_cost
+from mcdm_core.training.stock.cost import cost_table, stage_cost, stage_costs
 from mcdm_core.training.stock.train import StockRecipe
 
 from .test_stock import NARROW
@@ -38,7 +38,7 @@ def test_moments_of_eight_bits_take_a_quarter() -> None:
 
 
 def test_more_gpus_take_fewer_hours() -> None:
-    rows = cost_table(NARROW, KEPT, (1, 4))
+    rows = cost_table(stage_costs(NARROW, KEPT), KEPT, (1, 4))
     assert {row["stage"] for row in rows} == {1, 3}
     for one, four in zip(rows[::2], rows[1::2], strict=True):
         assert four["gigabytes"] <= one["gigabytes"] and four["hours"] <= one["hours"]
@@ -47,5 +47,8 @@ def test_more_gpus_take_fewer_hours() -> None:
 def test_the_small_preset_fits_its_gpu() -> None:
     from mcdm_core.training.stock.train import RECIPES
 
-    rows = cost_table(PRESETS["small"], RECIPES["small"], (1,))
+    recipe = RECIPES["small"]
+    costs = stage_costs(PRESETS["small"], recipe)
+    assert recipe.backbone and costs[1].trained > costs[3].trained  # stage 3 leaves the UNet's own weights
+    rows = cost_table(costs, recipe, (1,))
     assert all(row["fits"] for row in rows if "12 GB" in row["gpu"])

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .crops import CropTransform, resample_crop
+from ..crops import CropTransform, resample_crop
 
 BORDER_FEATHER = 0.10
 """Width of the soft edge of a pasted crop, as a part of its side."""
@@ -81,8 +81,8 @@ def move_surroundings(
     Returns:
         [f, 3, S, S].
     """
-    from .mouth_fill import fill_mouth
-    from .reference_warp import tps_flow, warp
+    from ..mouth_fill import fill_mouth
+    from ..reference_warp import tps_flow, warp
 
     count, size = landmarks.shape[0], large.shape[-1]
 

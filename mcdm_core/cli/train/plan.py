@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from typing import Any
 
-from . import arguments
+from .. import arguments
 
 
 def add_parser(commands: Any) -> None:
@@ -38,17 +38,17 @@ def run(options: argparse.Namespace) -> int:
     """
     import torch
 
-    from ..config import PRESETS
-    from ..errors import MCDMError
-    from ..training.stock.cost import ASSUMED_SHARE, cost_table, measured_tflops, stage_cost
-    from ..training.stock.train import RECIPES
+    from ...config import PRESETS
+    from ...errors import MCDMError
+    from ...training.stock.cost import ASSUMED_SHARE, cost_table, measured_tflops, stage_costs
+    from ...training.stock.train import RECIPES
 
     if options.preset not in RECIPES:
         raise MCDMError(f"There is no plan for {options.preset!r}; choose one of {', '.join(RECIPES)}.")
     config = PRESETS[options.preset]
     recipe = dataclasses.replace(RECIPES[options.preset], eight_bit=options.eight_bit)
-    for stage in (1, 3):
-        cost = stage_cost(config, stage, recipe)
+    costs = stage_costs(config, recipe)
+    for stage, cost in costs.items():
         print(
             f"stage {stage}: {cost.values / 1e6:.0f} M values, {cost.trained / 1e6:.0f} M train; a sample takes "
             f"{cost.training / 1e12:.1f} TFLOP and {cost.encoding / 1e12:.1f} to encode; "
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"measured on {name}: {measured_tflops(config, 1, recipe, device):.3f} TFLOP/s in stage 1")
     print(f"\nat {share:.0%} of the peak, {recipe.steps} steps of {recipe.batch} samples a stage:")
     print(f"{'stage':>5} {'GPU':<16} {'GPUs':>4} {'GB each':>8} {'fits':>5} {'hours':>8}")
-    for row in cost_table(config, recipe, tuple(options.gpus), share):
+    for row in cost_table(costs, recipe, tuple(options.gpus), share):
         fits = "yes" if row["fits"] else "no"
         print(f"{row['stage']:>5} {row['gpu']:<16} {row['gpus']:>4} {row['gigabytes']:>8} {fits:>5} {row['hours']:>8}")
     return 0

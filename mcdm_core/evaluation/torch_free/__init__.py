@@ -1,0 +1,1 @@
+"""What the measurements by others' models share, whose environment holds no torch (docs/evaluation.md)."""
