@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import resource
@@ -10,8 +11,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 TRIES = int(os.environ.get("MCDM_FAULTS", "6"))
 """Faults of each kind; 500 for the whole harness."""
@@ -95,6 +100,15 @@ def attempt(
     code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
     worked = used.ru_utime + used.ru_stime
     return Ending(code, log.read_text(errors="replace"), time.monotonic() - began, worked)
+
+
+def afresh(work: Callable[..., T], *given: Any) -> T:
+    """What ``work(*given)`` of a module returns in a Python of its own.
+
+    What this process had freed again would lie ready for those that are to be short of memory.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *given).result()
 
 
 def limit_memory(more: int) -> None:

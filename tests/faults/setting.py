@@ -15,6 +15,7 @@ from mcdm_core.errors import MCDMError, is_out_of_memory
 from mcdm_core.media.video_reader import VideoReader, read_video
 from mcdm_core.models.motion_codec import MotionTokens
 from mcdm_core.motion.motion import Motion
+from mcdm_core.pipeline import MCDMPipeline
 from mcdm_core.pipeline.memory import MotionMemory
 from mcdm_core.pipeline.run.run_folder import RunFolder
 from tests.small_inputs import given, write_inputs
@@ -27,7 +28,7 @@ SECONDS = 2
 class Setting:
     """The random model with a portrait and a voice on disk, and the video that no fault disturbed."""
 
-    def __init__(self, folder: Path, pipe, portrait: torch.Tensor) -> None:
+    def __init__(self, folder: Path, pipe: MCDMPipeline, portrait: torch.Tensor) -> None:
         self.folder = folder
         noise = torch.rand(16_000 * SECONDS, generator=torch.Generator().manual_seed(0)) - 0.5
         self.options = write_inputs(folder, pipe, portrait, noise)
@@ -46,7 +47,7 @@ class Setting:
 
         return work
 
-    def attempt(self, output: Path, *, without_probe: bool = False, **fault) -> Ending:
+    def attempt(self, output: Path, *, without_probe: bool = False, **fault: Any) -> Ending:
         """One attempt, with a fault; without the look for free space before the models load, if wished."""
         work = self.command(output)
 
@@ -118,8 +119,8 @@ def _grow(folder: Path, clips: int, starve: tuple[int, int] | None) -> None:
                 starve = None
             frames = torch.full((4, 3, 32, 32), (index % 50) / 50)
             tokens = MotionTokens(*(torch.full((4, 1, 2), float(index)) for _ in range(3)))
-            state = (torch.full(shape, float(index)) for shape in ((1, 2, 2), (1, 2, 2, 1, 1), (1, 2, 2, 1)))
-            memory = MotionMemory(*state, frame_index=4 * (index + 1))
+            state = [torch.full(shape, float(index)) for shape in ((1, 2, 2), (1, 2, 2, 1, 1), (1, 2, 2, 1))]
+            memory = MotionMemory(state[0], state[1], state[2], frame_index=4 * (index + 1))
             run.add(frames, 25, None, {"lip_opening": [0.0] * 4}, memory, Motion(tokens, None, None, 25.0))
 
 

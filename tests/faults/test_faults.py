@@ -13,15 +13,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 
 from mcdm_core.errors import MCDMError
 from mcdm_core.media.video_reader import VideoReader
+from mcdm_core.pipeline.run.finished_clip import FinishedClip
 from mcdm_core.pipeline.run.run_folder import RunFolder
 
 from .attempts import Tally, attempt, moments
-from .setting import check_run, finished, grow, grow_under
+from .setting import Setting, check_run, finished, grow, grow_under
 
 # Forks of a process with torch's threads may hang on some machines: not among the quick tests.
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="forks and sets limits")]
@@ -30,7 +33,7 @@ SMALL_DISK = 4 << 20
 STOPS = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
 
 
-def test_kills_of_the_command_line(setting, tmp_path) -> None:
+def test_kills_of_the_command_line(setting: Setting, tmp_path: Path) -> None:
     output, tally = tmp_path / "out" / "a.mp4", Tally()
     output.parent.mkdir()
     before = 0
@@ -58,14 +61,14 @@ def test_kills_of_the_command_line(setting, tmp_path) -> None:
     assert not (tally.unplayable or tally.tracebacks or tally.lost)
 
 
-def test_kills_of_a_run_of_the_nodes(tmp_path) -> None:
+def test_kills_of_a_run_of_the_nodes(tmp_path: Path) -> None:
     longest = attempt(lambda: grow(tmp_path / "timed"), tmp_path / "log.txt").worked
     tally = grow_under(({"after": moment} for moment in moments(1, longest / 4)), tmp_path)
     print("\nkills of a run of the nodes:", tally)
     assert tally.ended and not (tally.unplayable or tally.tracebacks or tally.lost)
 
 
-def test_full_disks(setting, tmp_path) -> None:
+def test_full_disks(setting: Setting, tmp_path: Path) -> None:
     output, tally = tmp_path / "out" / "a.mp4", Tally()
     output.parent.mkdir()
     whole = (setting.folder / "whole.mp4").stat().st_size
@@ -82,7 +85,7 @@ def test_full_disks(setting, tmp_path) -> None:
     assert tally.ended and not (tally.unplayable or tally.tracebacks)
 
 
-def test_full_disks_of_a_run_of_the_nodes(tmp_path) -> None:
+def test_full_disks_of_a_run_of_the_nodes(tmp_path: Path) -> None:
     grow(tmp_path / "timed", 2)
     largest = max(path.stat().st_size for path in (tmp_path / "timed").iterdir())
     tally = grow_under(({"file_size": int(size)} for size in moments(5, 1.5 * largest)), tmp_path)
@@ -91,7 +94,7 @@ def test_full_disks_of_a_run_of_the_nodes(tmp_path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path) -> Iterator[Path]:
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 4 MiB, where this process may mount one."""
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -102,7 +105,7 @@ def small_disk(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
-def test_a_disk_that_is_really_full(setting, small_disk) -> None:
+def test_a_disk_that_is_really_full(setting: Setting, small_disk: Path) -> None:
     """The system's own refusal, in the writer, the journal, the joined video or the message."""
     output, filler, tally = small_disk / "out" / "a.mp4", small_disk / "filler", Tally()
     output.parent.mkdir()
@@ -125,7 +128,7 @@ def test_a_disk_that_is_really_full(setting, small_disk) -> None:
     assert tally.ended and not (tally.unplayable or tally.tracebacks or tally.lost)
 
 
-def test_damaged_newest_files(tmp_path) -> None:
+def test_damaged_newest_files(tmp_path: Path) -> None:
     chance, tally = random.Random(4), Tally()
     grow(tmp_path / "run", 6)
     for _ in moments(4, 1):
@@ -144,22 +147,21 @@ def test_damaged_newest_files(tmp_path) -> None:
     assert tally.most_lost <= 1
 
 
-def test_two_writers(setting, tmp_path) -> None:
+def test_two_writers(setting: Setting, tmp_path: Path) -> None:
     output = tmp_path / "a.mp4"
     work = setting.command(output)
 
     def second_while_the_first_runs() -> int:
-        import mcdm_core.pipeline.run.run_folder as run_folder
+        add = RunFolder.add
 
-        add = run_folder.RunFolder.add
-
-        def add_and_try(self, *arguments):
-            run_folder.RunFolder.add = add
+        def add_and_try(self: RunFolder, *arguments: Any) -> FinishedClip:
+            first_time.stop()
             ending = attempt(work, tmp_path / "second.txt")
             assert ending.status == 1 and "at this moment" in ending.said, ending
             return add(self, *arguments)
 
-        run_folder.RunFolder.add = add_and_try
+        first_time = mock.patch.object(RunFolder, "add", add_and_try)
+        first_time.start()
         return work()
 
     ending = attempt(second_while_the_first_runs, tmp_path / "first.txt")
