@@ -6,13 +6,19 @@ import argparse
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import failures_told
 from ..files import check_destination, replace_finished
 from . import arguments
 from .interruption import exit_status, hold_interrupts
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..pipeline import MCDMPipeline
 
 _LESS_MEMORY = "Close other programs, or make the video smaller; on a GPU, --device cpu needs none of its memory."
 
@@ -77,9 +83,8 @@ def _dub(options: argparse.Namespace) -> int:
     from ..pipeline import MCDMPipeline
     from ..pipeline.dubbing import dub, fitted_sound, prepare_dubbing
     from ..pipeline.memory import MotionMemory
-    from ..pipeline.run.number_format import picture_format
-    from ..pipeline.run.run_folder import RunFolder
-    from ..pipeline.run.run_key import run_key
+    from ..pipeline.run.number_format import format_to_go_on, picture_format
+    from ..pipeline.run.run_folder import JOURNAL, RunFolder
 
     check_destination(
         options.output, (".mp4",), [options.video, options.audio, options.weights, *(path for path, _ in options.lora)]
@@ -89,22 +94,14 @@ def _dub(options: argparse.Namespace) -> int:
         pipe = MCDMPipeline.from_file(options.weights, device=options.device, adapters=options.lora)
     else:
         pipe = MCDMPipeline.from_preset(options.preset, device=options.device, adapters=options.lora)
-    pipe.model.picture_format = picture_format("auto", options.device)
+    place, numbers = _run_folder(options, pipe), picture_format("auto", options.device)
+    numbers = format_to_go_on(numbers, lambda other: (place(other) / JOURNAL).is_file())
+    pipe.model.picture_format = numbers
     dubbing = prepare_dubbing(
         pipe, lambda: video, video.fps, audio, box=options.box, number=options.face, seed=options.seed
     )
     sound = fitted_sound(audio, dubbing.frames / video.fps)
-    key = run_key(
-        pipe.fingerprint,
-        str(pipe.model.picture_format),
-        dubbing.track.squares,
-        dubbing.motion.tokens.cat(),
-        sound,
-        video.fps,
-        options.steps,
-        options.mark,
-    )
-    folder = RunFolder(options.output.with_name(f"{options.output.stem}.dub_{key}"))
+    folder = RunFolder(place(numbers))
     memory = None
     if folder.clips:
         memory = MotionMemory.load(folder.memory_path(len(folder.clips)), pipe.fingerprint)
@@ -138,3 +135,16 @@ def _dub(options: argparse.Namespace) -> int:
         + f"; {made / max(time.monotonic() - begin, 1e-9):.1f} frames a second"
     )
     return 0
+
+
+def _run_folder(options: argparse.Namespace, pipe: MCDMPipeline) -> Callable[[torch.dtype], Path]:
+    """Where the clips gather, by the number format: named by everything that determines the video."""
+    from ..pipeline.run.run_key import run_key
+
+    settings = options.box, options.face, options.seed, options.steps, options.mark
+    given = pipe.fingerprint, pipe.device.type, options.video, options.audio, *settings
+
+    def place(numbers: torch.dtype) -> Path:
+        return options.output.with_name(f"{options.output.stem}.dub_{run_key(*given, str(numbers))}")
+
+    return place

@@ -20,6 +20,8 @@ from .generate_many import run_manifest
 from .interruption import exit_status, hold_interrupts
 
 if TYPE_CHECKING:
+    import torch
+
     from ..media.audio_reader import AudioReader
     from ..pipeline import MCDMPipeline, Reference
     from ..pipeline.run.run_folder import RunFolder
@@ -187,18 +189,14 @@ def _generate_of_arguments(own: Sequence[str], common: argparse.Namespace) -> in
 
 @functools.lru_cache(maxsize=1)
 def _load_pipeline(
-    weights: Path | None, preset: str, device: str, adapters: tuple[tuple[Path, float], ...], dtype: str
+    weights: Path | None, preset: str, device: str, adapters: tuple[tuple[Path, float], ...]
 ) -> MCDMPipeline:
     """Loaded once for all videos that a process makes with the same weights."""
     from ..pipeline import MCDMPipeline
-    from ..pipeline.run.number_format import picture_format
 
     if weights:
-        pipe = MCDMPipeline.from_file(weights, device, adapters)
-    else:
-        pipe = MCDMPipeline.from_preset(preset, device, adapters)
-    pipe.model.picture_format = picture_format(dtype, device)
-    return pipe
+        return MCDMPipeline.from_file(weights, device, adapters)
+    return MCDMPipeline.from_preset(preset, device, adapters)
 
 
 def _prepare_and_generate(options: argparse.Namespace) -> int:
@@ -211,7 +209,8 @@ def _prepare_and_generate(options: argparse.Namespace) -> int:
     portrait = load_portrait(picture, None if options.crop else options.max_size)
     scale = max(portrait.shape[-2:]) / max(picture_size(picture))
     box = None if options.box is None else [value * scale for value in options.box]
-    pipe = _load_pipeline(options.weights, options.preset, options.device, tuple(options.lora), options.dtype)
+    pipe = _load_pipeline(options.weights, options.preset, options.device, tuple(options.lora))
+    pipe.model.picture_format = _format(options, pipe)
     memory = MotionMemory.load(options.memory_in, pipe.fingerprint) if options.memory_in else None
     try:
         reference = pipe.encode_reference(portrait, box=box)
@@ -285,15 +284,33 @@ def _driver_landmarks(options: argparse.Namespace, pipe: MCDMPipeline, reference
     return driver_landmarks(pipe, reference, frames, embedding.num_frames)
 
 
-def _run_key(options: argparse.Namespace, pipe: MCDMPipeline) -> str:
+def _format(options: argparse.Namespace, pipe: MCDMPipeline) -> torch.dtype:
+    """The number format of the pictures: as the video was begun in, else as it is chosen."""
+    from ..pipeline.run.number_format import format_to_go_on, picture_format
+    from ..pipeline.run.resumable_video import ResumableVideo
+
+    chosen = picture_format(options.dtype, options.device)
+    if options.dtype != "auto" or options.resume != "auto":
+        return chosen
+    return format_to_go_on(chosen, lambda other: ResumableVideo.begun(options.output, _run_key(options, pipe, other)))
+
+
+def _run_key(options: argparse.Namespace, pipe: MCDMPipeline, numbers: torch.dtype | None = None) -> str:
     """Hash of everything that determines the video: the files' contents, the weights, the settings."""
     from ..pipeline.run.run_key import run_key
 
     files = [options.portrait or default_portrait(), options.audio or default_voice(), options.driver]
     settings = {name: getattr(options, name) for name in _SETTINGS}
     defaults = sampling_defaults(pipe.config.preset)
-    numbers = pipe.device.type, str(pipe.model.picture_format)
-    return run_key(pipe.fingerprint, *numbers, *files, options.memory_in, settings, defaults)
+    return run_key(
+        pipe.fingerprint,
+        pipe.device.type,
+        str(numbers or pipe.model.picture_format),
+        *files,
+        options.memory_in,
+        settings,
+        defaults,
+    )
 
 
 def _make_clips(

@@ -86,6 +86,44 @@ def test_the_same_command_goes_on_and_makes_the_same_video(inputs, tmp_path, mon
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.mp4"]
 
 
+def test_a_video_goes_on_in_the_number_format_it_was_begun_in(inputs, tmp_path, monkeypatch, capsys) -> None:
+    """Which format is fast is measured, and may come out otherwise the next time."""
+    from mcdm_core.pipeline import MCDMPipeline
+    from mcdm_core.pipeline.run import number_format
+
+    original, formats = MCDMPipeline.sample_clip, []
+
+    def stop_at_the_third(self, *args, **kwargs):
+        if len(formats) == 2:
+            formats.append(None)
+            raise KeyboardInterrupt
+        formats.append(self.model.picture_format)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(MCDMPipeline, "sample_clip", stop_at_the_third)
+    for measured, status in ((torch.bfloat16, 130), (torch.float32, 0)):
+        monkeypatch.setattr(number_format, "fast_format", lambda measured=measured: measured)
+        assert main(inputs) == status
+    assert "going on after 8 of 14 frames" in capsys.readouterr().err
+    assert [number for number in formats if number] == [torch.bfloat16] * 4
+
+
+def test_a_dub_goes_by_what_is_given_to_it(pipe, tmp_path) -> None:
+    """Not by what networks read of the video, which differs in the last bit with the number of threads."""
+    from mcdm_core.cli.dub import _run_folder
+
+    for name in ("video.mp4", "voice.wav", "other.wav"):
+        (tmp_path / name).write_text(name)
+    command = ["dub", "--video", str(tmp_path / "video.mp4"), "--output", str(tmp_path / "a.mp4")]
+
+    def folder(*options: str) -> Path:
+        return _run_folder(build_parser().parse_args([*command, *options]), pipe)(torch.float32)
+
+    voice, other = (["--audio", str(tmp_path / name)] for name in ("voice.wav", "other.wav"))
+    assert folder(*voice) == folder(*voice)
+    assert len({folder(*voice), folder(*other), folder(*voice, "--seed", "1"), folder(*voice, "--face", "2")}) == 4
+
+
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_stop_in_the_middle_of_a_clip_keeps_it_whole_and_the_memory_in_step(
     inputs, tmp_path, monkeypatch, name, status

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mcdm_core.media.video_reader import read_video
+from mcdm_core.media.video_reader import VideoReader
 from mcdm_core.pipeline.run.run_folder import RunFolder
 from tests.nodes.fixtures import comfyui_stubs, pack_core, pack_module, video_job
 
@@ -83,16 +83,21 @@ class NodeOfTheSetting:
         job.run.close()
 
 
-def shown(folder: Path) -> torch.Tensor:
-    """The pictures of all clips of a run."""
-    return torch.cat([read_video(path)[0] for path in sorted(folder.glob("clip_*.mp4"))])
+def alike(run: RunFolder, other: RunFolder) -> bool:
+    """Whether two runs show as many frames and end in the same state, but for the rounding of smaller parts.
+
+    The frames themselves do not tell: an encoder that is short of memory for its threads codes them a little otherwise.
+    """
+    shown, as_many = (sum(len(list(VideoReader(a.clip_path(c.index)))) for c in a.clips) for a in (run, other))
+    ends, asked = run.memory().tensors(), other.memory().tensors()
+    return shown == as_many and all(torch.allclose(ends[name], asked[name], atol=1e-3) for name in asked)
 
 
 def test_starved_memory_of_a_node(setting: Setting, tmp_path: Path) -> None:
     node, tally, words, smaller = NodeOfTheSetting(setting), Tally(), Counter(), 0
     # In a process of its own: what this one had freed again would lie ready for those that are to be short.
     assert attempt(node.work(tmp_path / "whole"), tmp_path / "log.txt").status == 0
-    whole = shown(tmp_path / "whole")
+    whole = RunFolder(tmp_path / "whole")
     folder = tmp_path / "run"
     for size in (int(moment) << 10 for moment in moments(8, 48 << 10)):
         before = listed(folder)
@@ -107,10 +112,10 @@ def test_starved_memory_of_a_node(setting: Setting, tmp_path: Path) -> None:
             tally.others.append(f"status {ending.status} with {size >> 10} KiB: {ending.said}")
         with RunFolder(folder) as run:
             tally.lost += max(0, before - len(run.clips))
-        if ending.status == 0:
-            # Not bit for bit: made in smaller parts, or at other places in memory, sums are rounded otherwise.
-            tally.unplayable += float((shown(folder) - whole).abs().mean()) > 0.002
-            folder = tmp_path / f"run{tally.tries}"
+            if ending.status == 0:
+                tally.unplayable += not alike(run, whole)
+                folder = tmp_path / f"run{tally.tries}"
+    whole.close()
     print("\nstarved memory of a node:", tally, words, f"in smaller parts {smaller}")
     assert not (tally.unplayable or tally.tracebacks or tally.lost or tally.others)
 

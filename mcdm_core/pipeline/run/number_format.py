@@ -30,6 +30,17 @@ def picture_format(name: str, device: torch.device | str) -> torch.dtype:
     return fast_format() if torch.device(device).type == "cpu" else torch.float32
 
 
+def format_to_go_on(chosen: torch.dtype, begun: Callable[[torch.dtype], bool]) -> torch.dtype:
+    """The format in which a run was begun, else the chosen one.
+
+    What is measured may come out otherwise the next time, and a video that goes on keeps its format.
+
+    >>> format_to_go_on(torch.float32, lambda format: format == torch.bfloat16)
+    torch.bfloat16
+    """
+    return next((number for number in (chosen, *FORMATS.values()) if begun(number)), chosen)
+
+
 @functools.cache
 def fast_format() -> torch.dtype:
     """What this processor is good at, measured once: some hundredths of a second.

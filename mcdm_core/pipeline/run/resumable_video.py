@@ -13,7 +13,7 @@ from ...file_lock import FileLock
 from ...files import part_path, replace_finished
 from ...media.audio import Audio
 from ...media.audio_reader import AudioReader
-from .run_folder import LOCK, RunFolder
+from .run_folder import JOURNAL, LOCK, RunFolder
 
 
 class ResumableVideo:
@@ -33,7 +33,7 @@ class ResumableVideo:
 
     def __init__(self, output: Path, key: str, *, resume: bool = True) -> None:
         self.output = output
-        self.folder = part_path(output).with_suffix("")
+        self.folder = _folder(output)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(
@@ -47,6 +47,11 @@ class ResumableVideo:
         except BaseException:
             self._lock.release()
             raise
+
+    @staticmethod
+    def begun(output: Path, key: str) -> bool:
+        """Whether an earlier attempt at ``output`` with this key was stopped."""
+        return (_folder(output) / key / JOURNAL).is_file()
 
     def others(self) -> list[Path]:
         """Clips of unfinished videos of the same name with other inputs or settings."""
@@ -100,3 +105,7 @@ class ResumableVideo:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _folder(output: Path) -> Path:
+    return part_path(output).with_suffix("")
