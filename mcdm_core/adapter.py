@@ -21,7 +21,7 @@ from torch import Tensor
 from .checkpoint import fingerprint
 from .config import MCDMConfig
 from .errors import WeightsError
-from .files import read_json, read_tensors, write_tensors
+from .files import read_json, read_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -56,18 +56,6 @@ def weights_name(
 def adapter_metadata(info: AdapterInfo) -> dict[str, str]:
     """The metadata that a file of these needs."""
     return {ADAPTER_KEY: json.dumps(asdict(info), sort_keys=True)}
-
-
-def save_adapter(path: str | Path, tensors: Mapping[str, Tensor], info: AdapterInfo) -> None:
-    """Write an adapter.
-
-    Args:
-        tensors: by the keys of this module's head; info: what it is.
-
-    Raises:
-        MediaError: if the file cannot be written.
-    """
-    write_tensors(path, tensors, adapter_metadata(info))
 
 
 def is_adapter(path: str | Path) -> bool:

@@ -13,24 +13,21 @@ import argparse
 import json
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from ..diffusion.frame_diffusion import FrameDiffusion
 from ..model import MCDMModel
 from ..models.audio_encoder import with_value_head
 from ..pipeline import MCDMPipeline
 from ..training.audio.train import validate_audio
-from ..training.clip_frames import ClipFrames
 from ..training.codec.data import load_codec_frames
 from ..training.codec.validation import validate_codec
 from ..training.parts.rows import FrameRows
 from ..training.parts.validation import validate_parts
 from ..training.prior.train import load_motion_clips
 from ..training.prior.validation import validate_prior
-from ..training.unet.data import LatentClips
-from ..training.unet.validation import validate_denoiser
 from ..training.vae.train import psnr
+from .held_clips import HeldClip, held_clips
+from .whole_crop import validate_denoiser
 
 
 @torch.no_grad()
@@ -43,29 +40,26 @@ def part_scores(model: MCDMModel, folder: Path, limit: int = 32, stage: int = 3)
     """
     config, codec = model.config, model.motion_codec
     clips = load_motion_clips(folder, codec, config, limit)
-    frames = ClipFrames([folder], 2 * config.clip_frames, seed=0, limit=limit)
-    rows = np.linspace(0, frames.rows - 1, min(frames.rows, 200)).round().astype(np.int64)
-    pictures = frames.pictures(rows)
+    held = held_clips(folder, 2 * config.clip_frames, limit)
+    every = max(1, sum(len(clip.landmarks) for clip in held) // 200)
+    pictures = torch.cat([clip.pictures(slice(None, None, every)) for clip in held])
     decibels = torch.cat([psnr(model.vae(part).clamp(-1, 1), part) for part in pictures.split(32)])
     return {
         "vae": {"psnr": float(decibels.mean())},
         "audio_encoder": validate_audio(with_value_head(model.audio_encoder), clips),
         "motion_codec": validate_codec(codec, load_codec_frames([folder], limit=limit)),
         "present_clip_prior": validate_prior(model, codec, clips),
-        "unet": _painting_scores(model, folder, frames, limit, stage),
+        "unet": _painting_scores(model, folder, held, limit, stage),
     }
 
 
-def _painting_scores(model: MCDMModel, folder: Path, frames: ClipFrames, limit: int, stage: int) -> dict[str, float]:
+def _painting_scores(model: MCDMModel, folder: Path, held: list[HeldClip], limit: int, stage: int) -> dict[str, float]:
     """The denoiser's scores: on parts of faces, or on the whole crop."""
     config, codec = model.config, model.motion_codec
     if config.parts.size:
         rows = FrameRows([folder], codec, config.image_size, minimum=2 * config.clip_frames, limit=limit)
         return validate_parts(model, model.vae, rows, config, bypass_temporal=stage == 1, decoder=model.part_decoder)
-    data = LatentClips(frames, model.vae, config, codec)
-    return validate_denoiser(
-        model, data, FrameDiffusion(config), bypass_temporal=stage == 1, motion=stage == 3, steps=(4, 2, 1)
-    )
+    return validate_denoiser(model, held, stage=stage)
 
 
 def main() -> None:

@@ -31,14 +31,6 @@ class CropTransform:
     image_width: int
     image_height: int
 
-    def to_image(self, points: torch.Tensor) -> torch.Tensor:
-        """Map points [..., 2] from crop coordinates in [0, 1] to pixels of the portrait."""
-        return points * self.side + points.new_tensor([self.left, self.top])
-
-    def to_crop(self, points: torch.Tensor) -> torch.Tensor:
-        """Map points [..., 2] from pixels of the portrait to crop coordinates in [0, 1]."""
-        return (points - points.new_tensor([self.left, self.top])) / self.side
-
     def scaled(self, factor: float, width: int, height: int) -> CropTransform:
         """The same crop in a copy of the portrait resized by ``factor`` to width x height."""
         return CropTransform(self.left * factor, self.top * factor, self.side * factor, width, height)

@@ -43,12 +43,6 @@ EYE_PICTURE_RIGHT = slice(28, 36)
 BROW_PICTURE_LEFT = slice(36, 41)
 BROW_PICTURE_RIGHT = slice(41, 46)
 
-GROUPS: dict[str, slice] = {"lips": LIPS, "lids": LIDS, "face": FACE, "neck": NECK}
-
-INNER_UPPER = 14
-"""Middle of the upper lip's inner edge."""
-INNER_LOWER = 18
-"""Middle of the lower lip's inner edge."""
 LIP_CORNERS: tuple[int, int] = (0, 6)
 INNER_LIP_PAIRS: tuple[tuple[int, int], ...] = ((13, 19), (14, 18), (15, 17))
 """(upper, lower) points of the inner lip edges that face each other."""

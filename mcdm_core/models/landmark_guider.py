@@ -70,7 +70,3 @@ class LandmarkGuider(nn.Module):
         x = F.silu(self.conv_out(x))
         tokens = self.project(x.flatten(1)).view(batch, frames, self.head_tokens, self.motion_dim)
         return self.spread(tokens.flatten(0, 1).flatten(1)).view_as(tokens)
-
-    def freeze(self) -> LandmarkGuider:
-        """Stop training (the paper keeps the guider frozen once it is trained) and return self."""
-        return self.requires_grad_(False).eval()

@@ -15,9 +15,7 @@ def test_the_face_fills_its_part_of_the_crop() -> None:
     crop, transform = crop_face(image, (90, 100, 210, 220), 100)
     assert transform.side == 200 and crop.shape == (3, 100, 100)
     assert crop[0, 50].gt(0.5).sum().item() == pytest.approx(60, abs=1)
-    points = torch.tensor([[0.2, 0.7], [0.5, 0.5]])
-    assert torch.allclose(transform.to_crop(transform.to_image(points)), points, atol=1e-6)
-    assert torch.allclose(transform.to_image(points)[1], torch.tensor([150.0, 160.0]))
+    assert (transform.left, transform.top) == (50, 60)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mcdm_core.adapter import AdapterInfo, save_adapter
+from mcdm_core.adapter import AdapterInfo, adapter_metadata
 from mcdm_core.checkpoint import save_checkpoint
 from mcdm_core.config import TINY, to_json
 from mcdm_core.data.shards import write_spoken_shard
@@ -160,9 +160,10 @@ def main() -> None:
     encoder = {"image_encoder": build_image_encoder(small_config()).state_dict()}
     save_checkpoint(_folder("weights") / "seed.safetensors", encoder, small_config(), dtype=torch.float16)
     pair = {"unet.a.lora_A.weight": ones(2, 3), "unet.a.lora_B.weight": ones(4, 2)}
-    save_adapter(_folder("adapter") / "seed.safetensors", pair, AdapterInfo("tiny", "x", 2.0, "anna"))
+    info = AdapterInfo("tiny", "x", 2.0, "anna")
+    write_tensors(_folder("adapter") / "seed.safetensors", pair, adapter_metadata(info))
     bad = AdapterInfo("tiny", "x", float("nan"), "anna")
-    save_adapter(CORPUS / "adapter" / "damaged_alpha.safetensors", pair, bad)
+    write_tensors(CORPUS / "adapter" / "damaged_alpha.safetensors", pair, adapter_metadata(bad))
     clips = [(np.zeros(64, np.int16), np.ones((2, 16), np.float32), {"identity": name, "fps": 25}) for name in "ab"]
     write_spoken_shard(_folder("shard") / "seed.safetensors", clips)
     _run_of_two_clips()

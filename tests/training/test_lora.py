@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mcdm_core.adapter import MOTION, AdapterInfo, load_adapter, merge_adapters, save_adapter, weights_name
+from mcdm_core.adapter import MOTION, AdapterInfo, adapter_metadata, load_adapter, merge_adapters, weights_name
 from mcdm_core.checkpoint import load_checkpoint, save_checkpoint
 from mcdm_core.errors import WeightsError
 from mcdm_core.files import write_tensors
@@ -59,7 +59,7 @@ def test_merged_weights_do_what_the_trained_layers_do(denoiser: Denoiser, tmp_pa
         torch.nn.init.normal_(parameter, std=0.3)
     trained = run(denoiser, given, given["latents"])
     assert float((trained - plain).abs().max()) > 0.1 * float(plain.abs().max())
-    save_adapter(tmp_path / "a.safetensors", change.state_dict(), INFO)
+    write_tensors(tmp_path / "a.safetensors", change.state_dict(), adapter_metadata(INFO))
     merged = Denoiser(NARROW).eval()
     for strength, wanted in ((1.0, trained), (0.0, plain)):
         states = merge_adapters(before, NARROW, [(tmp_path / "a.safetensors", strength)])
@@ -97,7 +97,7 @@ def test_an_adapter_of_motion_does_what_its_trained_layers_do(tmp_path: Path, ca
     trained, path = predicted(modules.present_clip_prior), tmp_path / "a.safetensors"
     assert float((trained - plain).abs().max()) > 0.1
     name = weights_name(before, CONFIG, MOTION)
-    save_adapter(path, change.state_dict(), AdapterInfo("tiny", name, 3.0, "anna"))
+    write_tensors(path, change.state_dict(), adapter_metadata(AdapterInfo("tiny", name, 3.0, "anna")))
     merged = PriorModules(CONFIG).eval()
     with caplog.at_level(logging.WARNING):
         for strength, wanted in ((1.0, trained), (0.0, plain)):
@@ -116,7 +116,7 @@ def test_adapters_add_up_by_their_strengths(denoiser: Denoiser, tmp_path: Path) 
     changes = []
     for path in files:
         tensors = random_change(states, key)
-        save_adapter(path, tensors, INFO)
+        write_tensors(path, tensors, adapter_metadata(INFO))
         down, up = tensors.values()
         changes.append(up @ down * INFO.alpha / len(down))
     merged = merge_adapters(states, NARROW, [(files[0], 0.5), (files[1], -2.0)])
@@ -129,7 +129,7 @@ def test_what_does_not_fit_is_refused(denoiser: Denoiser, tmp_path: Path) -> Non
     key = "unet.mid.to_q"
 
     def refused(tensors: dict[str, Tensor], match: str) -> None:
-        save_adapter(path, tensors, INFO)
+        write_tensors(path, tensors, adapter_metadata(INFO))
         with pytest.raises(WeightsError, match=match):
             merge_adapters(states, NARROW, [(path, 1.0)])
 
@@ -151,10 +151,11 @@ def test_an_adapter_of_other_weights_is_told_of(denoiser: Denoiser, tmp_path: Pa
     tensors = random_change(states, "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q")
     path = tmp_path / "a.safetensors"
     with caplog.at_level(logging.WARNING):
-        save_adapter(path, tensors, dataclasses.replace(INFO, model=weights_name(states, NARROW)))
+        info = dataclasses.replace(INFO, model=weights_name(states, NARROW))
+        write_tensors(path, tensors, adapter_metadata(info))
         merge_adapters(states, NARROW, [(path, 1.0), (path, 1.0)])
         assert not caplog.records
-        save_adapter(path, tensors, INFO)
+        write_tensors(path, tensors, adapter_metadata(INFO))
         merge_adapters(states, NARROW, [(path, 1.0)])
     assert "other weights" in caplog.text
 
@@ -163,7 +164,7 @@ def test_a_pipeline_takes_adapters_and_has_a_name_of_its_own(pipe: MCDMPipeline,
     weights = tmp_path / "model.safetensors"
     save_checkpoint(weights, pipe.model.states(), pipe.config)
     key = next(name for name, layer in pipe.model.named_modules() if name.endswith("present_attn.to_v"))
-    save_adapter(tmp_path / "a.safetensors", random_change(pipe.model.states(), key), INFO)
+    write_tensors(tmp_path / "a.safetensors", random_change(pipe.model.states(), key), adapter_metadata(INFO))
     plain = MCDMPipeline.from_file(weights)
     adapted = MCDMPipeline.from_file(weights, adapters=[(tmp_path / "a.safetensors", 0.5)])
     assert adapted.fingerprint != plain.fingerprint  # memories and unfinished videos are not mixed up
@@ -181,7 +182,7 @@ def test_info_tells_what_an_adapter_is(denoiser: Denoiser, tmp_path: Path, capsy
     from mcdm_core.__main__ import main
 
     key = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
-    save_adapter(tmp_path / "a.safetensors", random_change(state_of(denoiser), key), INFO)
+    write_tensors(tmp_path / "a.safetensors", random_change(state_of(denoiser), key), adapter_metadata(INFO))
     assert main(["info", str(tmp_path / "a.safetensors")]) == 0
     assert "adapter of anna for tiny (a model), changes 1 layers" in capsys.readouterr().out
 

@@ -16,7 +16,6 @@ from ...correlation import correlation
 from ...media.audio import MODEL_SAMPLE_RATE, loudness
 from .settings import CurateSettings
 
-SIGNATURE_BITS = 256
 _REACH = 0.6
 """Seconds to either side in which the lag is looked for."""
 

@@ -45,7 +45,6 @@ logger = logging.getLogger(__name__)
 RESULT = "result.json"
 PIECES = ("mp4", "flac", "npz")
 """Files of a kept clip beside its record."""
-LABEL_SIZE = 128
 _TRACK_SIDE = 640
 _MEASURED_EVERY = 5
 

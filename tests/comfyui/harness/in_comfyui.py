@@ -309,7 +309,7 @@ def adapter() -> dict[str, Any]:
             f"{layer}.lora_A.weight": torch.ones(1, columns),
             f"{layer}.lora_B.weight": torch.full((rows, 1), 0.01),
         }
-        files.save_adapter(Path(folder) / name, tensors, info)
+        core("files").write_tensors(Path(folder) / name, tensors, files.adapter_metadata(info))
         found["offered"] = [name in patcher.available_adapters(), name in patcher.available_models()]
         options = {"model_name": patcher.SHIPPED, "dtype": "float32", "attention": "model's own"}
         for strength in (0.0, 0.5):
