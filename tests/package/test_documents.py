@@ -19,7 +19,7 @@ from .files import ROOT
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
     (ROOT / "docs").glob("*.md")
 )
-OTHERS_OPTIONS = {"--index-url", "--depth", "--lowvram"}
+OTHERS_OPTIONS = {"--no-deps", "--disable-pip", "--index-url", "--depth", "--lowvram"}
 """Of pip, git and ComfyUI."""
 FENCED = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
