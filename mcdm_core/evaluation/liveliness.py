@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from ..face.landmarks import BLINK_VALUES
@@ -24,10 +25,10 @@ def head_track(landmarks: Tensor, calm: int = 5) -> Tensor:
     track = landmarks[..., STABLE, :].mean(-2) * CROP
     if calm < 2:
         return track
-    series = track.flatten(0, -3).transpose(1, 2) if track.dim() > 2 else track.T[None]
+    series = rearrange(track, "... t c -> (...) c t")
     padded = F.pad(series, (calm // 2, (calm - 1) // 2), mode="replicate")
     calmed = F.avg_pool1d(padded, calm, stride=1)
-    return calmed.transpose(1, 2).reshape(track.shape)
+    return rearrange(calmed, "n c t -> n t c").reshape(track.shape)
 
 
 def head_speed(landmarks: Tensor, calm: int = 5) -> Tensor:

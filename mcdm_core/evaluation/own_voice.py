@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ..correlation import correlation
@@ -48,7 +49,7 @@ def read_shards(folder: Path, limit: int) -> Iterator[TalkingClip]:
         frames, sound, landmarks = (torch.as_tensor(clip[key]) for key in ("frames", "audio", "landmarks"))
         yield TalkingClip(
             str(index),
-            frames.permute(0, 3, 1, 2).float() / 255,
+            rearrange(frames, "f h w c -> f c h w").float() / 255,
             sound.float()[None] / 32768,
             16_000,
             lip_opening(landmarks.float()),

@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -143,7 +144,7 @@ def score_network(
     labels = rows["landmarks"].float()
     first, second = [], []
     for part in rows["frames"].split(32):
-        crops = to_unit(part).movedim(-1, 1)
+        crops = rearrange(to_unit(part), "n h w c -> n c h w")
         landmarks, _ = network.forward_raw(crops)
         first.append(landmarks)
         if network.parts is not None:

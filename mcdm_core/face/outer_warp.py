@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from .landmarks import constant
@@ -68,8 +69,9 @@ def outer_parts(portraits: Tensor, reference: Tensor, landmarks: Tensor, squares
     number, parts = squares.shape[:2]
     cells = cell_centres(_GRID, landmarks.device).expand(number, parts, -1, -1)
     found = spline_lookup(reference, landmarks, apply(squares, cells).flatten(1, 2))
-    found = found.view(number * parts, _GRID, _GRID, 2).permute(0, 3, 1, 2)
-    grid = F.interpolate(found, size=(size, size), mode="bilinear", align_corners=False).permute(0, 2, 3, 1) * 2 - 1
+    found = rearrange(found, "n (p h w) xy -> (n p) xy h w", p=parts, h=_GRID)
+    found = F.interpolate(found, size=(size, size), mode="bilinear", align_corners=False)
+    grid = rearrange(found, "n xy h w -> n h w xy") * 2 - 1
     copies = portraits[:, None].expand(-1, parts, -1, -1, -1).flatten(0, 1)
     seen = F.grid_sample(copies.float(), grid, padding_mode="border", align_corners=False)
     return seen.to(portraits.dtype).view(number, parts, 3, size, size)

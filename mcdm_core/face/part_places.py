@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from einops import rearrange
 from torch import Tensor
 
 from .compositing.crop import SURROUNDINGS
@@ -59,5 +60,5 @@ def part_places(reference: Tensor, landmarks: Tensor, size: int) -> PartPlaces:
     regions = unknown_regions(every, own.expand(len(landmarks), -1, -1, -1), landmarks, squares, size)
     shapes = part_shapes(landmarks, squares)
     change = contour_change(shapes[None], part_shapes(still, own), size)
-    shown = shown_regions(regions.transpose(0, 1), change).transpose(0, 1)
+    shown = rearrange(shown_regions(rearrange(regions, "f p ... -> p f ..."), change), "p f ... -> f p ...")
     return PartPlaces(squares, regions, shown, outer_flow(every, landmarks, FLOW_CELLS, SURROUNDINGS), shapes)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as functional
+from einops import rearrange
 from torch import Tensor
 
 from ..errors import MCDMError
@@ -108,7 +109,7 @@ def tps_flow(
     # Large weights cancel here: a matrix product in half precision would be noise.
     with torch.autocast(device.type, enabled=False):
         flow = basis @ weights
-    return flow.view(batch, size, size, 2).permute(0, 3, 1, 2)
+    return rearrange(flow, "b (h w) xy -> b xy h w", h=size)
 
 
 def part_edges(target: Tensor, reference: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -32,7 +33,7 @@ def frames_to_unit(frames: NDArray[np.uint8]) -> Tensor:
     >>> frames_to_unit(np.zeros((2, 4, 6, 3), np.uint8)).shape
     torch.Size([2, 3, 4, 6])
     """
-    return to_unit(torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, -3))
+    return to_unit(rearrange(torch.from_numpy(np.ascontiguousarray(frames)), "... h w c -> ... c h w"))
 
 
 def unit_to_frames(pictures: Tensor) -> NDArray[np.uint8]:
@@ -41,7 +42,7 @@ def unit_to_frames(pictures: Tensor) -> NDArray[np.uint8]:
     >>> unit_to_frames(torch.zeros(2, 3, 4, 6)).shape
     (2, 4, 6, 3)
     """
-    return to_bytes(pictures).movedim(-3, -1).contiguous().numpy()
+    return rearrange(to_bytes(pictures), "... c h w -> ... h w c").contiguous().numpy()
 
 
 def luminance(pictures: Tensor) -> Tensor:

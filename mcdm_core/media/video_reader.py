@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ..errors import FrameRateError, MediaError, reason
@@ -118,7 +119,7 @@ class VideoReader:
         if (frame.width, frame.height) != size:  # the size changed on the way
             frame = frame.reformat(width=size[0], height=size[1])
         pixels = np.rot90(frame.to_ndarray(format="rgb24"), turns)
-        return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 255
+        return rearrange(torch.from_numpy(np.ascontiguousarray(pixels)), "h w c -> c h w").float() / 255
 
 
 class _Clock:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 import torch
+from einops import rearrange
 
 from ..errors import FrameRateError, MCDMError, MediaError, unwritable
 from ..files import part_path, replace_finished
@@ -153,7 +154,7 @@ class VideoWriter:
         for frame in frames:
             if frame.dtype != torch.uint8:
                 frame = frame.mul(255).round_().clamp_(0, 255).to(torch.uint8)
-            pixels = frame.permute(1, 2, 0).contiguous().cpu().numpy()
+            pixels = rearrange(frame, "c h w -> h w c").contiguous().cpu().numpy()
             picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             picture.pts = self.frames_written
             picture.time_base = 1 / self.fps

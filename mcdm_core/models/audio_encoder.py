@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import MCDMConfig
@@ -140,7 +141,8 @@ def gather_windows(mels: Tensor, centres: Tensor, width: int) -> Tensor:
     index = start[:, None] + torch.arange(width, device=mels.device)
     inside = (index >= 0) & (index < mels.shape[1])
     windows = mels[:, index.clamp(0, mels.shape[1] - 1)]
-    return windows.where(inside, torch.full_like(windows[:1, :1, :1], -1.0)).transpose(0, 1).contiguous()
+    padded = windows.where(inside, torch.full_like(windows[:1, :1, :1], -1.0))
+    return rearrange(padded, "mels n w -> n mels w").contiguous()
 
 
 class ChannelNorm(nn.Module):
@@ -218,7 +220,7 @@ class ContextAudioEncoder(AudioEncoder):
         x = self.conv3(self.norm2(x))
         for block in self.blocks:
             x = block(x)
-        tokens = self.project(F.silu(self.norm3(x))).transpose(1, 2)
+        tokens = rearrange(self.project(F.silu(self.norm3(x))), "n d k -> n k d")
         return self.norm_out(tokens.unflatten(2, (self.config.tokens_per_frame, self.config.feature_dim)))
 
     def forward(self, windows: Tensor) -> Tensor:
@@ -238,7 +240,7 @@ class ContextAudioEncoder(AudioEncoder):
         """
         if hop == self.STRIDE:
             return self._features(mels)
-        windows = mels.unfold(-1, self.config.window_frames, hop).transpose(1, 2)
+        windows = rearrange(mels.unfold(-1, self.config.window_frames, hop), "b mels f w -> b f mels w")
         return self(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])
 
     def predict_values(self, tokens: Tensor) -> Tensor:

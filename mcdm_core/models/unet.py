@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import MCDMConfig
@@ -40,10 +41,9 @@ class SpatialTransformer(nn.Module):
 
     def forward(self, x: Tensor, context: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
         """``x [b f, c, h, w]`` -> the same shape, and the block's new memory ``[b, h w, c]``."""
-        h, w = x.shape[-2:]
         y = x if self.proj_in is None or self.norm is None else self.proj_in(self.norm(x))
-        y, memory = self.transformer_blocks[0](y.permute(0, 2, 3, 1).flatten(1, 2), **context)
-        y = y.unflatten(1, (h, w)).permute(0, 3, 1, 2)
+        y, memory = self.transformer_blocks[0](rearrange(y, "n c h w -> n (h w) c"), **context)
+        y = rearrange(y, "n (h w) c -> n c h w", h=x.shape[-2])
         return y if self.proj_out is None else x + self.proj_out(y), memory
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import MCDMConfig
@@ -117,7 +118,7 @@ class TinyAutoencoder(Autoencoder):
     def measure_latents(self, pictures: Tensor, batch_size: int = 64) -> None:
         """Set the normalisation from ``pictures`` ``[n, 3, H, W]`` in [-1, 1]."""
         raw = torch.cat([self.encoder(part) for part in pictures.split(batch_size)])
-        values = raw.transpose(0, 1).flatten(1)
+        values = rearrange(raw, "n c h w -> c (n h w)")
         self.latent_mean.copy_(values.mean(1))
         self.latent_std.copy_(values.std(1).clamp_min(1e-6))
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from einops import rearrange
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -84,7 +85,7 @@ def plot_motion(
         draw.line(list(zip(x.tolist(), y.tolist(), strict=True)), colour, FINE, joint="curve")
         draw.text((left + FINE * 4, upper), f"{name} {low:.2f} .. {high:.2f}", colour, font)
         draw.line((left, lower + FINE * 4, right, lower + FINE * 4), GRID, FINE)
-    return torch.from_numpy(np.array(canvas.reduce(FINE))).permute(2, 0, 1).float() / 255
+    return rearrange(torch.from_numpy(np.array(canvas.reduce(FINE))), "h w c -> c h w").float() / 255
 
 
 def _draw_waveform(draw: ImageDraw.ImageDraw, waveform: Tensor, left: int, right: int, top: int, lane: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ..checkpoint import LAST_STAGE
@@ -125,7 +126,7 @@ class ClipSampler:
         rows = model.archived_clip_prior(memory.reference_map.to(device), latents)
         context = self._context(memory, motion.tokens.map(lambda stream: stream.to(device)))
         following = memory.advanced(latents, rows, after, context, memory.audio_context)
-        kept = latents.transpose(0, 1).cpu() if videos > 1 else latents[0].cpu()
+        kept = rearrange(latents, "v f c h w -> f v c h w").cpu() if videos > 1 else latents[0].cpu()
         return Clip(
             memory.clip_index,
             memory.frame_index,

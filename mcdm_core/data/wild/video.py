@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -199,7 +200,7 @@ def _check(
         values=labels["values"],
     )
     write_flac(part / f"{record['key']}.flac", audio)
-    faces = to_bytes(crops).movedim(1, -1).numpy()
+    faces = rearrange(to_bytes(crops), "n c h w -> n h w c").numpy()
     record.update(frames=len(crops), fps=fps)
     record["sound_signature"] = sound_signature(torch.from_numpy(audio.astype(np.float32) / 32768)).tobytes().hex()
     record["picture_signature"] = picture_signature(faces).tobytes().hex()
@@ -246,7 +247,7 @@ def _write_crops(
         frames = read_frames(path, facts, settings.fps, record["begin"], record["end"])
         for number, (frame, square, face) in enumerate(zip(frames, *squares, strict=False)):
             crop = cut_square(frame, square, settings.size)
-            writer.add(to_bytes(crop).movedim(0, -1).contiguous().numpy())
+            writer.add(rearrange(to_bytes(crop), "c h w -> h w c").contiguous().numpy())
             small.append(torch.nn.functional.interpolate(crop[None], size=(small_size, small_size), mode="area")[0])
             if number % _MEASURED_EVERY == 0:
                 measured.append(measure_face(frame, face))

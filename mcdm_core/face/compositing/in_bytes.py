@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -53,7 +54,12 @@ class MovingPicture:
         """
         frame = self._moved(np.ascontiguousarray(flow.numpy()))
         for square, region, part in zip(places.squares[index], places.shown[index], painted, strict=True):
-            self._lay(frame, square.double().numpy(), region[0].numpy(), part.permute(1, 2, 0).contiguous().numpy())
+            self._lay(
+                frame,
+                square.double().numpy(),
+                region[0].numpy(),
+                rearrange(part, "c h w -> h w c").contiguous().numpy(),
+            )
         return frame
 
     def _moved(self, flow: NDArray[np.float32]) -> Bytes:
@@ -144,9 +150,10 @@ def available() -> bool:
 
 def picture_bytes(picture: Tensor) -> Bytes:
     """A picture ``[3, h, w]`` in [0, 1] as ``[h, w, 3]``."""
-    return (picture * 255).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    found = (picture * 255).round_().clamp_(0, 255).to(torch.uint8)
+    return rearrange(found, "c h w -> h w c").contiguous().numpy()
 
 
 def as_tensor(frame: Bytes) -> Tensor:
     """A frame ``[h, w, 3]`` as uint8 ``[1, 3, h, w]`` of the same memory."""
-    return torch.from_numpy(frame).permute(2, 0, 1)[None]
+    return rearrange(torch.from_numpy(frame), "h w c -> 1 c h w")

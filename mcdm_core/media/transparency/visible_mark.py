@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -38,7 +39,7 @@ class VisibleMark:
         )
         box = picture.getbbox() or (0, 0, 1, 1)
         shown = torch.frombuffer(bytearray(picture.crop(box).tobytes()), dtype=torch.uint8)
-        shown = shown.view(box[3] - box[1], box[2] - box[0], 4).movedim(-1, 0).float()
+        shown = rearrange(shown, "(h w c) -> c h w", h=box[3] - box[1], c=4).float()
         self._rows, self._columns = slice(box[1], box[3]), slice(box[0], box[2])
         self._opacity = shown[3:] / 255 * _OPACITY
         self._letters = shown[:3]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ...errors import MCDMError
@@ -69,7 +70,7 @@ class FaceParts:
         if reference.colourless:
             # Networks taught on colour give grey mouths a tint, which nothing else in the picture has.
             painted = painted.mean(2, keepdim=True).expand_as(painted)
-        painted = to_bytes(painted.transpose(0, 1)).cpu()
+        painted = to_bytes(rearrange(painted, "p f c h w -> f p c h w")).cpu()
         places = places.cpu()
         return Painting(_crops(reference, painted, places), painted, places)
 
@@ -96,7 +97,7 @@ class FaceParts:
         """See :class:`~.canvas.Canvas`; a part is hardly larger than what the crop shows of it."""
         squares = _squares(reference, landmarks.cpu().float())
         parts = true_parts((frames.cpu() * 2 - 1)[None], squares[None], self.size)
-        return Painting(frames, to_bytes(parts.transpose(0, 1)))
+        return Painting(frames, to_bytes(rearrange(parts, "p f c h w -> f p c h w")))
 
     def finish(
         self, reference: Reference, painting: Painting, landmarks: Tensor, *, paste: bool, in_bytes: bool

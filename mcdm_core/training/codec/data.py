@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from ...data.real.stills import SOURCE
@@ -45,7 +46,7 @@ class CodecFrames:
 
 
 def _crops(frames: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
-    pictures = frames.to(landmarks.device).movedim(-1, -3)
+    pictures = rearrange(frames.to(landmarks.device), "... h w c -> ... c h w")
     mouth, face = mouth_and_face_crops(to_unit(pictures), landmarks)
     return to_bytes(mouth), to_bytes(face)
 
@@ -121,14 +122,14 @@ def _moved_still(clip: Mapping[str, Tensor], seed: int, device: torch.device | s
     """Frames, landmarks and values of a photograph as it is and with :data:`MOVED` other mouths and lids."""
     frame, points, values = (clip[name][:1] for name in ("frames", "landmarks", "values"))
     change = FaceChange.draw(MOVED, torch.Generator().manual_seed(seed))
-    pictures = to_unit(frame.movedim(-1, 1)).expand(MOVED, -1, -1, -1)
+    pictures = to_unit(rearrange(frame, "n h w c -> n c h w")).expand(MOVED, -1, -1, -1)
     moved, other = move_portraits(pictures, points.float().expand(MOVED, -1, -1), change)
     said = move_values(values.float().expand(MOVED, -1), change)
     # The last of them shuts its eyes as eyes do, which a warp cannot show.
     moved[-1], other[-1] = shut_lids(pictures[0], points[0].float(), np.random.default_rng(seed))
     said[-1] = values[0]
     said[-1, BLINK_VALUES] = 1.0
-    frames = torch.cat([frame, to_bytes(moved).movedim(1, -1)])
+    frames = torch.cat([frame, rearrange(to_bytes(moved), "n c h w -> n h w c")])
     return frames, torch.cat([points.float(), other]).to(device), torch.cat([values.float(), said]).to(device)
 
 

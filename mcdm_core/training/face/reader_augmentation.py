@@ -10,6 +10,7 @@ import math
 
 import torch
 import torch.nn.functional as functional
+from einops import rearrange
 from torch import Tensor
 
 from .augmentation import reflect, uniform
@@ -110,9 +111,9 @@ def block_artefacts(pictures: Tensor, share: float = 0.35) -> Tensor:
     k = torch.arange(_BLOCK, device=device, dtype=torch.float32)
     basis = torch.cos(math.pi / _BLOCK * (k[None] + 0.5) * k[:, None]) * math.sqrt(2 / _BLOCK)
     basis = torch.cat([basis[:1] * math.sqrt(0.5), basis[1:]])
-    blocks = pictures.unflatten(3, (-1, _BLOCK)).unflatten(2, (-1, _BLOCK)).transpose(3, 4)
+    blocks = rearrange(pictures, "n c (y h) (x w) -> n c y x h w", h=_BLOCK, w=_BLOCK)
     spectrum = basis @ blocks @ basis.T
     coarse = uniform(0.02, 0.16, count, 1, 1, 1, 1, 1, device=device) * (1 + 0.5 * (k[:, None] + k[None]))
     back = basis.T @ ((spectrum / coarse).round() * coarse) @ basis
-    squashed = back.transpose(3, 4).flatten(4, 5).flatten(2, 3)
+    squashed = rearrange(back, "n c y x h w -> n c (y h) (x w)")
     return torch.where(torch.rand(count, 1, 1, 1, device=device) < share, squashed, pictures)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ...data.shards import read_rows
@@ -71,7 +72,7 @@ def cut_parts(frames: Tensor, landmarks: Tensor, window: Window, gaps: tuple[tup
     cuts = []
     for start in range(0, len(frames), _CUT_AT_A_TIME):
         rows = slice(start, start + _CUT_AT_A_TIME)
-        cuts.append(to_bytes(cut(to_unit(frames[rows]).movedim(-1, 1), windows[rows], size)))
+        cuts.append(to_bytes(cut(rearrange(to_unit(frames[rows]), "n h w c -> n c h w"), windows[rows], size)))
     points = apply(inverse(windows), landmarks[:, list(window.points)])
     side = windows[:, :, 0].norm(dim=1)
     return PartWindows(torch.cat(cuts), points, face_scale(landmarks) / side, gaps)

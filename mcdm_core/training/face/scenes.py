@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as functional
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -55,7 +56,7 @@ class Atlas:
         height, width = frames.shape[1:3]
         texture = torch.zeros(len(frames), 3, height, width + width // 2, dtype=torch.uint8, device=device)
         for start in range(0, len(frames), part):
-            level = frames[start : start + part].to(device).movedim(-1, 1).float()
+            level = rearrange(frames[start : start + part].to(device), "n h w c -> n c h w").float()
             texture[start : start + part, :, :, :width] = level.byte()
             top = 0
             for _ in range(1, _LEVELS):

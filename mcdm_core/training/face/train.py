@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as functional
+from einops import rearrange
 from torch import Tensor
 
 from ...config import TINY, MCDMConfig, to_json
@@ -73,7 +74,7 @@ class LabelledFrames:
 
     def batch(self, index: Tensor | slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Pictures ``[b, 3, 128, 128]`` in [-1, 1] (channels last) and their labels."""
-        pictures = to_unit(self.frames[index]).movedim(-1, 1)
+        pictures = rearrange(to_unit(self.frames[index]), "n h w c -> n c h w")
         return pictures, self.landmarks[index], self.pose[index], self.values[index]
 
     def labels_both_ways(self) -> Tensor:
@@ -133,7 +134,7 @@ class BatchMaker:
         landmarks, pose, values = labels.split(_LABELS, 1)
         present, beyond = random_absence(len(frames), device=frames.device)
         affine = random_affine(len(frames), device=frames.device)
-        pictures = to_unit(frames).movedim(-1, 1).contiguous()
+        pictures = rearrange(to_unit(frames), "n h w c -> n c h w").contiguous()
         moved = move_faces(pictures, landmarks.unflatten(1, (NUM_LANDMARKS, 2)), pose, *affine, beyond)
         x = disturb(moved.pictures).contiguous(memory_format=torch.channels_last)
         return x, moved.landmarks, moved.pose, values, present, weight

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from safetensors import safe_open
 from torch import Tensor
 
@@ -104,7 +105,7 @@ class FrameRows:
 
     def picture(self, rows: Tensor) -> Tensor:
         """Pictures ``[*rows, 3, s, s]`` in [-1, 1]."""
-        return to_unit(self.pictures[rows].movedim(-1, -3))
+        return to_unit(rearrange(self.pictures[rows], "... h w c -> ... c h w"))
 
 
 def _read_clips(path: Path, minimum: int, size: int) -> list[tuple[Tensor, Tensor, bool]]:
@@ -134,7 +135,7 @@ def _read_tar(path: Path, minimum: int, size: int) -> Iterator[tuple[Tensor, Ten
 
 def _still_rows(frame: Tensor, points: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Rows of a photograph ``[1, h, w, 3]`` and its landmarks ``[1, 68, 2]``, see :data:`STILL_AS_IS`."""
-    picture = to_unit(frame.movedim(-1, 1))
+    picture = to_unit(rearrange(frame, "n h w c -> n c h w"))
     shut, closed = close_lips(picture, points)
     change = FaceChange.draw(MOVED, torch.Generator().manual_seed(seed))
     moved, other = move_portraits(picture.expand(MOVED, -1, -1, -1), points.expand(MOVED, -1, -1), change)
@@ -143,7 +144,7 @@ def _still_rows(frame: Tensor, points: Tensor, seed: int) -> tuple[Tensor, Tenso
     face, at = (shut, closed) if random.random() < 0.6 else (picture, points)
     gap = 0.0 if random.random() < SHUT_FULLY else random.uniform(0.12, 0.75)
     blink, lids = (x[None] for x in shut_lids(face[0], at[0], random, gap=gap))
-    made = to_bytes(torch.cat([shut, blink, moved])).movedim(1, -1)
+    made = rearrange(to_bytes(torch.cat([shut, blink, moved])), "n c h w -> n h w c")
     return torch.cat([frame, made]), torch.cat([points, closed, lids, other])
 
 
@@ -151,8 +152,9 @@ def _at_size(frames: Tensor, size: int) -> Tensor:
     """Frames ``[t, h, w, 3]`` uint8 at ``size x size``."""
     if frames.shape[1] == size:
         return frames
-    small = F.interpolate(frames.movedim(-1, 1).float(), size=(size, size), mode="bilinear", antialias=True)
-    return small.round().clamp(0, 255).to(torch.uint8).movedim(1, -1)
+    planes = rearrange(frames, "t h w c -> t c h w").float()
+    small = F.interpolate(planes, size=(size, size), mode="bilinear", antialias=True)
+    return rearrange(small.round().clamp(0, 255).to(torch.uint8), "t c h w -> t h w c")
 
 
 @torch.no_grad()
@@ -160,6 +162,6 @@ def _read_tokens(codec: MotionCodec, pictures: Tensor, landmarks: Tensor) -> Ten
     """The codec's tokens of rows, ``[n, m, d]``."""
     tokens = []
     for frames, points in zip(pictures.split(_BATCH), landmarks.split(_BATCH), strict=True):
-        small = to_unit(_at_size(frames, _CODEC_SIZE).movedim(-1, 1))
+        small = to_unit(rearrange(_at_size(frames, _CODEC_SIZE), "t h w c -> t c h w"))
         tokens.append(codec.encode(small[:, None], points[:, None]).cat()[:, 0])
     return torch.cat(tokens)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -42,7 +43,7 @@ def shut_lids(
         with them where the eye is shut.
     """
     size = picture.shape[-1]
-    pixels = np.ascontiguousarray(to_bytes(picture).movedim(0, -1).cpu().numpy())
+    pixels = np.ascontiguousarray(rearrange(to_bytes(picture), "c h w -> h w c").cpu().numpy())
     large = np.array(cv2.resize(pixels, None, fx=_FINE, fy=_FINE, interpolation=cv2.INTER_CUBIC), np.uint8)
     closed = landmarks.clone()
     for points in (EYE_PICTURE_LEFT, EYE_PICTURE_RIGHT):
@@ -55,7 +56,7 @@ def shut_lids(
         if not gap:
             closed[points.start + 5 : points.start + 8] = line.flip(0)
     small = torch.from_numpy(cv2.resize(large, (size, size), interpolation=cv2.INTER_AREA))
-    return to_unit(small.movedim(-1, 0)).to(picture), closed
+    return to_unit(rearrange(small, "h w c -> c h w")).to(picture), closed
 
 
 def _shut_eye(

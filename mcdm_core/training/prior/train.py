@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from einops import rearrange
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -80,7 +81,7 @@ def load_motion_clips(
     def encode() -> None:
         if not waiting:
             return
-        pictures = torch.cat([frames for _, frames in waiting]).to(device).movedim(-1, -3)
+        pictures = rearrange(torch.cat([frames for _, frames in waiting]).to(device), "... h w c -> ... c h w")
         points = torch.cat([clip.landmarks for clip, _ in waiting]).to(device)
         tokens = codec.encode(to_unit(pictures)[None], points[None]).cat()[0].cpu()
         sizes = [len(frames) for _, frames in waiting]
@@ -97,7 +98,7 @@ def load_motion_clips(
             torch.empty(0),
             clip["values"].float(),
             log_mel(sound, audio.sample_rate, audio.num_mels, audio.hop_length),
-            frames[picked].movedim(-1, 1).contiguous(),
+            rearrange(frames[picked], "n h w c -> n c h w").contiguous(),
             clip["landmarks"].float(),
             info,
             float(info.get("fps", config.fps)),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
+from einops import rearrange
 
 from ....mcdm_core.errors import AudioError, MediaError
 from ....mcdm_core.media.audio import Audio
@@ -35,7 +36,7 @@ def image_to_frames(image: torch.Tensor, name: str = "image") -> torch.Tensor:
             f"The input '{name}' has shape {list(image.shape)}; expected an IMAGE [batch, height, width, 3]. "
             "Connect the IMAGE output of Load Image."
         )
-    frames = image.movedim(-1, 1).float().cpu()
+    frames = rearrange(image, "f h w c -> f c h w").float().cpu()
     if frames.shape[1] == 4:
         frames = frames[:, :3] * frames[:, 3:] + 0.5 * (1 - frames[:, 3:])
     if frames.shape[1] == 1:
@@ -47,7 +48,7 @@ def frames_to_image(frames: torch.Tensor) -> torch.Tensor:
     """Frames [f, 3, h, w] to IMAGE [f, h, w, 3] on ComfyUI's intermediate device."""
     import comfy.model_management
 
-    return frames.movedim(1, -1).float().contiguous().to(comfy.model_management.intermediate_device())
+    return rearrange(frames, "f c h w -> f h w c").float().contiguous().to(comfy.model_management.intermediate_device())
 
 
 def mask_to_box(mask: torch.Tensor, width: int, height: int) -> tuple[float, float, float, float] | None:

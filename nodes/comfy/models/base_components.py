@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
+from einops import rearrange
 from torch import nn
 
 from ....mcdm_core.config import MCDMConfig
@@ -53,12 +54,12 @@ class BorrowedVAE(_Borrowed["VAE"], Autoencoder):
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Pictures [b, 3, h, w] in [-1, 1] to scaled latents."""
-        latents = self.loan.encode((x / 2 + 0.5).clamp(0, 1).movedim(1, -1))
+        latents = self.loan.encode(rearrange((x / 2 + 0.5).clamp(0, 1), "n c h w -> n h w c"))
         return latents.to(x) * self.scale
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Scaled latents to pictures in [-1, 1]."""
-        return self.loan.decode(latents / self.scale).movedim(-1, 1).to(latents) * 2 - 1
+        return rearrange(self.loan.decode(latents / self.scale), "n h w c -> n c h w").to(latents) * 2 - 1
 
 
 class BorrowedCLIPVision(_Borrowed["ClipVisionModel"]):
@@ -66,7 +67,7 @@ class BorrowedCLIPVision(_Borrowed["ClipVisionModel"]):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Pictures [b, 3, h, w] in [-1, 1] to all tokens of the last layer [b, k, d]."""
-        output = self.loan.encode_image((image / 2 + 0.5).clamp(0, 1).movedim(1, -1))
+        output = self.loan.encode_image(rearrange((image / 2 + 0.5).clamp(0, 1), "n c h w -> n h w c"))
         return output["last_hidden_state"].to(image)
 
 
