@@ -291,6 +291,18 @@ def test_what_the_manifest_says_now_counts_for_what_was_made_before(tmp_path: Pa
     assert not list((tmp_path / "out" / "sheets").iterdir())
 
 
+def test_two_programs_do_not_curate_into_one_folder(tmp_path: Path) -> None:
+    pytest.importorskip("scenedetect", reason="curation needs the extra 'wild'")
+    from mcdm_core.data.wild.curate import LOCK, WORK, curate
+    from mcdm_core.file_lock import FileLock
+
+    (tmp_path / WORK).mkdir()
+    first = FileLock(tmp_path / WORK / LOCK, "")
+    with pytest.raises(MediaError, match="Another program"):
+        curate([], tmp_path, preset_weights("tiny"))
+    first.release()
+
+
 def test_the_manifest_decides_who_agreed(tmp_path: Path) -> None:
     (tmp_path / "videos" / "sub").mkdir(parents=True)
     for name in ("a.mp4", "sub/b.mkv", "notes.txt"):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ...checkpoint import load_face_network
 from ...errors import PackageError
+from ...file_lock import FileLock
 from ..parallel import run_all
 from ..tar_shards import INDEX
 from .manifest import Source
@@ -24,7 +25,7 @@ from .video import Record, curate_video, failed_record, video_key
 
 logger = logging.getLogger(__name__)
 
-WORK = "work"
+WORK, LOCK = "work", "lock"
 _PACKAGES = ("scenedetect", "silero_vad", "pyarrow")
 
 
@@ -69,16 +70,27 @@ def curate(
         Records of all clips, kept and dropped.
 
     Raises:
+        MediaError: if another program curates into ``output``.
         PackageError: if a package of the extra ``wild`` is missing.
         WeightsError: if the file holds no face network.
     """
     settings = settings or CurateSettings()
     if missing := [name for name in _PACKAGES if importlib.util.find_spec(name) is None]:
         raise PackageError(f"Curation needs {', '.join(missing)}: pip install 'mcdm-talking-face[wild]'.")
-    _network(weights)
     output = Path(output)
     work = output / WORK / settings.fingerprint()
     work.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(output / WORK / LOCK, f"Another program curates into {output} at this moment. Wait for it.")
+    try:
+        return _curate(sources, output, work, weights, settings, workers, engine)
+    finally:
+        lock.release()
+
+
+def _curate(
+    sources: list[Source], output: Path, work: Path, weights: Path, settings: CurateSettings, workers: int, engine: str
+) -> list[Record]:
+    _network(weights)
     _forget(output, sources)
     started, records = time.monotonic(), []
     outcomes = run_all(CurateVideo(weights, settings, work), sources, workers, engine)
