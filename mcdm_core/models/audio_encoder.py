@@ -1,7 +1,7 @@
 """Audio encoders: sound to one group of tokens a video frame (paper 3.3).
 
-Video frame k belongs to the sound in [k/fps, (k+1)/fps). ``base`` uses a frozen Wav2Vec 2.0 (the paper's), ``tiny`` a
-small convolutional network over log-mel windows of a third of a second to either side, trained with the prior.
+Video frame k belongs to the sound in [k/fps, (k+1)/fps). ``base`` uses a frozen Wav2Vec 2.0, the paper's. ``tiny`` has
+a small convolutional network over log-mel windows, a third of a second to either side. It is trained with the prior.
 """
 
 from __future__ import annotations
