@@ -210,8 +210,8 @@ def _prepare_and_generate(options: argparse.Namespace) -> int:
     scale = max(portrait.shape[-2:]) / max(picture_size(picture))
     box = None if options.box is None else [value * scale for value in options.box]
     pipe = _load_pipeline(options.weights, options.preset, options.device, tuple(options.lora))
-    pipe.model.picture_format = _format(options, pipe)
     memory = MotionMemory.load(options.memory_in, pipe.fingerprint) if options.memory_in else None
+    pipe.model.picture_format = _format(options, pipe)
     try:
         reference = pipe.encode_reference(portrait, box=box)
     except (FaceTooSmallError, FaceNotFoundError) as error:

@@ -190,7 +190,10 @@ def test_unusable_inputs_end_in_one_line(inputs, tmp_path, capsys) -> None:
     missing[2] = str(tmp_path / "nobody.png")
     assert main(missing) == 1
     assert "nobody.png" in capsys.readouterr().err
-    assert main([*inputs[:-2], "--memory-in", str(tmp_path / "none.safetensors")]) == 1
+    for option in ("--memory-in", "--driver"):
+        assert main([*inputs[:-2], option, str(tmp_path / "none.safetensors")]) == 1
+        error = capsys.readouterr().err
+        assert "none.safetensors" in error and "Traceback" not in error
 
 
 def test_a_face_lost_by_shrinking_the_portrait_is_explained(inputs, capsys) -> None:

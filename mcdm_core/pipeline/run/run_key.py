@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from ...errors import MediaError
+
 FORMAT = 3
 """Of a run's folder. Another format is another run."""
 
@@ -16,6 +18,9 @@ def run_key(*parts: Any) -> str:
     """Hash (16 hex digits) of tensors, numbers, strings, dataclasses and nests of them; of a path, the file's content.
 
     Only inputs belong into it: what a network computed differs in the last bit with the number of threads.
+
+    Raises:
+        MediaError: if a file cannot be read.
     """
     digest = hashlib.sha256(f"mcdm run {FORMAT}".encode())
     for part in parts:
@@ -29,9 +34,12 @@ def _feed(digest: Any, part: Any) -> None:
         digest.update(f"tensor {array.dtype} {list(array.shape)}".encode())
         digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
     elif isinstance(part, Path):
-        with open(part, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        try:
+            with open(part, "rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except OSError as error:
+            raise MediaError(f"{part} cannot be read ({error.strerror}). Give a readable file.") from error
     elif isinstance(part, dict):
         for key in sorted(part, key=str):
             digest.update(str(key).encode())
