@@ -48,21 +48,22 @@ def part_shapes(landmarks: Tensor, squares: Tensor) -> Tensor:
 def contour_change(shapes: Tensor, portraits: Tensor, side: int) -> Tensor:
     """How much of a part has to be painted because its contours are not the portrait's: 0 nothing, 1 all.
 
-    A mouth changes as a whole; each eye has its half of the part.
+    A part changes as a whole. Both eyes do when one of them does: lids move together, and the one that shuts a little
+    less would still be the portrait's, as in a wink.
 
     Args:
         shapes: of the frames ``[b, f, 2, 48]``; portraits: ``[b, 2, 48]``.
 
     Returns:
-        ``[b*2, f, 1, side, side]``.
+        ``[b*2, f, 1, side, side]``, the same all over a frame's part.
     """
     own = portraits[:, None].unflatten(-1, (CONTOURS, VERTICES, 2))
     apart = (shapes.unflatten(-1, (CONTOURS, VERTICES, 2)) - own).norm(dim=-1).mean(-1)
     height = (own[:, :, EYES, ..., 1].amax(-1) - own[:, :, EYES, ..., 1].amin(-1)).clamp_min(_LEAST_HEIGHT)
-    lips = _ramp(apart[:, :, MOUTH], *_LIPS_CHANGED).amax(-1, keepdim=True).expand(-1, -1, CONTOURS)
-    halves = torch.stack([lips, _ramp(apart[:, :, EYES] / height, *_LIDS_CHANGED)], 1)
-    across = halves.flatten(0, 1).repeat_interleave(side // CONTOURS, -1)
-    return across[:, :, None, None].expand(-1, -1, 1, side, -1)
+    lips = _ramp(apart[:, :, MOUTH], *_LIPS_CHANGED).amax(-1)
+    lids = _ramp(apart[:, :, EYES] / height, *_LIDS_CHANGED).amax(-1)
+    change = rearrange([lips, lids], "part b f -> (b part) f 1 1 1")
+    return change.expand(-1, -1, -1, side, side)
 
 
 def _ramp(values: Tensor, low: float, high: float) -> Tensor:

@@ -104,6 +104,7 @@ def _teeth_scores(painter: Painter, rows: FrameRows, people: int, steps: int) ->
             ("_still", "mouth_still"),
             ("_without_archive", "without_archive"),
             ("_without_f_ac", "without_f_ac"),
+            ("_without_archive_sight", "without_archive_sight"),
         ):
             totals[f"teeth{name}"].append(scores[of])
     return {name: sum(values) / len(values) for name, values in totals.items()}
