@@ -48,8 +48,8 @@ def part_shapes(landmarks: Tensor, squares: Tensor) -> Tensor:
 def contour_change(shapes: Tensor, portraits: Tensor, side: int) -> Tensor:
     """How much of a part has to be painted because its contours are not the portrait's: 0 nothing, 1 all.
 
-    A part changes as a whole. Both eyes do when one of them does: lids move together, and the one that shuts a little
-    less would still be the portrait's, as in a wink.
+    A part changes as a whole, and so do both eyes when one of them does. Lids move together. The eye that shuts a
+    little less would else still be the portrait's, as in a wink.
 
     Args:
         shapes: of the frames ``[b, f, 2, 48]``; portraits: ``[b, 2, 48]``.

@@ -142,6 +142,8 @@ def test_the_archive_knows_the_teeth_and_its_prior_is_why(shipped, teeth) -> Non
     assert apart > 0.3, "in 255ths: what the archive shows is seen in the picture"
     assert likeness(seen) > likeness(alone) + 0.1
     assert likeness(seen) > likeness(dead) + 0.2
+    with zeroed(shipped.model.part_decoder.archive):
+        assert likeness(seen) > likeness(mouths(True)) + 0.05
 
 
 def test_the_person_stays_the_same(shipped, speaking) -> None:
@@ -182,5 +184,9 @@ def test_mouths_are_sharp_by_their_own_decoder_which_sees_contours_and_portrait(
         assert apart(mouths()) > 1.0
     with zeroed(decoder.portrait_out[0]), zeroed(decoder.portrait_out[1]):
         assert apart(mouths()) > 3.0
+    with zeroed(decoder.portrait_gates[0]), zeroed(decoder.portrait_gates[1]):
+        assert apart(mouths()) > 0.3
+    with zeroed(decoder.archive):
+        assert apart(mouths()) > 0.2
     monkeypatch.setitem(shipped.model._modules, "part_decoder", None)
     assert laplacian_energy(own, region) > 1.15 * laplacian_energy(mouths(), region)

@@ -115,12 +115,12 @@ PAINTING_RULES = (
         "mouth",
     ),
     Rule(
-        "widest mouths: loss where their decoder sees no archive, dB",
-        lambda s: s["wide"] - s["wide_without_archive_sight"],
+        "teeth of photographs: loss where their decoder sees no archive, dB",
+        lambda s: s["teeth"] - s["teeth_without_archive_sight"],
         0.05,
         99,
-        _db("wide_without_archive_sight"),
-        "mouth",
+        _db("teeth_without_archive_sight"),
+        "teeth",
     ),
     Rule(
         "teeth of photographs: loss without the archive, dB",
