@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
 T = TypeVar("T")
 
 TRIES = int(os.environ.get("MCDM_FAULTS", "6"))
@@ -125,6 +127,7 @@ def _seconds_of_processor(process: int) -> float:
 
 def _child(work: Callable[[], int], log: Path, file_size: int | None, more_memory: int | None) -> None:
     status = 99
+    torch.set_num_threads(1)  # a fork has none of its parent's threads, and would wait for them
     try:
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)

@@ -54,7 +54,6 @@ class NodeOfTheSetting:
                 self._make(folder)
 
         def work() -> int:
-            torch.set_num_threads(1)  # a fork has none of its parent's threads
             sys.modules.update(comfyui_stubs(folder.parent))
             self.memory.name_shortages(Node)
             try:
