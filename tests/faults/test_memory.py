@@ -138,7 +138,8 @@ def starve_runs(folder: Path) -> Tally:
 def test_a_video_encoder_without_memory_says_so(tmp_path: Path) -> None:
     """It calls that an error of an external library, which is no matter of the disk."""
     said = afresh(starve_encoders, tmp_path)
-    assert said and all("too little free memory" in words for words in said), said
+    by_encoder = [words for words in said if "DefaultCPUAllocator" not in words]  # of that command line and nodes tell
+    assert by_encoder and all("too little free memory" in words for words in by_encoder), said
 
 
 def starve_encoders(folder: Path) -> list[str]:
