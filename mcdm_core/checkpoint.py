@@ -254,13 +254,24 @@ def _add_part_reader(path: Path, states: dict[str, StateDict], sections: dict[st
     sections["face_network"] = dataclasses.replace(section, part_channels=channels)
 
 
-def bundle(ckpt_dir: str | Path, output: str | Path, config: MCDMConfig | None = None) -> Path:
+def _completed(found: Checkpoint, rest: Checkpoint) -> Checkpoint:
+    """``found``, and what it lacks from ``rest``, each network with its section of the configuration."""
+    lacking = {name: state for name, state in rest.states.items() if name not in found.states}
+    sections: dict[str, Any] = {name: getattr(rest.config, name) for name in lacking}
+    config = dataclasses.replace(found.config, **sections)
+    return Checkpoint(config, {**found.states, **lacking}, rest.stage if "unet" in lacking else found.stage)
+
+
+def bundle(
+    ckpt_dir: str | Path, output: str | Path, config: MCDMConfig | None = None, rest: str | Path | None = None
+) -> Path:
     """Join a training directory's components into one half-precision file.
 
     Args:
         ckpt_dir: see :func:`load_directory`.
         output: the file to write.
         config: needed only if none of the parts carries one.
+        rest: a model's file, from which components come that the directory lacks.
 
     Returns:
         ``output`` as a path.
@@ -269,6 +280,8 @@ def bundle(ckpt_dir: str | Path, output: str | Path, config: MCDMConfig | None =
         WeightsError: if components or the configuration are missing.
     """
     found = load_directory(ckpt_dir, config)
+    if rest is not None:
+        found = _completed(found, load_checkpoint(rest))
     missing = [name for name in components_of(found.config) if name not in found.states]
     if missing:
         raise WeightsError(f"{ckpt_dir} lacks {', '.join(missing)}; train those stages first.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -52,6 +53,26 @@ def test_missing_parts_are_named(tmp_path) -> None:
     assert "unet" not in load_directory(tmp_path).states
     with pytest.raises(WeightsError, match="no weights"):
         load_directory(tmp_path / "nowhere")
+
+
+def test_a_model_gives_what_a_refined_folder_lacks(tmp_path) -> None:
+    model = bundle_of(tmp_path / "model")
+    trained = {"a.weight": torch.full((3, 4), 9.0)}
+    refined = dataclasses.replace(TINY, part_decoder=dataclasses.replace(TINY.part_decoder, portrait_gates=False))
+    (tmp_path / "run").mkdir()
+    save_file(trained, str(tmp_path / "run" / "part_decoder.safetensors"), {"mcdm_config": to_json(refined)})
+    config, states, _ = load_checkpoint(bundle(tmp_path / "run", tmp_path / "new.safetensors", rest=model))
+    assert torch.equal(states["part_decoder"]["a.weight"], trained["a.weight"]) and config == refined
+    others = load_checkpoint(model).states
+    assert all(
+        torch.equal(states[name]["a.weight"], others[name]["a.weight"]) for name in COMPONENTS if name != "part_decoder"
+    )
+
+
+def bundle_of(folder) -> Path:
+    folder.mkdir()
+    parts(folder)
+    return bundle(folder, folder / "all.safetensors")
 
 
 def test_a_prefixed_file_holds_several_parts(tmp_path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ..pipeline import MCDMPipeline
 
 
 def count(text: str) -> int:
@@ -56,6 +58,20 @@ def adapter(text: str) -> tuple[Path, float]:
     if math.isinf(value):
         raise argparse.ArgumentTypeError(f"{text!r} has no finite strength")
     return (Path(text), 1.0) if math.isnan(value) else (Path(name), value)
+
+
+def load_pipeline(
+    weights: Path | None = None,
+    preset: str = "tiny",
+    device: str = "cpu",
+    adapters: Sequence[tuple[Path, float]] = (),
+) -> MCDMPipeline:
+    """What ``--weights`` or ``--preset`` names, with the adapters of ``--lora``."""
+    from ..pipeline import MCDMPipeline
+
+    if weights:
+        return MCDMPipeline.from_file(weights, device, adapters)
+    return MCDMPipeline.from_preset(preset, device, adapters)
 
 
 def _at_least(text: str, least: int) -> int:

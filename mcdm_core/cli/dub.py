@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import shutil
 import sys
 import time
@@ -80,7 +81,6 @@ def _dub(options: argparse.Namespace) -> int:
 
     from ..media.audio import load_audio
     from ..media.video_reader import VideoReader
-    from ..pipeline import MCDMPipeline
     from ..pipeline.dubbing import dub, fitted_sound, prepare_dubbing
     from ..pipeline.memory import MotionMemory
     from ..pipeline.run.number_format import format_to_go_on, picture_format
@@ -90,10 +90,7 @@ def _dub(options: argparse.Namespace) -> int:
         options.output, (".mp4",), [options.video, options.audio, options.weights, *(path for path, _ in options.lora)]
     )
     audio, video = load_audio(options.audio), VideoReader(options.video)
-    if options.weights:
-        pipe = MCDMPipeline.from_file(options.weights, device=options.device, adapters=options.lora)
-    else:
-        pipe = MCDMPipeline.from_preset(options.preset, device=options.device, adapters=options.lora)
+    pipe = arguments.load_pipeline(options.weights, options.preset, options.device, options.lora)
     place, numbers = _run_folder(options, pipe), picture_format("auto", options.device)
     numbers = format_to_go_on(numbers, lambda other: (place(other) / JOURNAL).is_file())
     pipe.model.picture_format = numbers
@@ -144,6 +141,7 @@ def _run_folder(options: argparse.Namespace, pipe: MCDMPipeline) -> Callable[[to
     settings = options.box, options.face, options.seed, options.steps, options.mark
     given = pipe.fingerprint, pipe.device.type, options.video, options.audio, *settings
 
+    @functools.cache  # the files are read for it
     def place(numbers: torch.dtype) -> Path:
         return options.output.with_name(f"{options.output.stem}.dub_{run_key(*given, str(numbers))}")
 

@@ -11,7 +11,7 @@ from ..errors import MediaError
 from . import arguments
 
 if TYPE_CHECKING:
-    from ..pipeline import MCDMPipeline
+    pass
 
 
 def add_parser(commands: Any) -> None:
@@ -71,18 +71,10 @@ def run(options: argparse.Namespace) -> int:
     return _video(options)
 
 
-def _load_pipeline(options: argparse.Namespace) -> MCDMPipeline:
-    from ..pipeline import MCDMPipeline
-
-    if options.weights:
-        return MCDMPipeline.from_file(options.weights, adapters=options.lora)
-    return MCDMPipeline.from_preset("tiny", adapters=options.lora)
-
-
 def _gates(options: argparse.Namespace) -> int:
     from ..evaluation.gates import report, table
 
-    pipe = _load_pipeline(options)
+    pipe = arguments.load_pipeline(options.weights, adapters=options.lora)
     if options.output is not None:
         options.output.mkdir(parents=True, exist_ok=True)
     result = report(pipe, options.people, options.output, limit=options.limit, steps=options.steps, parts=options.parts)
@@ -103,7 +95,7 @@ def _video(options: argparse.Namespace) -> int:
     from ..media.portrait import limit_size, load_portrait
     from ..media.video_reader import VideoReader
 
-    pipe = _load_pipeline(options)
+    pipe = arguments.load_pipeline(options.weights, adapters=options.lora)
     video = VideoReader(options.video)
     portrait = load_portrait(options.portrait)
     shape = (video.height - video.height % 2, video.width - video.width % 2)

@@ -7,7 +7,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -187,16 +187,8 @@ def _generate_of_arguments(own: Sequence[str], common: argparse.Namespace) -> in
     return run(commands.choices["generate"].parse_args(list(own), common))
 
 
-@functools.lru_cache(maxsize=1)
-def _load_pipeline(
-    weights: Path | None, preset: str, device: str, adapters: tuple[tuple[Path, float], ...]
-) -> MCDMPipeline:
-    """Loaded once for all videos that a process makes with the same weights."""
-    from ..pipeline import MCDMPipeline
-
-    if weights:
-        return MCDMPipeline.from_file(weights, device, adapters)
-    return MCDMPipeline.from_preset(preset, device, adapters)
+_load_pipeline = functools.lru_cache(maxsize=1)(arguments.load_pipeline)
+"""Loaded once for all videos that a process makes with the same weights."""
 
 
 def _prepare_and_generate(options: argparse.Namespace) -> int:
@@ -211,7 +203,9 @@ def _prepare_and_generate(options: argparse.Namespace) -> int:
     box = None if options.box is None else [value * scale for value in options.box]
     pipe = _load_pipeline(options.weights, options.preset, options.device, tuple(options.lora))
     memory = MotionMemory.load(options.memory_in, pipe.fingerprint) if options.memory_in else None
-    pipe.model.picture_format = _format(options, pipe)
+    # The inputs are read for it once, whatever the number of formats it is asked for.
+    key = functools.cache(functools.partial(_run_key, options, pipe))
+    pipe.model.picture_format = numbers = _format(options, key)
     try:
         reference = pipe.encode_reference(portrait, box=box)
     except (FaceTooSmallError, FaceNotFoundError) as error:
@@ -223,11 +217,11 @@ def _prepare_and_generate(options: argparse.Namespace) -> int:
         # Several faces are told of when the reference is made, with their boxes.
         if finding.kind != "several faces":
             print(f"portrait: {finding}", file=sys.stderr)
-    return _generate(options, pipe, reference, audio, memory)
+    return _generate(options, pipe, reference, audio, memory, key(numbers))
 
 
 def _generate(
-    options: argparse.Namespace, pipe: MCDMPipeline, reference: Reference, audio: AudioReader, memory: Any
+    options: argparse.Namespace, pipe: MCDMPipeline, reference: Reference, audio: AudioReader, memory: Any, key: str
 ) -> int:
     from ..media.streamed_voice import stream_mono
     from ..pipeline.run.resumable_video import ResumableVideo
@@ -238,7 +232,7 @@ def _generate(
     voice = stream_mono(audio, allow_silent=options.allow_silent, target_rate=rate, folder=beside)
     embedding = pipe.audio.embed_stored(voice, options.fps)
     landmarks = _driver_landmarks(options, pipe, reference, embedding)
-    with ResumableVideo(options.output, _run_key(options, pipe), resume=options.resume == "auto") as video:
+    with ResumableVideo(options.output, key, resume=options.resume == "auto") as video:
         run, total, fps = video.run, embedding.num_frames, embedding.fps
         if run.taken:
             print(f"going on after {run.frames} of {total} frames that are there already", file=sys.stderr)
@@ -284,7 +278,7 @@ def _driver_landmarks(options: argparse.Namespace, pipe: MCDMPipeline, reference
     return driver_landmarks(pipe, reference, frames, embedding.num_frames)
 
 
-def _format(options: argparse.Namespace, pipe: MCDMPipeline) -> torch.dtype:
+def _format(options: argparse.Namespace, key: Callable[[torch.dtype], str]) -> torch.dtype:
     """The number format of the pictures: as the video was begun in, else as it is chosen."""
     from ..pipeline.run.number_format import format_to_go_on, picture_format
     from ..pipeline.run.resumable_video import ResumableVideo
@@ -292,10 +286,10 @@ def _format(options: argparse.Namespace, pipe: MCDMPipeline) -> torch.dtype:
     chosen = picture_format(options.dtype, options.device)
     if options.dtype != "auto" or options.resume != "auto":
         return chosen
-    return format_to_go_on(chosen, lambda other: ResumableVideo.begun(options.output, _run_key(options, pipe, other)))
+    return format_to_go_on(chosen, lambda other: ResumableVideo.begun(options.output, key(other)))
 
 
-def _run_key(options: argparse.Namespace, pipe: MCDMPipeline, numbers: torch.dtype | None = None) -> str:
+def _run_key(options: argparse.Namespace, pipe: MCDMPipeline, numbers: torch.dtype) -> str:
     """Hash of everything that determines the video: the files' contents, the weights, the settings."""
     from ..pipeline.run.run_key import run_key
 
@@ -305,7 +299,7 @@ def _run_key(options: argparse.Namespace, pipe: MCDMPipeline, numbers: torch.dty
     return run_key(
         pipe.fingerprint,
         pipe.device.type,
-        str(numbers or pipe.model.picture_format),
+        str(numbers),
         *files,
         options.memory_in,
         settings,

@@ -45,6 +45,15 @@ def unit_to_frames(pictures: Tensor) -> NDArray[np.uint8]:
     return rearrange(to_bytes(pictures), "... c h w -> ... h w c").contiguous().numpy()
 
 
+def picture_planes(pixels: NDArray[np.uint8]) -> Tensor:
+    """A picture as it is read, uint8 ``[h, w, c]``, to ``[c, h, w]`` in [0, 1].
+
+    >>> picture_planes(np.full((4, 6, 3), 255, np.uint8)).mean()
+    tensor(1.)
+    """
+    return rearrange(torch.from_numpy(np.ascontiguousarray(pixels)), "h w c -> c h w").float() / 255
+
+
 def luminance(pictures: Tensor) -> Tensor:
     """Lightness (Rec. 601) of RGB pictures: ``[..., 3, h, w] -> [..., h, w]`` in the same range.
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 
 from ..errors import MediaError, reason
 from .opening import open_media
+from .pixels import picture_planes
 from .video_reader import VideoReader
 
 if TYPE_CHECKING:
@@ -146,9 +146,9 @@ def _to_tensor(picture: Image.Image) -> torch.Tensor:
         grey = torch.from_numpy(np.nan_to_num(values) / top).clamp(0, 1)
         return grey[None].expand(3, -1, -1).contiguous()
     if "A" in picture.getbands() or "transparency" in picture.info:
-        rgba = _planes(picture.convert("RGBA"))
+        rgba = picture_planes(np.array(picture.convert("RGBA")))
         return rgba[:3] * rgba[3:] + ALPHA_BACKGROUND * (1 - rgba[3:])
-    return _planes(picture.convert("RGB"))
+    return picture_planes(np.array(picture.convert("RGB")))
 
 
 def _decoded_by_ffmpeg(path: Path) -> torch.Tensor:
@@ -179,8 +179,3 @@ def limit_size(image: torch.Tensor, max_side: int | None) -> torch.Tensor:
     scale = max_side / max(height, width)
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
     return F.interpolate(image[None], size=size, mode="bicubic", antialias=True)[0].clamp(0, 1)
-
-
-def _planes(picture: Image.Image) -> torch.Tensor:
-    """``[c, h, w]`` in [0, 1]."""
-    return rearrange(torch.from_numpy(np.array(picture)), "h w c -> c h w").float() / 255

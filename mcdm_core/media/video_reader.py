@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import numpy as np
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from ..errors import FrameRateError, MediaError, reason
 from .opening import decoding_errors, open_media
+from .pixels import picture_planes
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -118,8 +118,7 @@ class VideoReader:
         size = (self.width, self.height)[:: -1 if turns % 2 else 1]
         if (frame.width, frame.height) != size:  # the size changed on the way
             frame = frame.reformat(width=size[0], height=size[1])
-        pixels = np.rot90(frame.to_ndarray(format="rgb24"), turns)
-        return rearrange(torch.from_numpy(np.ascontiguousarray(pixels)), "h w c -> c h w").float() / 255
+        return picture_planes(np.rot90(frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False), turns))
 
 
 class _Clock:

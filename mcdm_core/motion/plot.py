@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from einops import rearrange
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..errors import MCDMError
 from ..face.landmarks import BLINK_VALUES, VALUE_NAMES, eye_centres
+from ..media.pixels import picture_planes
 from .motion import Motion
 
 BACKGROUND, GRID, WAVE = (24, 24, 28), (60, 60, 66), (70, 90, 110)
@@ -85,7 +84,7 @@ def plot_motion(
         draw.line(list(zip(x.tolist(), y.tolist(), strict=True)), colour, FINE, joint="curve")
         draw.text((left + FINE * 4, upper), f"{name} {low:.2f} .. {high:.2f}", colour, font)
         draw.line((left, lower + FINE * 4, right, lower + FINE * 4), GRID, FINE)
-    return rearrange(torch.from_numpy(np.array(canvas.reduce(FINE))), "h w c -> c h w").float() / 255
+    return picture_planes(np.array(canvas.reduce(FINE)))
 
 
 def _draw_waveform(draw: ImageDraw.ImageDraw, waveform: Tensor, left: int, right: int, top: int, lane: float) -> None:

@@ -332,6 +332,11 @@ def test_render_data_makes_three_splits_and_says_what_is_missing(tmp_path, monke
     assert "espeak-ng is missing" in capsys.readouterr().err
 
 
+def test_train_refines_single_stages_alone(tmp_path, capsys) -> None:
+    assert main(["train", "all", "--refine", str(tmp_path / "model.safetensors"), "--output", str(tmp_path)]) == 1
+    assert "--refine goes with one of the stages codec, prior" in capsys.readouterr().err
+
+
 def test_train_says_what_is_missing(tmp_path, capsys) -> None:
     assert main(["train", "all", "--output", str(tmp_path / "run")]) == 1
     assert "--data" in capsys.readouterr().err

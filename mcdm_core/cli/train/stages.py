@@ -43,6 +43,8 @@ DEFAULT_MINUTES = {
 _SPEECH_SEED = 777
 _PAINTERS = ("unet1", "unet3", "decoder")
 """Stages that take tars of video in place of shards."""
+_REFINING = ("codec", "prior", *_PAINTERS, "bundle")
+"""Stages that can go on from a model's file, or take from it what they need."""
 
 
 def add_parser(commands: Any) -> None:
@@ -100,8 +102,8 @@ def add_parser(commands: Any) -> None:
         "--refine",
         type=Path,
         metavar="FILE",
-        help="model file whose codec the stage codec goes on "
-        "from, its tokens meaning what they meant, so that prior and UNet stay",
+        help="model file that a stage goes on from: codec (its tokens mean what they meant, so that prior and UNet "
+        "stay), unet1, unet3 or decoder. What --output lacks is taken from it, by prior and bundle too",
     )
     parser.add_argument(
         "--perceptual",
@@ -128,14 +130,18 @@ def run(options: argparse.Namespace) -> int:
 
     Raises:
         MediaError: if a data folder has no training shards; WeightsError: if an earlier stage is missing.
+        MCDMError: if a stage cannot go on from a model.
     """
     import torch
 
     from ...data.folders import check_for_training
+    from ...errors import MCDMError
     from ...training.loop import log_to_file
 
     if options.threads:
         torch.set_num_threads(options.threads)
+    if options.refine and options.stage not in _REFINING:
+        raise MCDMError(f"--refine goes with one of the stages {', '.join(_REFINING)}; {options.stage} begins anew.")
     if options.preset != "tiny":
         return stock.run(options)
     if options.device == "auto":
@@ -183,7 +189,7 @@ def _sizes(options: argparse.Namespace, name: str) -> dict[str, Any]:
 
 
 def _needed(options: argparse.Namespace, name: str, stage: str) -> Path:
-    """Weights of an earlier stage.
+    """Weights of an earlier stage, or the model that is refined where there are none.
 
     Raises:
         WeightsError: if they are not there.
@@ -192,6 +198,8 @@ def _needed(options: argparse.Namespace, name: str, stage: str) -> Path:
 
     path = options.output / f"{name}.safetensors"
     if not path.is_file():
+        if options.refine is not None:
+            return options.refine
         raise WeightsError(f"{path} is missing; run `train {stage}` first, with the same --output.")
     return path
 
@@ -317,7 +325,7 @@ def _prior(options: argparse.Namespace, minutes: float) -> None:
 def _unet1(options: argparse.Namespace, minutes: float) -> None:
     from ...training.parts.train import PARTS_STAGE_1, train_parts
 
-    train_parts(*_painting(options, minutes, "unet1", PARTS_STAGE_1, "unet_stage1"))
+    train_parts(*_painting(options, minutes, "unet1", PARTS_STAGE_1, "unet_stage1", options.refine))
 
 
 def _unet3(options: argparse.Namespace, minutes: float) -> None:
@@ -328,10 +336,12 @@ def _unet3(options: argparse.Namespace, minutes: float) -> None:
 
 
 def _decoder(options: argparse.Namespace, minutes: float) -> None:
-    from ...training.parts.decoder import PART_DECODER, train_part_decoder
+    from ...training.parts.decoder import PART_DECODER, PART_DECODER_REFINED, train_part_decoder
 
     unet = _needed(options, "unet", "unet3")
-    train_part_decoder(*_painting(options, minutes, "decoder", PART_DECODER, "part_decoder", unet))
+    begins = PART_DECODER if options.refine is None else PART_DECODER_REFINED
+    recipe, run = _painting(options, minutes, "decoder", begins, "part_decoder", unet)
+    train_part_decoder(recipe, dataclasses.replace(run, refine=options.refine))
 
 
 def _painting(
@@ -363,7 +373,7 @@ def _painting(
 def _bundle(options: argparse.Namespace, minutes: float) -> None:
     from ...checkpoint import bundle
 
-    print(bundle(options.output, options.output / "mcdm_tiny.safetensors"))
+    print(bundle(options.output, options.output / "mcdm_tiny.safetensors", rest=options.refine))
 
 
 _STAGES: dict[str, Callable[[argparse.Namespace, float], None]] = {

@@ -22,7 +22,7 @@ from .rows import MOVED, STILL_AS_IS, STILL_BLINK, STILL_MOVED, STILL_SHUT, Clip
 OPEN_LIPS = 0.04
 """Lip opening of a still from which it has teeth to show."""
 _BLINK_SHARE = 0.25
-"""Share of stills whose eyes are to be painted shut."""
+"""Share of stills whose eyes are to be painted shut, and of filmed clips that are drawn around a blink."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,8 @@ class BatchDrawer:
         frames = self.frames
         needed = min(3 * frames, clip.length)
         begin = clip.first + int(self.random.integers(clip.length - needed + 1))
+        if self.random.random() < _BLINK_SHARE:
+            begin = self._before_blink(clip, needed)
         end = begin + needed
 
         def window(first: int) -> list[int]:
@@ -110,6 +112,12 @@ class BatchDrawer:
         else:
             archive = [reference] * frames
         return reference, target, archive, window(max(begin, end - 2 * frames)), window(begin)
+
+    def _before_blink(self, clip: ClipRows, needed: int) -> int:
+        """First row of a window of ``needed`` whose last frames, the target, hold the clip's lowest lids."""
+        lowest = int(self.rows.lids[clip.first : clip.first + clip.length].argmin())
+        within = int(self.random.integers(1, self.frames + 1))
+        return clip.first + min(max(lowest + within - needed, 0), clip.length - needed)
 
     def _alike(self, clip: ClipRows, target: list[int]) -> list[int]:
         """Other frames of the clip with mouths as wide as the target's widest, or lids as low as its lowest."""

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from ...checkpoint import component_state
 from ...config import TINY, MCDMConfig, to_json
 from ...diffusion.frame_diffusion import FrameDiffusion
+from ...errors import WeightsError
 from ...models.vae import build_autoencoder
 from ..adversary import Adversary
 from ..channels_last import channels_last
@@ -56,7 +58,9 @@ class PartRun:
     Attributes:
         folders, validation_folders: of shards; vae_weights, codec_weights: of the frozen models.
         output: weights file.
-        start_from: weights of an earlier stage; perceptual: of the network of the perceptual distance, optional.
+        start_from: weights of an earlier stage, or a model's file; perceptual: of the network of the perceptual
+            distance, optional.
+        refine: a model's file whose decoder of the parts is gone on from, for that decoder's stage.
         minutes, steps: limits, those of the runs resumed included; limit: so many clips of each folder.
         pictures: folder of validation sheets; bfloat16: compute in it where the processor can.
     """
@@ -67,6 +71,7 @@ class PartRun:
     codec_weights: Path
     output: Path
     start_from: Path | None = None
+    refine: Path | None = None
     perceptual: Path | None = None
     minutes: float | None = None
     steps: int | None = None
@@ -139,6 +144,20 @@ class PartMaterial:
             bfloat16=run.bfloat16,
             perceptual=None if run.perceptual is None else PerceptualDistance.from_file(run.perceptual).to(run.device),
         )
+
+
+def load_denoiser(denoiser: Denoiser, path: Path) -> None:
+    """Load its networks of ``path``, the weights of a stage or a whole model, into ``denoiser``.
+
+    Raises:
+        WeightsError: if they are not in it.
+    """
+    own = {name for name, _ in denoiser.named_children()}
+    state = {key: value for key, value in load_file(str(path)).items() if key.partition(".")[0] in own}
+    try:
+        denoiser.load_state_dict({key: value.float() for key, value in state.items()})
+    except RuntimeError as error:
+        raise WeightsError(f"{path} does not hold the networks {', '.join(sorted(own))}: {error}") from error
 
 
 class LateCritic:

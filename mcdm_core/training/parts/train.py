@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ...checkpoint import RETELLING
@@ -19,7 +18,7 @@ from ..loop import LoopSettings, TrainResult, train
 from ..unet.denoiser import Denoiser
 from .losses import LossWeights, PartLosses
 from .retelling import ArchiveRetelling
-from .stage import LateCritic, PartMaterial, PartRecipe, PartRun
+from .stage import LateCritic, PartMaterial, PartRecipe, PartRun, load_denoiser
 from .steps import StepShares
 from .validation import validate_parts
 
@@ -51,8 +50,7 @@ def train_parts(recipe: PartRecipe, run: PartRun) -> TrainResult:
     material = PartMaterial(recipe, run)
     denoiser = channels_last(Denoiser(config), device)
     if run.start_from is not None:
-        state = load_file(str(run.start_from))
-        denoiser.load_state_dict({key: value for key, value in state.items() if not key.startswith(RETELLING)})
+        load_denoiser(denoiser, run.start_from)
     else:
         denoiser.archived_clip_prior.begin_at_places()
     retelling = ArchiveRetelling(denoiser.unet, config).to(device) if recipe.archive else None

@@ -20,6 +20,18 @@ def _stills(number: int) -> Any:
     return SimpleNamespace(clips=clips, lips=lips, lids=torch.ones(number * length), device="cpu")
 
 
+def test_filmed_blinks_are_drawn_often() -> None:
+    length, blink = 75, 30
+    lids = torch.ones(length)
+    lids[blink] = 0.0
+    rows: Any = SimpleNamespace(clips=[ClipRows(0, length, 0, False)], lips=torch.rand(length), lids=lids, device="cpu")
+    targets = BatchDrawer(rows, frames=8, shares=[1.0], seed=0).draw(600).target
+    assert torch.equal(targets[:, 1:] - targets[:, :-1], torch.ones(600, 7, dtype=torch.long))
+    assert int(targets.min()) >= 0 and int(targets.max()) < length
+    # By chance alone one window of seven holds it.
+    assert 0.3 < float((targets == blink).any(1).float().mean()) < 0.55
+
+
 def test_a_photographs_archive_is_of_the_same_person_and_never_the_answer() -> None:
     drawn = BatchDrawer(_stills(5), frames=2, shares=[1.0], seed=0).draw(400)
     length = STILL_MOVED + MOVED

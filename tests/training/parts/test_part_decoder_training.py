@@ -64,7 +64,7 @@ def test_it_learns_from_the_autoencoders_decoder_on_and_becomes_a_part_of_the_mo
     given = {"clips": 1, "frames": 4, "learning_rate": 2e-3, "weights": LossWeights()}  # warms up in 100 steps
     recipe = dataclasses.replace(PART_DECODER, **given)
     painter, output = tmp_path / "painter.safetensors", tmp_path / "run" / "part_decoder.safetensors"
-    begin = PartRun(
+    begin_run = PartRun(
         [tmp_path / "train"],
         [tmp_path / "val"],
         WEIGHTS,
@@ -74,10 +74,10 @@ def test_it_learns_from_the_autoencoders_decoder_on_and_becomes_a_part_of_the_mo
         steps=1,
         validate_every=10**6,
     )
-    train_parts(dataclasses.replace(PARTS_STAGE_1, clips=1), begin)
+    train_parts(dataclasses.replace(PARTS_STAGE_1, clips=1), begin_run)
 
     def loss_after(steps: int) -> float:
-        run = dataclasses.replace(begin, output=output, start_from=painter, steps=steps)
+        run = dataclasses.replace(begin_run, output=output, start_from=painter, steps=steps)
         return train_part_decoder(recipe, run).losses["absolute"]
 
     assert loss_after(3) * 0.9 > loss_after(40)
@@ -89,6 +89,13 @@ def test_it_learns_from_the_autoencoders_decoder_on_and_becomes_a_part_of_the_mo
     began_at_zero = ("shape_in", "portrait_out.0", "portrait_out.1", "portrait_gates.0", "portrait_gates.1")
     for layer in (*began_at_zero, "archive.features", "blocks.0.1.second"):
         assert state[f"{layer}.weight"].abs().sum() > 0
+    refined = dataclasses.replace(
+        begin_run, config=TINY, output=tmp_path / "refined.safetensors", start_from=WEIGHTS, refine=WEIGHTS, steps=1
+    )
+    train_part_decoder(dataclasses.replace(recipe, learning_rate=1e-7), refined)
+    shipped = component_state(WEIGHTS, "part_decoder")
+    for name, value in load_file(str(refined.output)).items():
+        assert torch.allclose(value, shipped[name].float(), atol=1e-5), name
     found = load_directory(output.parent)
     assert found.states["part_decoder"].keys() == state.keys()
     assert found.config.part_decoder == TINY.part_decoder
