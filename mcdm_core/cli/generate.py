@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..media.audio_reader import AudioReader
     from ..pipeline import MCDMPipeline, Reference
     from ..pipeline.run.run_folder import RunFolder
+    from ..pipeline.run.threads import Threads
 
 
 _SETTINGS = (
@@ -195,7 +196,9 @@ def _prepare_and_generate(options: argparse.Namespace) -> int:
     from ..media.audio_reader import AudioReader
     from ..media.portrait import load_portrait, picture_size
     from ..pipeline.memory import MotionMemory
+    from ..pipeline.run.threads import Threads
 
+    threads = Threads(fixed=os.getenv("OMP_NUM_THREADS") is not None)
     audio = AudioReader(options.audio or default_voice())
     picture = options.portrait or default_portrait()
     portrait = load_portrait(picture, None if options.crop else options.max_size)
@@ -206,22 +209,30 @@ def _prepare_and_generate(options: argparse.Namespace) -> int:
     # The inputs are read for it once, whatever the number of formats it is asked for.
     key = functools.cache(functools.partial(_run_key, options, pipe))
     pipe.model.picture_format = numbers = _format(options, key)
-    try:
-        reference = pipe.encode_reference(portrait, box=box)
-    except (FaceTooSmallError, FaceNotFoundError) as error:
-        if scale == 1.0:
-            raise
-        hint = f"It was shrunk to {scale:.0%} of its size for the video: a larger --max-size (0: none) may help."
-        raise type(error)(f"{error} {hint}") from error
-    for finding in pipe.check_portrait(portrait, box, reference):
-        # Several faces are told of when the reference is made, with their boxes.
-        if finding.kind != "several faces":
-            print(f"portrait: {finding}", file=sys.stderr)
-    return _generate(options, pipe, reference, audio, memory, key(numbers))
+    with threads:
+        threads.begin()
+        try:
+            reference = pipe.encode_reference(portrait, box=box)
+        except (FaceTooSmallError, FaceNotFoundError) as error:
+            if scale == 1.0:
+                raise
+            hint = f"It was shrunk to {scale:.0%} of its size for the video: a larger --max-size (0: none) may help."
+            raise type(error)(f"{error} {hint}") from error
+        for finding in pipe.check_portrait(portrait, box, reference):
+            # Several faces are told of when the reference is made, with their boxes.
+            if finding.kind != "several faces":
+                print(f"portrait: {finding}", file=sys.stderr)
+        return _generate(options, pipe, reference, audio, memory, key(numbers), threads)
 
 
 def _generate(
-    options: argparse.Namespace, pipe: MCDMPipeline, reference: Reference, audio: AudioReader, memory: Any, key: str
+    options: argparse.Namespace,
+    pipe: MCDMPipeline,
+    reference: Reference,
+    audio: AudioReader,
+    memory: Any,
+    key: str,
+    threads: Threads,
 ) -> int:
     from ..media.streamed_voice import stream_mono
     from ..pipeline.run.resumable_video import ResumableVideo
@@ -244,7 +255,7 @@ def _generate(
             return f"{run.frames} frames are safe in {run.path}; the same command goes on from there."
 
         with failures_told(_LESS_MEMORY, lambda: safe() if run.frames else ""):
-            status = _make_clips(options, pipe, reference, embedding, memory, landmarks, run)
+            status = _make_clips(options, pipe, reference, embedding, memory, landmarks, run, threads)
             if status and not run.frames:
                 print("interrupted before the first clip was finished: there is no video", file=sys.stderr)
                 return status
@@ -315,12 +326,12 @@ def _make_clips(
     memory: Any,
     landmarks: Any,
     run: RunFolder,
+    threads: Threads,
 ) -> int:
     """Make the clips that are not there yet; returns the exit status, which is not 0 after an interruption."""
     from tqdm import tqdm
 
     from ..motion.blinks import BLINK_RATE
-    from ..pipeline.run.threads import Threads
 
     total, size = embedding.num_frames, pipe.config.clip_frames
     if run.frames >= total:
@@ -329,8 +340,8 @@ def _make_clips(
         memory = run.memory(pipe.fingerprint)
     paste, clips = not options.crop, -(-total // size)
     mark = arguments.mark_of(options, pipe.output_size(reference, paste=paste))
-    began, threads = time.monotonic(), Threads(fixed=os.getenv("OMP_NUM_THREADS") is not None)
-    with tqdm(total=total, initial=run.frames, unit="frame", disable=None) as bar, threads:
+    began = time.monotonic()
+    with tqdm(total=total, initial=run.frames, unit="frame", disable=None) as bar:
         try:
             for clip in pipe.generate(
                 reference,

@@ -1,8 +1,9 @@
 """How many threads compute, while other programs come and go.
 
 Threads of a matrix product wait for the slowest of them, at full load. Where another program holds a core, one thread
-fewer is often faster than all. Both are tried on clips, and the faster one stays until the load changes. Only for
-programs that own their process; torch's number of threads counts for all of it.
+fewer is often faster than all, several times at worst. The likelier number computes first, the other is tried when
+some clips are made, and the faster one stays until the load changes. Only for programs that own their process; torch's
+number of threads counts for all of it.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import torch
 
 _QUIET = 0.25
 """Cores kept busy by others up to which all threads are used."""
+_HELD = 0.6
+"""The same from which fewer threads are likely to be faster, and compute first."""
 _CHANGE = 0.5
 """Change of the others' load, in cores, after which what was measured counts no longer."""
-_TRIAL, _AGAIN = 2, 40
-"""Clips in a trial, and clips after which the other number is tried again."""
+_TRIAL, _SETTLED, _AGAIN = 2, 8, 40
+"""Clips in a trial, clips before the less likely number is tried, and clips after which both are tried again."""
 
 
 class Threads:
@@ -46,6 +49,19 @@ class Threads:
         self._load, self._since = 0.0, 0
         self._speeds: dict[int, list[float]] = {}
 
+    def begin(self) -> None:
+        """Choose the number for the first clip, by what other programs did while this one was getting ready."""
+        if self.fixed or self.most == 1:
+            return
+        load = self._others()
+        if load is not None and load >= _QUIET:
+            self._load = load
+            self._switch(self._by_likelihood(load)[0])
+
+    def _by_likelihood(self, load: float) -> tuple[int, int]:
+        fewer = max(1, self.most - round(max(load, 1.0)))
+        return (fewer, self.most) if load >= _HELD else (self.most, fewer)
+
     def clip_done(self, frames: int, seconds: float) -> None:
         """Take note of a clip's speed, and choose the number of threads for the next one."""
         if self.fixed or self.most == 1:
@@ -60,11 +76,13 @@ class Threads:
             self._speeds.clear()
         self._since += 1
         self._speeds.setdefault(self.current, []).append(frames / max(seconds, 1e-9))
-        for number in (self.most, max(1, self.most - round(max(load, 1.0)))):
-            if len(self._speeds.get(number, [])) < _TRIAL:
-                self._switch(number)
-                return
-        self._switch(max(self._speeds, key=lambda number: max(self._speeds[number][-_TRIAL:])))
+        likely, other = self._by_likelihood(self._load)
+        if len(self._speeds.get(likely, [])) < _TRIAL or self._since < _SETTLED:
+            self._switch(likely)
+        elif len(self._speeds.get(other, [])) < _TRIAL:
+            self._switch(other)
+        else:
+            self._switch(max(self._speeds, key=lambda number: max(self._speeds[number][-_TRIAL:])))
 
     def __enter__(self) -> Threads:
         return self
