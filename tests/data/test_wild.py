@@ -317,6 +317,9 @@ def test_the_manifest_decides_who_agreed(tmp_path: Path) -> None:
     table.write_text("file,consent\nc.mp4,yes\n")
     with pytest.raises(MediaError, match="c.mp4"):
         list_sources(tmp_path / "videos", table)
+    table.write_text("file,consent\na.mp4," + 140_000 * "y")
+    with pytest.raises(MediaError, match="no CSV table"):
+        list_sources(tmp_path / "videos", table)
     table.write_text("file,consent\na.mp4,perhaps\n")
     with pytest.raises(MediaError, match="perhaps"):
         list_sources(tmp_path / "videos", table)

@@ -135,7 +135,10 @@ def test_what_does_not_fit_is_refused(denoiser: Denoiser, tmp_path: Path) -> Non
 
     refused({f"{key}.lora_A.weight": torch.ones(2, 3), f"{key}.lora_B.weight": torch.ones(3, 2)}, "lacks")
     refused({f"{key}.lora_A.weight": torch.ones(2, 3)}, "counterpart")
-    refused({}, "changes nothing")
+    header = json.dumps({"__metadata__": adapter_metadata(INFO)}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)  # safetensors 0.4.3 spoils an empty one
+    with pytest.raises(WeightsError, match="changes nothing"):
+        merge_adapters(states, NARROW, [(path, 1.0)])
     there = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
     refused({f"{there}.lora_A.weight": torch.ones(2, 3), f"{there}.lora_B.weight": torch.ones(32, 2)}, "another model")
     refused({f"{there}.lora_A.weight": torch.ones(2, 32), f"{there}.lora_B.weight": torch.ones(32, 3)}, "another model")

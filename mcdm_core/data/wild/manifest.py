@@ -91,7 +91,10 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
             except (ValueError, TypeError) as error:
                 raise MediaError(f"Line {number} of {path} is no JSON object ({error}).") from error
     else:
-        rows = list(csv.DictReader(text.splitlines()))
+        try:
+            rows = list(csv.DictReader(text.splitlines()))
+        except csv.Error as error:  # a field without an end; Python 3.10 takes no zero bytes either
+            raise MediaError(f"{path} is no CSV table ({error}); save it again as CSV in UTF-8.") from error
     if any(not row.get("file") for row in rows):
         raise MediaError(f"A row of {path} has no 'file'; each needs the video's path below the folder.")
     return {str(row["file"]): {key: str(value or "") for key, value in row.items() if key} for row in rows}
