@@ -93,6 +93,8 @@ def test_the_registry_package_holds_the_weights_once_and_no_workshop() -> None:
     ]
     workshop = re.compile(r"(^|/)(tests?|training|benchmarks?|evaluation|data|\.ci|\.github)/")
     assert [name for name in packed if workshop.search(name)] == []
+    left_by_tools = {name.partition("/")[0] for name in packed if name.startswith(".")} - {".comfyignore", ".gitignore"}
+    assert left_by_tools == set()
 
 
 @pytest.mark.parametrize(
