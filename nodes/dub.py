@@ -108,7 +108,7 @@ class MCDMDubVideo(io.ComfyNode):
         video: VideoInput | None = None,
         images: Tensor | None = None,
     ) -> io.NodeOutput:
-        from ..mcdm_core.pipeline.dubbing import dub, fitted_sound, prepare_dubbing
+        from ..mcdm_core.pipeline.dubbing import CRF, dub, fitted_sound, prepare_dubbing
 
         if video is None and images is None:
             raise MediaError("Nothing to dub: connect a VIDEO to 'video' or frames to 'images'.")
@@ -144,6 +144,7 @@ class MCDMDubVideo(io.ComfyNode):
             fps,
             pictures,
             seed,
+            CRF,
         )
 
         def clips(memory: MotionMemory, start: int, callback: Callback) -> Iterator[DubbedClip]:
@@ -152,7 +153,7 @@ class MCDMDubVideo(io.ComfyNode):
             )
             return stoppable(made)
 
-        with RunFolder(run_path(filename_prefix, key), resume=resume) as run:
+        with RunFolder(run_path(filename_prefix, key), resume=resume, crf=CRF) as run:
             job = VideoJob(
                 run_of_node,
                 pipeline,

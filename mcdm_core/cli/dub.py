@@ -81,7 +81,7 @@ def _dub(options: argparse.Namespace) -> int:
 
     from ..media.audio import load_audio
     from ..media.video_reader import VideoReader
-    from ..pipeline.dubbing import dub, fitted_sound, prepare_dubbing
+    from ..pipeline.dubbing import CRF, dub, fitted_sound, prepare_dubbing
     from ..pipeline.memory import MotionMemory
     from ..pipeline.run.number_format import format_to_go_on, picture_format
     from ..pipeline.run.run_folder import JOURNAL, RunFolder
@@ -98,7 +98,7 @@ def _dub(options: argparse.Namespace) -> int:
         pipe, lambda: video, video.fps, audio, box=options.box, number=options.face, seed=options.seed
     )
     sound = fitted_sound(audio, dubbing.frames / video.fps)
-    folder = RunFolder(place(numbers))
+    folder = RunFolder(place(numbers), crf=CRF)
     memory = None
     if folder.clips:
         memory = MotionMemory.load(folder.memory_path(len(folder.clips)), pipe.fingerprint)
@@ -136,9 +136,10 @@ def _dub(options: argparse.Namespace) -> int:
 
 def _run_folder(options: argparse.Namespace, pipe: MCDMPipeline) -> Callable[[torch.dtype], Path]:
     """Where the clips gather, by the number format: named by everything that determines the video."""
+    from ..pipeline.dubbing import CRF
     from ..pipeline.run.run_key import run_key
 
-    settings = options.box, options.face, options.seed, options.steps, options.mark
+    settings = options.box, options.face, options.seed, options.steps, options.mark, CRF
     given = pipe.fingerprint, pipe.device.type, options.video, options.audio, *settings
 
     @functools.cache  # the files are read for it

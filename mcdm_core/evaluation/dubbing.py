@@ -5,11 +5,13 @@
 Every clip gets the voice of the next one. mediapipe, which had no part in the making, reads the lips of the written
 video. They are compared with the lips of the person whose voice it is (for shards with the true ones). Beside it stand
 the lips of a third clip, whose voice was not used (the control). The clip as it was, undubbed, is the laziest way.
+Rendered clips are written to a video file first, and that one is dubbed.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import tempfile
 from collections.abc import Iterable
@@ -28,7 +30,7 @@ from ..media.audio import Audio
 from ..media.video_reader import VideoReader
 from ..media.video_writer import VideoWriter
 from ..pipeline import MCDMPipeline
-from ..pipeline.dubbing import dub, fitted_sound, prepare_dubbing
+from ..pipeline.dubbing import CRF, dub, fitted_sound, prepare_dubbing
 from .own_voice import TalkingClip, read_shards, read_videos
 from .torch_free.agreement import Series, mean_or_nan
 from .torch_free.video_frames import Frame, video_frames
@@ -45,7 +47,7 @@ def write_dubbed(pipe: MCDMPipeline, clip: TalkingClip, voice: TalkingClip, path
     sound = fitted_sound(Audio(voice.waveform, voice.sample_rate), len(frames) / FPS)
     plan = prepare_dubbing(pipe, lambda: frames, FPS, sound)
     height, width = clip.frames.shape[-2:]
-    with VideoWriter(path, width, height, FPS, sound) as writer:
+    with VideoWriter(path, width, height, FPS, sound, crf=CRF) as writer:
         for made in dub(pipe, plan, frames):
             writer.write(made.frames)
     return plan.track
@@ -82,11 +84,22 @@ def own_lips(clip: TalkingClip, folder: Path) -> Series:
     """Lip opening of a clip as it is: the truth where it is known, else as mediapipe reads it."""
     if clip.opening is not None:
         return clip.opening.numpy().astype(np.float64)
+    return read_lips(video_frames(write_own(clip, folder), LEAST_SIDE)).lips
+
+
+def write_own(clip: TalkingClip, folder: Path) -> Path:
+    """Write a clip as it is, as finely as hardly any camera does."""
     height, width = clip.frames.shape[-2:]
     path = folder / f"{Path(clip.name).stem}.own.mp4"
     with VideoWriter(path, width, height, FPS, crf=5) as writer:
         writer.write(clip.frames)
-    return read_lips(video_frames(path, LEAST_SIDE)).lips
+    return path
+
+
+def filmed(clip: TalkingClip, folder: Path) -> TalkingClip:
+    """A rendered clip as its video file shows it: what people dub is a file, with half the colours' resolution."""
+    frames = torch.stack(list(VideoReader(write_own(clip, folder))))
+    return dataclasses.replace(clip, frames=frames[..., : clip.frames.shape[-2], : clip.frames.shape[-1]])
 
 
 def measure(pipe: MCDMPipeline, clips: list[TalkingClip], folder: Path) -> list[dict[str, float | str]]:
@@ -137,7 +150,10 @@ def main() -> None:
     read = read_shards if arguments.shards else read_videos
     clips = list(read(arguments.shards or arguments.clips, arguments.limit))
     with tempfile.TemporaryDirectory() as temporary:
-        report = measure(pipe, clips, arguments.output or Path(temporary))
+        folder = arguments.output or Path(temporary)
+        if arguments.shards:
+            clips = [filmed(clip, folder) for clip in clips]
+        report = measure(pipe, clips, folder)
     for line in report:
         print(json.dumps({name: round(v, 3) if isinstance(v, float) else v for name, v in line.items()}))
     names = [name for name in report[0] if name != "name"]

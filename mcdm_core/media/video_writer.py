@@ -40,6 +40,10 @@ def exact_rate(fps: float) -> Fraction:
     return Fraction(fps).limit_denominator(1001)
 
 
+CRF = 17
+"""x264's quality of a generated video."""
+
+
 class VideoWriter:
     """Writes frames as they come; the sound follows the picture and ends with it.
 
@@ -67,7 +71,7 @@ class VideoWriter:
         fps: float,
         audio: Audio | AudioReader | None = None,
         *,
-        crf: int = 17,
+        crf: int = CRF,
     ) -> None:
         if not 0 < fps <= 120:
             raise FrameRateError(f"The frame rate is {fps}; expected a number above 0 and up to 120.")

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from .pipeline import MCDMPipeline
 
 
+CRF = 14
+"""x264's quality of a dubbed video, finer than a generated one's: what stays has been through an encoder before."""
+
+
 @dataclass(frozen=True)
 class DubbedClip:
     """Finished frames [f, 3, h, w] in [0, 1], their motion, and the memory after them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -85,3 +86,14 @@ def test_lips_are_held_against_the_new_voice_a_third_one_and_the_undubbed_clip(t
 def test_a_control_needs_a_third_clip(tmp_path: Path) -> None:
     with pytest.raises(MCDMError, match="three"):
         dubbing.measure(None, [talking("a", torch.rand(FRAMES))] * 2, tmp_path)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_rendered_clip_is_dubbed_as_its_video_shows_it(tmp_path: Path) -> None:
+    clip = talking("a", torch.rand(FRAMES))
+    red_and_blue = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]).repeat(SIDE // 2, 1).T
+    clip = dataclasses.replace(clip, frames=red_and_blue[None, :, None].expand(FRAMES, 3, SIDE, SIDE))
+    shown = dubbing.filmed(clip, tmp_path)
+    assert shown.frames.shape == clip.frames.shape and shown.opening is clip.opening
+    assert float((shown.frames - clip.frames).abs().mean()) > 0.1, "no video holds such colours"
+    again = dubbing.filmed(shown, tmp_path)
+    assert float((again.frames - shown.frames).abs().mean()) < 0.05

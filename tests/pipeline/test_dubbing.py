@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from mcdm_core.__main__ import main
 from mcdm_core.errors import FaceNotFoundError
 from mcdm_core.face.lower_face import lower_face_mask, respoken, with_lips_of
 from mcdm_core.face.reading.face_track import track_face
 from mcdm_core.media.audio import load_audio
 from mcdm_core.media.portrait import limit_size, load_portrait
+from mcdm_core.media.video_reader import VideoReader
+from mcdm_core.media.video_writer import VideoWriter
 from mcdm_core.pipeline import MCDMPipeline
 from mcdm_core.pipeline.dubbing import dub, fitted_sound, prepare_dubbing
-from mcdm_core.samples import default_portrait, default_voice
+from mcdm_core.samples import FOLDER, default_portrait, default_voice
 
 FPS = 25.0
 LOST = (5, 6, 7)
@@ -86,6 +91,21 @@ def test_a_stopped_dubbing_goes_on_with_the_same_frames(pipe, dubbed, video) -> 
     plan, clips = dubbed
     rest = list(dub(pipe, plan, video, memory=clips[0].memory, start_frame=len(clips[0].frames)))
     assert torch.equal(torch.cat([clip.frames for clip in rest]), torch.cat([clip.frames for clip in clips[1:]]))
+
+
+def test_the_written_file_keeps_what_lies_beyond_the_mouth(tmp_path: Path) -> None:
+    portrait = limit_size(load_portrait(FOLDER / "astronaut.jpg"), 512)
+    given = tmp_path / "given.mp4"
+    with VideoWriter(given, 512, 512, FPS, crf=5) as writer:
+        for index in range(12):  # a hand-held camera: what stands still alone is coded without loss
+            writer.write(torch.roll(portrait, (index % 3, index % 2), (1, 2)))
+    assert (
+        main(["dub", "--video", str(given), "--audio", str(default_voice()), "--output", str(tmp_path / "a.mp4")]) == 0
+    )
+    below = slice(256, None)  # the chin ends at row 190
+    pairs = zip(VideoReader(tmp_path / "a.mp4"), VideoReader(given), strict=True)
+    errors = torch.stack([((one - other)[:, below] ** 2).mean() for one, other in pairs])
+    assert -10 * torch.log10(errors.mean()) > 40
 
 
 def test_a_video_without_a_face_is_refused(pipe: MCDMPipeline) -> None:

@@ -25,7 +25,7 @@ from ...files import part_path, replace_finished
 from ...media.audio import Audio
 from ...media.audio_reader import AudioReader
 from ...media.joining import join_clips
-from ...media.video_writer import VideoWriter
+from ...media.video_writer import CRF, VideoWriter
 from .finished_clip import FinishedClip, file_facts
 from .run_key import FORMAT
 
@@ -48,6 +48,7 @@ class RunFolder:
     Args:
         path: the run's folder; made if missing.
         resume: take over finished clips of an earlier run with the same key; else they are made anew.
+        crf: quality of the clips, see :class:`VideoWriter`; clips of unlike quality cannot be joined.
 
     Attributes:
         clips: the finished ones; taken: how many of them an earlier run has made.
@@ -56,8 +57,8 @@ class RunFolder:
         MediaError: if another process has the run, or the folder cannot be written.
     """
 
-    def __init__(self, path: Path, *, resume: bool = True) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, resume: bool = True, crf: int = CRF) -> None:
+        self.path, self.crf = path, crf
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.path / LOCK, f"Another program is making the video in {path} at this moment.")
@@ -212,7 +213,7 @@ class RunFolder:
         pieces = iter([frames] if isinstance(frames, torch.Tensor) else frames)
         piece = next(pieces)
         height, width = piece.shape[-2:]
-        with VideoWriter(self.clip_path(index), width, height, fps, audio) as writer:
+        with VideoWriter(self.clip_path(index), width, height, fps, audio, crf=self.crf) as writer:
             writer.write(piece)
             for piece in pieces:
                 writer.write(piece)
