@@ -85,6 +85,16 @@ def similarity_crop(images: Tensor, centre: Tensor, side: Tensor, axis: Tensor, 
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
+def mouth_crop(images: Tensor, landmarks: Tensor) -> Tensor:
+    """What the lip encoder reads ``[n, 3, 48, 48]``: centred on the lips, upright and scaled with the head.
+
+    Args:
+        images: ``[n, 3, h, w]`` in [-1, 1]; landmarks: ``[n, 68, 2]`` in [0, 1].
+    """
+    _, spread, axis = face_frame(landmarks)
+    return similarity_crop(images, landmarks[:, LIPS].mean(1), spread * MOUTH_SIDE, axis, MOUTH_SIZE)
+
+
 def mouth_and_face_crops(images: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
     """The two pictures the encoders read.
 
@@ -97,9 +107,8 @@ def mouth_and_face_crops(images: Tensor, landmarks: Tensor) -> tuple[Tensor, Ten
     """
     centre, spread, axis = face_frame(landmarks)
     down = torch.stack([-axis[:, 1], axis[:, 0]], dim=-1)
-    mouth = similarity_crop(images, landmarks[:, LIPS].mean(1), spread * MOUTH_SIDE, axis, MOUTH_SIZE)
     face = similarity_crop(images, centre + down * spread[:, None] * FACE_SHIFT, spread * FACE_SIDE, axis, FACE_SIZE)
-    return mouth, face
+    return mouth_crop(images, landmarks), face
 
 
 class PatchTransformer(nn.Module):

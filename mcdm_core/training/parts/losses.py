@@ -13,12 +13,13 @@ from ...diffusion.frame_diffusion import FrameDiffusion
 from ...diffusion.parameterization import posterior
 from ...face.part_guide import PartViews, part_guide, part_tokens
 from ...face.part_shapes import SHAPE_TOKENS
-from ...face.parts import NUM_PARTS
+from ...face.parts import MOUTH, NUM_PARTS
 from ...models.vae import Autoencoder
 from ..adversary import Adversary, balanced_weight
 from ..perceptual import PerceptualDistance
 from ..unet.denoiser import Denoiser
 from .batches import Appearance, BatchDrawer, Drawn
+from .lip_reading import LipReading
 from .retelling import ArchiveRetelling
 from .steps import NOTHING_CARRIED, Carried, Conditions, Memory, Step, StepShares, TrainingSteps
 
@@ -39,6 +40,7 @@ class LossWeights:
     Attributes:
         latents: of the latents' squared error; second_latents: the same at the second step, whose matter is pictures.
         absolute, laplacian: of the pictures' differences; perceptual: of their distance for a network that sees.
+        reading: of what the codec reads off the lips (:mod:`.lip_reading`).
         critic: gradient of the critic's reward, beside 1 of the other picture losses; at the second step alone.
         retelling: of the archive retold by layers 2 and 4 (:mod:`.retelling`).
         seam: of the change of the error from a clip's last frame to the next one's first.
@@ -49,6 +51,7 @@ class LossWeights:
     absolute: float = 4.0
     laplacian: float = 8.0
     perceptual: float = 1.2
+    reading: float = 0.3
     critic: float = 0.0
     retelling: float = 1.0
     seam: float = 0.5
@@ -130,7 +133,7 @@ class PartLosses:
         motion_dropout: share of parts without the codec's tokens; twice as many are without contours.
         carried: share of batches with the memory of a clip before. retelling: of the archive, in training as well.
         clips: of a batch; shares: of the steps of sampling; archive: False leaves the archive out (an ablation).
-        perceptual: the network of the perceptual distance, if there is one.
+        perceptual: the network of the perceptual distance, if there is one; reading: of lips.
     """
 
     def __init__(
@@ -149,12 +152,13 @@ class PartLosses:
         archive: bool = True,
         retelling: ArchiveRetelling | None = None,
         perceptual: PerceptualDistance | None = None,
+        reading: LipReading | None = None,
         bfloat16: bool = True,
     ) -> None:
         self.denoiser, self.vae, self.drawer, self.diffusion, self.size = denoiser, vae, drawer, diffusion, size
         self.clips, self.bypass_temporal, self.archive, self.bfloat16 = clips, bypass_temporal, archive, bfloat16
         self.motion_dropout, self.carried, self.retelling = motion_dropout, carried, retelling
-        self.perceptual, self.shares = perceptual, shares
+        self.perceptual, self.reading, self.shares = perceptual, reading, shares
         self.steps = TrainingSteps(diffusion, self._denoise)
 
     def autocast(self) -> torch.autocast:
@@ -315,6 +319,11 @@ class PartLosses:
             with self.autocast():
                 losses["perceptual"] = self.perceptual(shown, wanted, region)
             total = total + weights.perceptual * losses["perceptual"]
+        if self.reading is not None and weights.reading:
+            rows, squares = batch.drawn.target[:, frames], views.squares[:, frames].flatten(0, 1)
+            mouths = (x.unflatten(0, (-1, NUM_PARTS, len(frames)))[:, MOUTH].flatten(0, 1) for x in (shown, wanted))
+            losses["reading"] = self.reading(*mouths, squares, self.drawer.rows.landmarks[rows].flatten(0, 1))
+            total = total + weights.reading * losses["reading"]
         if critic is not None and weights.critic:
             with self.autocast():
                 losses["critic"] = critic.teach(shown, wanted, region)

@@ -21,6 +21,7 @@ from ..perceptual import PerceptualDistance
 from ..prior.train import load_codec
 from ..unet.denoiser import Denoiser
 from .batches import BatchDrawer
+from .lip_reading import LipReading
 from .losses import LossWeights, PartLosses
 from .retelling import ArchiveRetelling
 from .rows import FrameRows
@@ -109,7 +110,7 @@ class PartMaterial:
     """The frozen autoencoder of a run, and its frames in memory with the motion tokens of the frozen codec.
 
     Attributes:
-        vae: frozen; rows, held_out: to train and to validate on.
+        vae: frozen; rows, held_out: to train and to validate on; reading: of lips, by the codec.
     """
 
     def __init__(self, recipe: PartRecipe, run: PartRun) -> None:
@@ -120,6 +121,7 @@ class PartMaterial:
         self.vae.load_state_dict(component_state(run.vae_weights, "vae"))
         channels_last(self.vae, device).eval().requires_grad_(False)
         codec = load_codec(run.codec_weights, config).to(device)
+        self.reading = LipReading(codec)
         size, least = config.image_size, 2 * config.clip_frames
         self.rows = FrameRows(run.folders, codec, size, minimum=3 * recipe.frames, limit=limit, device=device)
         self.held_out = FrameRows(run.validation_folders, codec, size, minimum=least, limit=limit, device=device)
@@ -142,6 +144,7 @@ class PartMaterial:
             archive=recipe.archive,
             retelling=retelling,
             bfloat16=run.bfloat16,
+            reading=self.reading,
             perceptual=None if run.perceptual is None else PerceptualDistance.from_file(run.perceptual).to(run.device),
         )
 
