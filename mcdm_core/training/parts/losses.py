@@ -51,7 +51,7 @@ class LossWeights:
     absolute: float = 4.0
     laplacian: float = 8.0
     perceptual: float = 1.2
-    reading: float = 0.3
+    reading: float = 2.0
     critic: float = 0.0
     retelling: float = 1.0
     seam: float = 0.5
