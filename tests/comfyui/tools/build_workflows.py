@@ -168,11 +168,13 @@ class Graph:
         return IN_GROUP.get(node["type"], len(GROUPS) - 1)
 
 
-def _begin(g: Graph, note: str, seconds: float = 0.0, doublings: int = 0) -> tuple[int, int]:
+def _begin(
+    g: Graph, note: str, seconds: float = 0.0, doublings: int = 0, portrait: str = "portrait.png"
+) -> tuple[int, int]:
     """Note, model, samples, reference and voice, which every workflow begins with; samples and voice are returned."""
     g.note(note)
     g.always["model"] = (g.add("MCDMLoadModel"), 0)
-    samples = g.add("MCDMSamples", portrait="portrait.png", voice="voice.flac")
+    samples = g.add("MCDMSamples", portrait=portrait, voice="voice.flac")
     g.always["reference"] = (g.add("MCDMEncodeReference", image=(samples, 0)), 0)
     voice = samples, 1
     for _ in range(doublings):
@@ -271,7 +273,7 @@ def long_video(g: Graph) -> None:
         "by Cancel or by closing ComfyUI: with the same inputs the next Run goes on where it ended. Memory does not "
         "grow with length."
     )
-    _, audio = _begin(g, note, doublings=2)
+    _, audio = _begin(g, note, doublings=2, portrait="astronaut.jpg")
     _assemble_and_save(g, "long_video", **_sample(g, audio, filename_prefix="mcdm/long"))
 
 
@@ -310,7 +312,7 @@ def edited_motion(g: Graph) -> None:
         "**Motion edited by hand.** Change the values of *Edit Motion* and run again: only what follows is "
         "computed anew."
     )
-    _, audio = _begin(g, note, seconds=2.56)
+    _, audio = _begin(g, note, seconds=2.56, portrait="astronaut.jpg")
     motion = g.add("MCDMPredictMotion", audio=(audio, 0)), 0
     edited = g.add("MCDMEditMotion", motion=motion, head_scale=0.6, smooth=0.08, expression="happy", strength=0.6), 0
     g.add("MCDMPlotMotion", title="Before", motion=motion, audio=(audio, 0))
@@ -325,7 +327,7 @@ def upscaled(g: Graph) -> None:
         "using Model* goes into its place). Below: *Upscale Video*, a few frames at a time, for any length; connect "
         "*Load Upscale Model* to it."
     )
-    _, audio = _begin(g, note, seconds=1.28)
+    _, audio = _begin(g, note, seconds=1.28, portrait="astronaut.jpg")
     whole = g.add("MCDMAssembleVideo", **_sample(g, audio), compose="face crop", frames_out="all frames")
     larger = g.add("ImageScaleBy", image=(whole, 1), upscale_method="lanczos", scale_by=2.0)
     _save(g, (g.add("CreateVideo", images=(larger, 0), audio=(whole, 2), fps=25.0), 0), "upscaled_core")
