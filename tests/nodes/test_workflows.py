@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,7 @@ def _module(path: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"comfyui_tests_{Path(path).stem}", ROOT / "tests/comfyui" / path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look their types up
     spec.loader.exec_module(module)
     return module
 
@@ -93,6 +95,13 @@ def test_committed_workflows_are_the_builders() -> None:
         graph = builder.Graph(INFO)
         build(graph)
         assert json.loads((ROOT / "workflows" / f"{name}.json").read_text()) == json.loads(json.dumps(graph.finished()))
+
+
+def test_every_template_has_a_thumbnail_and_a_layout_of_its_own() -> None:
+    layouts = _module("tools/pictures/thumbnails.py").LAYOUTS
+    assert set(layouts) == {path.stem for path in WORKFLOWS}
+    assert len(set(layouts.values())) == len(layouts), "each shows what only it does"
+    assert all(path.with_suffix(".jpg").is_file() for path in WORKFLOWS)
 
 
 OLD = ROOT / "tests" / "nodes" / "workflows_0_1_0"
