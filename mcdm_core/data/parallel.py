@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple, TypeVar
 
-from ..errors import MCDMError
+from ..errors import MCDMError, reason
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def run_all(
         engine: ``"processes"``, or ``"ray"`` for the nodes of a Ray cluster (RAY_ADDRESS), a local one by default.
 
     Raises:
-        MCDMError: for an unknown engine, or one that is not installed.
+        MCDMError: for an unknown engine, or one that is not installed or does not start.
     """
     if engine not in ENGINES:
         raise MCDMError(f"There is no engine {engine!r}; choose one of {', '.join(ENGINES)}.")
@@ -118,7 +118,13 @@ def _over_ray(work: Callable[[Item], Any], items: Sequence[Item], workers: int) 
         raise MCDMError("The engine 'ray' needs the package: pip install 'ray[data]'.") from error
     if not ray.is_initialized():
         own = {} if os.getenv("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
-        ray.init(logging_level=logging.WARNING, **own)
+        try:
+            ray.init(logging_level=logging.WARNING, **own)
+        except Exception as error:  # Ray raises a bare Exception where a busy machine starts it too slowly
+            raise MCDMError(
+                f"Ray did not start ({reason(error)}). Start it with `ray start --head` and set RAY_ADDRESS=auto, "
+                "or use the engine 'processes'."
+            ) from error
     pieces = list(items)
 
     def attempt(row: dict[str, Any]) -> dict[str, Any]:

@@ -7,19 +7,18 @@ import json
 import os
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import time
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from mcdm_core.__main__ import main
 from mcdm_core.pipeline import preset_weights
+
+from .planted import RATE, nobody, turn_by_header, write
 
 pytestmark = [
     pytest.mark.slow,
@@ -27,42 +26,6 @@ pytestmark = [
 ]
 for _package in ("scenedetect", "silero_vad", "pyarrow"):
     pytest.importorskip(_package, reason="curation needs the extra 'wild'")
-
-Frames = NDArray[np.uint8]
-RATE = 16_000
-
-
-def write(path: Path, frames: Frames, audio: NDArray[np.int16] | None, crf: int = 16, times: list[int] | None = None):
-    """A video of frames ``[t, h, w, 3]`` at 25 a second, or shown at ``times`` in ms."""
-    import av
-
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=1000 if times else 25)
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
-        stream.options = {"crf": str(crf), "preset": "veryfast"}
-        stream.codec_context.time_base = Fraction(1, 1000)
-        track = None if audio is None else container.add_stream("aac", rate=RATE, layout="mono")
-        for number, pixels in enumerate(frames):
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-            picture.pts, picture.time_base = times[number] if times else 40 * number, Fraction(1, 1000)
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode(None))
-        for start in range(0, 0 if audio is None else len(audio) - 1023, 1024):
-            block = av.AudioFrame.from_ndarray(audio[None, start : start + 1024], format="s16", layout="mono")
-            block.sample_rate, block.pts, block.time_base = RATE, start, Fraction(1, RATE)
-            container.mux(track.encode(block))
-        if track is not None:
-            container.mux(track.encode(None))
-
-
-def turn_by_header(path: Path) -> None:
-    """Write a quarter turn into the track's header, as phones do."""
-    content = bytearray(path.read_bytes())
-    place = content.find(b"tkhd") + 4 + 4 + 20 + 16
-    one, zero, minus = (struct.pack(">i", value * 65536) for value in (1, 0, -1))
-    assert content[place : place + 4] == one
-    content[place : place + 36] = zero + one + zero + minus + zero * 4 + struct.pack(">i", 1 << 30)
-    path.write_bytes(content)
 
 
 @pytest.fixture(scope="module")
@@ -79,19 +42,17 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frames, audio = talk.frames, talk.audio
     source.unlink()
     random = np.random.default_rng(0)
-    texture = cv2.GaussianBlur(random.random((384, 800)).astype(np.float32), (0, 0), 6)
-    texture = (255 * (texture - texture.min()) / np.ptp(texture)).astype(np.uint8)
-    nobody = np.stack([np.repeat(texture[:, k : k + 384, None], 3, 2) for k in range(100)])
+    empty = nobody(100, 384, 384)
     short, speech = frames[:100], audio[: 4 * RATE]
     write(folder / "a_good.mp4", frames, audio)
     write(folder / "copy.mp4", frames, audio, crf=26)
     write(
         folder / "cut.mp4",
-        np.concatenate([frames[:100], nobody, frames[100:200]]),
+        np.concatenate([frames[:100], empty, frames[100:200]]),
         np.concatenate([speech, speech, audio[4 * RATE : 8 * RATE]]),
     )
     write(folder / "two.mp4", np.concatenate([short, short[:, :, ::-1]], axis=2), speech)
-    write(folder / "nobody.mp4", nobody, speech)
+    write(folder / "nobody.mp4", empty, speech)
     write(folder / "muted.mp4", short, np.zeros_like(speech))
     write(folder / "no_sound.mp4", short, None)
     write(folder / "shifted.mp4", frames, np.concatenate([np.zeros(RATE // 5, np.int16), audio[: -RATE // 5]]))

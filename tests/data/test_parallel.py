@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
+import types
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +70,19 @@ def test_no_piece_is_lost_for_running_beside_one_that_always_dies() -> None:
 def test_an_unknown_engine_is_named(tmp_path: Path) -> None:
     with pytest.raises(MCDMError, match="'steam'"):
         list(run_all(Piece(tmp_path), [1], engine="steam"))
+
+
+def test_a_ray_that_does_not_start_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    ray = types.ModuleType("ray")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False, raising=False)
+    monkeypatch.setattr(ray, "init", init, raising=False)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.data", types.ModuleType("ray.data"))
+    with pytest.raises(MCDMError, match=r"did not start .*timed out"):
+        list(run_all(Piece(tmp_path), [2, 3], workers=2, engine="ray"))
 
 
 @pytest.mark.slow

@@ -12,19 +12,22 @@ import numpy as np
 import pytest
 import torch
 
+from mcdm_core.checkpoint import save_checkpoint
 from mcdm_core.data.wild.manifest import Source, list_sources
-from mcdm_core.data.wild.picture import measure_face, picture_fault
+from mcdm_core.data.wild.picture import average, measure_face, picture_fault
 from mcdm_core.data.wild.selection import mark_duplicates, split_of
 from mcdm_core.data.wild.settings import CurateSettings
 from mcdm_core.data.wild.shards import shard_names, write_shard
 from mcdm_core.data.wild.sound import (
     lag_and_strength,
+    load_voice_encoder,
     loudness_db,
     pooled_curve,
     sound_signature,
     speech_share,
     sync_curve,
     sync_fault,
+    told_opening,
 )
 from mcdm_core.data.wild.source import probe, read_frames, read_sound, split_shots
 from mcdm_core.data.wild.track import FaceTrack, face_fault, smooth_squares
@@ -141,7 +144,7 @@ def test_faults_of_a_picture() -> None:
     square = np.array([100, 100, 160], np.float32)
 
     def fault(picture: np.ndarray) -> str:
-        return picture_fault(measure_face(picture, square), SETTINGS)
+        return picture_fault(average([measure_face(picture, square)]), SETTINGS)
 
     assert fault(face) == ""
     assert fault(cv2.GaussianBlur(face, (0, 0), 4)) == "blurred"
@@ -149,6 +152,16 @@ def test_faults_of_a_picture() -> None:
     assert fault(np.clip(face.astype(int) + 120, 0, 255).astype(np.uint8)) == "badly exposed"
     blocks = face.reshape(25, 8, 25, 8, 3).mean((1, 3)).repeat(8, 0).repeat(8, 1) * 0.8 + face * 0.2
     assert measure_face(blocks.astype(np.uint8), square)["blockiness"] > 2.0 > measure_face(face, square)["blockiness"]
+
+
+def test_a_clip_that_is_blurred_for_a_second_is_dropped() -> None:
+    """Where the camera stays, the cut from sharp to blurred pictures may not be found."""
+    sharp = {"sharpness": 2.0, "luma": 120.0, "clipped": 0.0, "blockiness": 1.0}
+    blurred = sharp | {"sharpness": 1.3}
+    assert picture_fault(average([sharp] * 30), SETTINGS) == ""
+    assert picture_fault(average([*[sharp] * 20, *[blurred] * 6, *[sharp] * 4]), SETTINGS) == "blurred"
+    shaken = [*[sharp] * 20, blurred, blurred, *[sharp] * 8]
+    assert picture_fault(average(shaken), SETTINGS) == "", "a head that turns is blurred for less"
 
 
 def speech_like(seconds: float, seed: int) -> torch.Tensor:
@@ -173,6 +186,30 @@ def test_the_lag_of_the_lips_is_measured(frames: int) -> None:
     wrong = lag_and_strength(sync_curve(opening, speech_like(12.0, 7), 25), 25)
     assert wrong[1] < strength - 0.2
     assert sync_fault(np.zeros(31), 12.0, SETTINGS) == "not the speaker"
+
+
+@pytest.mark.skipif(not preset_weights("tiny").is_file(), reason="random weights know no lips")
+@pytest.mark.parametrize("frames", [0, 5, -5])
+def test_the_voice_tells_when_lips_open(frames: int, tmp_path: Path) -> None:
+    from mcdm_core.media.audio import load_audio, to_mono_16k
+    from mcdm_core.samples import default_voice
+
+    voice = load_audio(default_voice())
+    sound = to_mono_16k(voice.waveform, voice.sample_rate)[: 3 * 16_000]
+    encoder = load_voice_encoder(preset_weights("tiny"))
+    assert encoder is not None
+    opening = told_opening(encoder, sound, 25, 75)
+    noise = torch.randn(75, generator=torch.manual_seed(2)) * 0.3 * opening.std()
+    curve = sync_curve(opening.roll(frames) + noise, sound, 25, encoder)
+    assert lag_and_strength(curve, 25)[0] == pytest.approx(frames / 25)
+    # The loudness of real speech says it as well, if less surely: the two clocks must be the same.
+    assert abs(lag_and_strength(sync_curve(opening.roll(frames), sound, 25), 25)[0] - frames / 25) < 0.1
+
+
+def test_weights_without_an_audio_encoder_tell_no_lips(pipe, tmp_path: Path) -> None:
+    states = {"face_network": pipe.model.states()["face_network"]}
+    save_checkpoint(tmp_path / "face.safetensors", states, pipe.config)
+    assert load_voice_encoder(tmp_path / "face.safetensors") is None
 
 
 def test_a_short_clip_is_not_dropped_for_a_lag_that_it_hardly_tells() -> None:

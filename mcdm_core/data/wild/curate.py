@@ -21,7 +21,8 @@ from .report import write_report
 from .selection import mark_duplicates, split_of
 from .settings import CurateSettings
 from .shards import DROPPED, remove_others, shard_names, write_index, write_shard
-from .video import Record, curate_video, failed_record, video_key
+from .sound import load_voice_encoder
+from .video import Networks, Record, curate_video, failed_record, video_key
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ class CurateVideo:
     """The piece of work of one video, as processes and clusters take it.
 
     Attributes:
-        weights: file with the face network; settings: thresholds; folder: of the work under way.
+        weights: file with the face network, and best the audio encoder; settings: thresholds.
+        folder: of the work under way.
     """
 
     weights: Path
@@ -43,10 +45,12 @@ class CurateVideo:
 
     def __call__(self, source: Source) -> list[Record]:
         """Records of the video's clips."""
-        return curate_video(source, _network(self.weights), self.settings, self.folder)
+        return curate_video(source, _networks(self.weights), self.settings, self.folder)
 
 
-_network = functools.lru_cache(maxsize=1)(load_face_network)
+@functools.lru_cache(maxsize=1)
+def _networks(weights: Path) -> Networks:
+    return Networks(load_face_network(weights), load_voice_encoder(weights))
 
 
 def curate(
@@ -90,7 +94,7 @@ def curate(
 def _curate(
     sources: list[Source], output: Path, work: Path, weights: Path, settings: CurateSettings, workers: int, engine: str
 ) -> list[Record]:
-    _network(weights)
+    _networks(weights)
     _forget(output, sources)
     started, records = time.monotonic(), []
     outcomes = run_all(CurateVideo(weights, settings, work), sources, workers, engine)

@@ -13,6 +13,8 @@ from .settings import CurateSettings
 _SIDES = (64, 256)
 """Faces are compared at their own size within these, so that neither enlarging nor detail beyond use counts."""
 _BLOCK = 8
+_STREAK = 5
+"""Measured frames that have to be blurred one after the other, a second of them."""
 
 
 def measure_face(frame: NDArray[np.uint8], square: NDArray[np.float32]) -> dict[str, float]:
@@ -52,7 +54,7 @@ def measure_face(frame: NDArray[np.uint8], square: NDArray[np.float32]) -> dict[
 
 def picture_fault(numbers: dict[str, float], settings: CurateSettings) -> str:
     """Why the pictures of a clip cannot be used, of its mean numbers; "" if they can."""
-    if numbers["sharpness"] < settings.min_sharpness:
+    if numbers["sharpness"] < settings.min_sharpness or numbers["least_sharpness"] < settings.min_sharpness_second:
         return "blurred"
     exposed = settings.min_luma <= numbers["luma"] <= settings.max_luma
     if not exposed or numbers["clipped"] > settings.max_clipped:
@@ -61,8 +63,11 @@ def picture_fault(numbers: dict[str, float], settings: CurateSettings) -> str:
 
 
 def average(measured: list[dict[str, float]]) -> dict[str, float]:
-    """Mean of each number over frames."""
-    return {key: float(np.mean([numbers[key] for numbers in measured])) for key in measured[0]}
+    """Mean of each number over frames; ``least_sharpness`` is that of the most blurred second."""
+    sharp = np.array([numbers["sharpness"] for numbers in measured])
+    streak = np.convolve(sharp, np.full(min(_STREAK, len(sharp)), 1 / min(_STREAK, len(sharp))), mode="valid")
+    means = {key: float(np.mean([numbers[key] for numbers in measured])) for key in measured[0]}
+    return means | {"least_sharpness": float(streak.min())}
 
 
 def _blockiness(grey: NDArray[Any]) -> float:

@@ -25,7 +25,8 @@ class CurateSettings:
         max_jump: movement of the face from frame to frame, over the side of its square.
         max_outside: share of the face's box beyond the picture's edge.
         steady_reach: a square that strays less than this (over its side) stays fixed; else it follows smoothly.
-        min_sharpness: see ``picture.py``; min_luma, max_luma: mean brightness of the face, of 255.
+        min_sharpness: see ``picture.py``; min_sharpness_second: of every second of a clip.
+        min_luma, max_luma: mean brightness of the face, of 255.
         max_clipped: share of the face's pixels that are black or white.
         max_blockiness: see ``picture.py``.
         min_loudness: root mean square of the sound, of full scale, in dB.
@@ -55,6 +56,7 @@ class CurateSettings:
     max_outside: float = 0.05
     steady_reach: float = 0.15
     min_sharpness: float = 1.6
+    min_sharpness_second: float = 1.45
     min_luma: float = 40.0
     max_luma: float = 215.0
     max_clipped: float = 0.3

@@ -1,10 +1,15 @@
-"""Is there speech, and do the lips move with it: voice activity (silero-vad), lag and strength of the lips."""
+"""Is there speech, and do the lips move with it: voice activity (silero-vad), lag and strength of the lips.
+
+How far lips open is told from the voice by the audio encoder of the weights (its head for facial values). Where a file
+has none, the loudness stands for it, which is three times less sure: words that follow each other evenly fit many lags.
+"""
 
 from __future__ import annotations
 
 import functools
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +17,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...checkpoint import load_checkpoint, load_directory
 from ...correlation import correlation
+from ...face.landmarks import VALUE_NAMES
 from ...media.audio import MODEL_SAMPLE_RATE, loudness
+from ...models.audio_encoder import ContextAudioEncoder
 from .settings import CurateSettings
 
 _REACH = 0.6
 """Seconds to either side in which the lag is looked for."""
+_CHUNK = 250
+"""Frames whose sound is encoded at a time."""
 
 
 @functools.lru_cache(maxsize=1)
@@ -52,15 +62,47 @@ def loudness_db(sound: Tensor) -> float:
     return float(10 * torch.log10(sound.double().square().mean().clamp_min(1e-12))) if len(sound) else -120.0
 
 
-def sync_curve(opening: Tensor, sound: Tensor, fps: int) -> NDArray[np.float64]:
-    """Correlation of how the lips open ``[t]`` with how the sound gets louder, at each lag of frames.
+def load_voice_encoder(path: Path) -> ContextAudioEncoder | None:
+    """The audio encoder of a weight file or a training folder; None if it holds none that tells facial values.
+
+    Raises:
+        WeightsError: if the file is missing or damaged.
+    """
+    found = load_directory(path) if path.is_dir() else load_checkpoint(path)
+    state, settings = found.states.get("audio_encoder"), found.config.audio_encoder
+    if state is None or settings.kind != "logmel_context" or settings.sample_rate != MODEL_SAMPLE_RATE:
+        return None
+    encoder = ContextAudioEncoder(found.config)
+    encoder.load_state_dict(state)
+    return encoder.eval()
+
+
+@torch.no_grad()
+def told_opening(encoder: ContextAudioEncoder, sound: Tensor, fps: int, count: int) -> Tensor:
+    """How far lips open ``[count]`` to say the sound ``[s]``, as the encoder has learnt it."""
+    windows = encoder.frame_windows(sound, MODEL_SAMPLE_RATE, fps, count)
+    values = torch.cat([encoder.predict_values(encoder(part)) for part in windows.split(_CHUNK)])
+    return values[:, VALUE_NAMES.index("lip_opening")]
+
+
+def sync_curve(
+    opening: Tensor, sound: Tensor, fps: int, encoder: ContextAudioEncoder | None = None
+) -> NDArray[np.float64]:
+    """Correlation of how the lips open ``[t]`` with how the sound says so, at each lag of frames.
 
     The changes are compared, not the levels: syllables make the levels alike over five frames and more.
+
+    Args:
+        encoder: tells the opening from the sound; without it the sound's loudness does.
 
     Returns:
         ``[2 k + 1]`` for lags of -k to k frames; positive lags: the lips are late.
     """
-    lips, level = _change(opening), _change(loudness(sound, MODEL_SAMPLE_RATE, fps, len(opening)))
+    if encoder is None:
+        said = loudness(sound, MODEL_SAMPLE_RATE, fps, len(opening))
+    else:
+        said = told_opening(encoder, sound, fps, len(opening))
+    lips, level = _change(opening), _change(said)
     reach = min(round(_REACH * fps), max(1, len(lips) // 4))
     curve = np.full(2 * round(_REACH * fps) + 1, np.nan)
     for lag in range(-reach, reach + 1):

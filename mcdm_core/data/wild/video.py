@@ -22,6 +22,7 @@ from ...face.landmarks import lip_opening
 from ...face.reading.face_network import FaceNetwork
 from ...media.audio import MODEL_SAMPLE_RATE
 from ...media.pixels import to_bytes
+from ...models.audio_encoder import ContextAudioEncoder
 from ..real.video import fit_audio, read_labels
 from ..tar_shards import PictureWriter, write_flac
 from .manifest import Source
@@ -52,19 +53,27 @@ _MEASURED_EVERY = 5
 Record = dict[str, Any]
 
 
+@dataclasses.dataclass(frozen=True)
+class Networks:
+    """What reads the faces, in evaluation mode, and what tells lips from the voice, if the weights can."""
+
+    face: FaceNetwork
+    voice: ContextAudioEncoder | None = None
+
+
 def video_key(name: str) -> str:
     """Short name of a video that is the same on every machine."""
     return hashlib.sha256(name.encode()).hexdigest()[:12]
 
 
-def curate_video(source: Source, network: FaceNetwork, settings: CurateSettings, folder: Path) -> list[Record]:
+def curate_video(source: Source, networks: Networks, settings: CurateSettings, folder: Path) -> list[Record]:
     """Records of all clips of a video, kept or dropped; the files of those kept lie in ``folder/<key>/``.
 
     What is there of an earlier run (of the same settings and file) is read, with what the manifest says now. A file
     that cannot be used gives one record with its reason; nothing but a full disk or an interruption raises.
 
     Args:
-        network: in evaluation mode; folder: of the work under way, made if needed.
+        folder: of the work under way, made if needed.
     """
     if not source.consent:
         return [_record(source, 0, 0.0, 0.0, "no consent")]
@@ -76,7 +85,7 @@ def curate_video(source: Source, network: FaceNetwork, settings: CurateSettings,
     part = place.with_name(place.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    records = _curate(source, network, settings, part)
+    records = _curate(source, networks, settings, part)
     (part / RESULT).write_text(json.dumps({"bytes": size, "clips": records}, ensure_ascii=False, indent=1))
     shutil.rmtree(place, ignore_errors=True)
     os.replace(part, place)
@@ -91,7 +100,7 @@ def _finished(place: Path, size: int) -> list[Record] | None:
     return result["clips"] if result["bytes"] == size else None
 
 
-def _curate(source: Source, network: FaceNetwork, settings: CurateSettings, part: Path) -> list[Record]:
+def _curate(source: Source, networks: Networks, settings: CurateSettings, part: Path) -> list[Record]:
     try:
         facts = probe(source.path)
         shots = find_shots(source.path, facts, settings)
@@ -110,7 +119,7 @@ def _curate(source: Source, network: FaceNetwork, settings: CurateSettings, part
         if end - begin < settings.min_seconds:
             record["fault"] = "too short"
         else:
-            curve = _check(record, source.path, facts, sound, spans, network, settings, part)
+            curve = _check(record, source.path, facts, sound, spans, networks, settings, part)
             if curve is not None:
                 curves[number] = curve
         records.append(record)
@@ -155,13 +164,13 @@ def _check(
     facts: VideoFacts,
     sound: Tensor,
     spans: list[tuple[float, float]],
-    network: FaceNetwork,
+    networks: Networks,
     settings: CurateSettings,
     part: Path,
 ) -> NDArray[np.float64] | None:
     """Judge a clip and write its files; the curve of lips against sound if it is good so far."""
     begin, end, numbers = record["begin"], record["end"], record["numbers"]
-    fps = settings.fps
+    fps, network = settings.fps, networks.face
     scale = min(1.0, _TRACK_SIDE / max(facts.width, facts.height))
     track = track_face(network, read_frames(path, facts, fps, begin, end, _TRACK_SIDE), settings)
     if not len(track.squares):
@@ -204,7 +213,7 @@ def _check(
     record.update(frames=len(crops), fps=fps)
     record["sound_signature"] = sound_signature(torch.from_numpy(audio.astype(np.float32) / 32768)).tobytes().hex()
     record["picture_signature"] = picture_signature(faces).tobytes().hex()
-    return sync_curve(lip_opening(torch.from_numpy(labels["landmarks"])), speech, fps)
+    return sync_curve(lip_opening(torch.from_numpy(labels["landmarks"])), speech, fps, networks.voice)
 
 
 def _judge_sync(records: list[Record], curves: dict[int, NDArray[np.float64]], settings: CurateSettings) -> None:
