@@ -38,8 +38,8 @@ def test_stills_are_kept_from_the_stages_that_need_speech(tmp_path: Path) -> Non
     for name, source in (("synthetic", "synthetic"), ("real", "real video"), ("stills", "still")):
         _write(tmp_path / name / "train", [_blank()], source)
     _write(tmp_path / "synthetic" / "val", [_blank()], "synthetic")
-    folders = [tmp_path / name for name in ("synthetic", "real", "stills")]
-    arguments = Namespace(data=folders, output=tmp_path / "run", refine=None)
+    named = [tmp_path / name for name in ("synthetic", "real", "stills")]
+    arguments = Namespace(data=named, output=tmp_path / "run", refine=None)
     assert [f.parent.name for f in stages._folders(arguments, "train")] == ["synthetic", "real", "stills"]
     assert [f.parent.name for f in stages._folders(arguments, "train", speech=True)] == ["synthetic", "real"]
     assert [f.parent.name for f in stages._folders(arguments, "val")] == ["synthetic"]
