@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -75,10 +77,12 @@ def write_screenshots(server: Any, folder: Path) -> None:
     """Write both pictures; the second one's frames come out of the cache.
 
     Raises:
-        FileNotFoundError: without a browser.
+        FileNotFoundError: without a browser, or without a font for Chinese.
     """
     if not Path(CHROMIUM).is_file():
         raise FileNotFoundError(f"there is no browser at {CHROMIUM}; CHROMIUM names another one")
+    if shutil.which("fc-list") and not subprocess.check_output(["fc-list", ":lang=zh"]):
+        raise FileNotFoundError("there is no font with Chinese characters; install one (fonts-noto-cjk)")
     os.environ.setdefault("PLAYWRIGHT_BROWSERS_PATH", "0")
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS, timeout=WAIT)
