@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[4]
 SAMPLES = ROOT / "mcdm_core" / "assets" / "samples"
 SIDE, SECONDS, FPS, EVERY, RATE = 256, 4.48, 25, 2, 16_000
 """Every second frame of a part: the file stays small enough for a README."""
+SHOWN = {"astronaut.jpg": (92, 0, 348, 256), "portrait.png": (0, 0, 384, 384)}
+"""What is shown of the videos, pixels: of the astronaut her head, pixel by pixel."""
 
 
 def first_words(path: Path) -> None:
@@ -37,13 +39,15 @@ def speak(portrait: str, folder: Path) -> list[Image.Image]:
     command = [sys.executable, "-m", "mcdm_core", "generate", "--portrait", str(SAMPLES / portrait)]
     subprocess.run([*command, "--audio", str(voice), "--output", str(path)], cwd=ROOT, check=True)
     with av.open(str(path)) as container:
-        return [frame.to_image() for frame in container.decode(container.streams.video[0])][::EVERY]
+        return [frame.to_image().crop(SHOWN[portrait]) for frame in container.decode(container.streams.video[0])][
+            ::EVERY
+        ]
 
 
 def write_talking(path: Path) -> None:
     """Write both side by side as an animated WebP."""
     with tempfile.TemporaryDirectory() as folder:
-        pairs = zip(*(speak(name, Path(folder)) for name in ("astronaut.jpg", "portrait.png")), strict=True)
+        pairs = zip(*(speak(name, Path(folder)) for name in SHOWN), strict=True)
         frames = []
         for pair in pairs:
             canvas = Image.new("RGB", (2 * SIDE, SIDE))
