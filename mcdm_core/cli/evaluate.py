@@ -5,13 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import MediaError
 from . import arguments
-
-if TYPE_CHECKING:
-    pass
 
 
 def add_parser(commands: Any) -> None:
