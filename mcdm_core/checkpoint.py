@@ -151,6 +151,15 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(config, states, _stage(path, metadata))
 
 
+def load_weights(path: Path, config: MCDMConfig | None = None) -> Checkpoint:
+    """Read a weight file, or a training directory's parts (see :func:`load_directory` for ``config``).
+
+    Raises:
+        WeightsError: if there are none, or they cannot be used.
+    """
+    return load_directory(path, config) if path.is_dir() else load_checkpoint(path)
+
+
 def component_state(path: str | Path, component: str) -> StateDict:
     """State dict of one component, of a file that holds it with or without its prefix.
 
@@ -170,7 +179,7 @@ def load_face_network(path: Path) -> FaceNetwork:
     """
     from .face.reading.face_network import FaceNetwork
 
-    found = load_directory(path) if path.is_dir() else load_checkpoint(path)
+    found = load_weights(path)
     if "face_network" not in found.states:
         raise WeightsError(
             f"{path} holds no face network. Give a whole model's file, or train one: python -m mcdm_core train face."

@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         print(line)
         return 0
     options.weights = options.file or options.weights
-    from ..checkpoint import fingerprint, load_checkpoint, load_directory
+    from ..checkpoint import fingerprint, load_weights
     from ..pipeline import preset_weights
 
     print(f"MCDM {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     if options.weights is None and not path.is_file():
         print(f"weights: the pack's own are not installed ({path})")
         return 0
-    config, states, stage = load_directory(path) if path.is_dir() else load_checkpoint(path)
+    config, states, stage = load_weights(path)
     name = fingerprint(states, config)
     print(f"weights: {path.name}, preset {config.preset}, UNet of stage {stage}, fingerprint {name}")
     for component, state in states.items():

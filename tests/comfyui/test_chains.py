@@ -34,6 +34,8 @@ def upscaled_prompt(server: Any, workflow_prompt: Any) -> Any:
 
 def test_real_upscale_model_in_memory_and_streaming(server: Any, upscaled_prompt: Any) -> None:
     prompt = upscaled_prompt(1.28, "face crop")
+    # A photograph's grain comes out of the video's compression otherwise than it went in.
+    prompt[by_type(prompt, "MCDMSamples")[0]]["inputs"]["portrait"] = "portrait.png"
     scale = by_type(prompt, "ImageScaleBy")[0]
     prompt[scale] = {
         "class_type": "ImageUpscaleWithModel",
@@ -57,7 +59,7 @@ def test_real_upscale_model_in_memory_and_streaming(server: Any, upscaled_prompt
         assert sound is not None and -0.1 < sound - 1.28 <= 1 / 25 and peak > 0.01
     least = min(frames[0].shape[0] for frames, _, _ in larger)
     core, streamed = (np.stack(frames)[:, :least, :least].astype(float) for frames, _, _ in larger)
-    assert np.abs(core - streamed).mean() < 4, "both ways show the same, but for what compression makes of grain"
+    assert np.abs(core - streamed).mean() < 2, "both ways show the same, but for the video's compression"
     small_again = streamed[:, ::2, ::2]
     assert np.abs(small_again - np.stack(original)[:, : small_again.shape[1], : small_again.shape[2]]).mean() < 8
 

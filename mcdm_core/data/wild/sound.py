@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...checkpoint import load_checkpoint, load_directory
+from ...checkpoint import load_weights
 from ...correlation import correlation
 from ...face.landmarks import VALUE_NAMES
 from ...media.audio import MODEL_SAMPLE_RATE, loudness
@@ -68,7 +68,7 @@ def load_voice_encoder(path: Path) -> ContextAudioEncoder | None:
     Raises:
         WeightsError: if the file is missing or damaged.
     """
-    found = load_directory(path) if path.is_dir() else load_checkpoint(path)
+    found = load_weights(path)
     state, settings = found.states.get("audio_encoder"), found.config.audio_encoder
     if state is None or settings.kind != "logmel_context" or settings.sample_rate != MODEL_SAMPLE_RATE:
         return None

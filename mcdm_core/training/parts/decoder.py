@@ -14,7 +14,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ...checkpoint import component_state
 from ...errors import MCDMError
 from ...face.part_shapes import SHAPE_WIDTH, shape_tokens
 from ...models.part_decoder import PartDecoder
@@ -23,7 +22,7 @@ from ..channels_last import channels_last
 from ..loop import LoopSettings, TrainResult, train
 from ..unet.denoiser import Denoiser
 from .losses import SHAPE_ERROR, LossWeights, PaintedBatch, PartLosses, half_of_frames
-from .stage import LateCritic, PartMaterial, PartRecipe, PartRun, load_denoiser
+from .stage import LateCritic, PartMaterial, PartRecipe, PartRun, load_denoiser, load_network
 from .validation import validate_parts
 
 logger = logging.getLogger(__name__)
@@ -106,7 +105,7 @@ def train_part_decoder(recipe: PartRecipe, run: PartRun) -> TrainResult:
     if run.refine is None:
         decoder.begin_at(vae)
     else:
-        decoder.load_state_dict(component_state(run.refine, "part_decoder"))
+        load_network(decoder, run.refine, "part_decoder")
     channels_last(decoder, device)
     denoiser = channels_last(Denoiser(config), device)
     load_denoiser(denoiser, run.start_from)

@@ -19,12 +19,14 @@ class LipReading(nn.Module):
         codec: trained; its lip encoder is kept as it is.
     """
 
+    deviation: Tensor
+
     def __init__(self, codec: MotionCodec) -> None:
         super().__init__()
         sizes = codec.config.motion_codec
         lips = slice(sizes.head_tokens, sizes.head_tokens + sizes.lip_tokens)
         self.encoder = codec.lip_encoder.eval().requires_grad_(False)
-        self.deviation = codec.token_std[lips].clamp_min(1e-3)
+        self.register_buffer("deviation", codec.token_std[lips].clamp_min(1e-3))
 
     def tokens(self, mouths: Tensor, landmarks: Tensor) -> Tensor:
         """Lip tokens ``[n, m, d]``.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from torch import nn
 
 from ...checkpoint import component_state
 from ...config import TINY, MCDMConfig, to_json
@@ -118,7 +118,7 @@ class PartMaterial:
         torch.manual_seed(run.seed)
         config, device, limit = run.config, run.device, run.limit
         self.vae = build_autoencoder(config)
-        self.vae.load_state_dict(component_state(run.vae_weights, "vae"))
+        load_network(self.vae, run.vae_weights, "vae")
         channels_last(self.vae, device).eval().requires_grad_(False)
         codec = load_codec(run.codec_weights, config).to(device)
         self.reading = LipReading(codec)
@@ -149,18 +149,22 @@ class PartMaterial:
         )
 
 
-def load_denoiser(denoiser: Denoiser, path: Path) -> None:
-    """Load its networks of ``path``, the weights of a stage or a whole model, into ``denoiser``.
+def load_network(network: nn.Module, path: Path, component: str) -> None:
+    """Load a network from a stage's weights, or from a whole model.
 
     Raises:
-        WeightsError: if they are not in it.
+        WeightsError: if the file cannot be read, or does not hold such a network.
     """
-    own = {name for name, _ in denoiser.named_children()}
-    state = {key: value for key, value in load_file(str(path)).items() if key.partition(".")[0] in own}
     try:
-        denoiser.load_state_dict({key: value.float() for key, value in state.items()})
+        network.load_state_dict(component_state(path, component))
     except RuntimeError as error:
-        raise WeightsError(f"{path} does not hold the networks {', '.join(sorted(own))}: {error}") from error
+        raise WeightsError(f"{path} does not hold the network {component!r} of this configuration: {error}") from error
+
+
+def load_denoiser(denoiser: Denoiser, path: Path) -> None:
+    """Load all networks of a denoiser, see :func:`load_network`."""
+    for name, network in denoiser.named_children():
+        load_network(network, path, name)
 
 
 class LateCritic:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...adapter import AdapterInfo, adapter_metadata, weights_name
-from ...checkpoint import StateDict, load_checkpoint, load_directory
+from ...checkpoint import StateDict, load_weights
 from ...config import MCDMConfig, to_json
 from ...data.tar_clips import TarClips
 from ...errors import WeightsError
@@ -167,7 +167,7 @@ def load_parts(start_from: Sequence[Path]) -> tuple[MCDMConfig, dict[str, StateD
     states: dict[str, StateDict] = {}
     config: MCDMConfig | None = None
     for path in map(Path, start_from):
-        found = load_directory(path, config) if path.is_dir() else load_checkpoint(path)
+        found = load_weights(path, config)
         config = found.config
         states.update(found.states)
     if config is None:

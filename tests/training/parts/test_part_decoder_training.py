@@ -78,7 +78,9 @@ def test_it_learns_from_the_autoencoders_decoder_on_and_becomes_a_part_of_the_mo
 
     def loss_after(steps: int) -> float:
         run = dataclasses.replace(begin_run, output=output, start_from=painter, steps=steps)
-        return train_part_decoder(recipe, run).losses["absolute"]
+        losses = train_part_decoder(recipe, run).losses
+        assert "reading" in losses, "painted lips are read"
+        return losses["absolute"]
 
     assert loss_after(3) * 0.9 > loss_after(40)
     state = load_file(str(output))
