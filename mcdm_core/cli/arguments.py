@@ -39,6 +39,11 @@ def rate(text: str) -> float:
     return _between(text, 0, 120, "a frame rate above 0 and up to 120")
 
 
+def share(text: str) -> float:
+    """A part of something, above 0."""
+    return _between(text, 0, math.inf, "a number above 0")
+
+
 def number(text: str) -> float:
     """A finite number from 0 on."""
     return _between(text, -math.ulp(0.0), math.inf, "a number from 0 on")

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import arguments
 from . import lora, stock
+from .options import DEFAULT_MINUTES, PAINTERS, REFINING, add_options
 
 if TYPE_CHECKING:
     from ...training.parts.stage import PartRecipe, PartRun
@@ -29,22 +29,7 @@ _ON_GPU: dict[str, dict[str, Any]] = {
     "decoder": {"clips": 32, "learning_rate": 1e-3},
 }
 """What stages do otherwise on a GPU, which has room for larger batches."""
-DEFAULT_MINUTES = {
-    "vae": 30,
-    "face": 15,
-    "reader": 25,
-    "codec": 20,
-    "audio": 10,
-    "prior": 40,
-    "unet1": 60,
-    "unet3": 30,
-    "decoder": 30,
-}
 _SPEECH_SEED = 777
-_PAINTERS = ("unet1", "unet3", "decoder")
-"""Stages that take tars of video in place of shards."""
-_REFINING = ("codec", "prior", *_PAINTERS, "bundle")
-"""Stages that can go on from a model's file, or take from it what they need."""
 
 
 def add_parser(commands: Any) -> None:
@@ -56,72 +41,7 @@ def add_parser(commands: Any) -> None:
         "encoder, present-clip prior (stage 2), UNet stages 1 and 3, decoder of painted parts; then bundle all into "
         "one file. A stopped stage goes on where it was.",
     )
-    times = ", ".join(f"{name} {minutes}" for name, minutes in DEFAULT_MINUTES.items())
-    parser.add_argument(
-        "stage",
-        choices=(*DEFAULT_MINUTES, "bundle", "all", "lora"),
-        metavar="STAGE",
-        help=f"one of {', '.join(DEFAULT_MINUTES)}, bundle (one file of all), or all; lora: an adapter of one person",
-    )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="DIR",
-        help="folder of render-data, then any number of folders of label-data; needed but for bundle",
-    )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the weights and logs")
-    parser.add_argument(
-        "--minutes",
-        type=arguments.minutes,
-        help=f"training time of the stage, or of each stage of all (default: {times})",
-    )
-    parser.add_argument(
-        "--portraits",
-        type=Path,
-        help="folder of real portraits cut around heads, for the autoencoder and the face boxes, optional",
-    )
-    parser.add_argument("--videos", type=Path, help="folder of real talking clips likewise, optional")
-    parser.add_argument(
-        "--speech-clips",
-        type=arguments.size,
-        default=4000,
-        metavar="N",
-        help="spoken clips without pictures made for the audio stage; needs the extra 'data' (default: 4000)",
-    )
-    parser.add_argument(
-        "--speech",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="DIR",
-        help="folders of label-speech, for the audio stage, optional",
-    )
-    parser.add_argument(
-        "--refine",
-        type=Path,
-        metavar="FILE",
-        help="model file that a stage goes on from: codec (its tokens mean what they meant, so that prior and UNet "
-        "stay), unet1, unet3 or decoder. What --output lacks is taken from it, by prior and bundle too",
-    )
-    parser.add_argument(
-        "--perceptual",
-        type=Path,
-        metavar="FILE",
-        help="EfficientNet-lite0 as safetensors, for the "
-        "perceptual loss of unet1, unet3 and decoder, optional; docs/training.md says where from",
-    )
-    parser.add_argument("--asset", type=Path, help="cache file of the head model, as of render-data")
-    parser.add_argument(
-        "--device",
-        default="auto",
-        help="cpu, cuda, or auto: cuda where there is one, with larger batches (default: auto)",
-    )
-    parser.add_argument("--threads", type=arguments.count, help="CPU threads")
-    parser.add_argument("--preset", choices=("tiny", "small", "base"), default="tiny", help="(default: tiny)")
-    stock.add_arguments(parser)
-    lora.add_arguments(parser)
+    add_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -140,15 +60,19 @@ def run(options: argparse.Namespace) -> int:
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    if options.refine and options.stage not in _REFINING:
-        raise MCDMError(f"--refine goes with one of the stages {', '.join(_REFINING)}; {options.stage} begins anew.")
+    if options.refine and (options.preset != "tiny" or options.stage not in REFINING):
+        raise MCDMError(f"--refine is of preset tiny and its stages {', '.join(REFINING)}; others begin anew.")
+    if options.shares and len(options.shares) != len(options.data):
+        raise MCDMError(
+            f"--shares has {len(options.shares)} numbers, --data {len(options.data)} folders: one for each."
+        )
     if options.preset != "tiny":
         return stock.run(options)
     if options.device == "auto":
         options.device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True  # training batches keep their sizes
     if options.stage != "bundle":
-        check_for_training(options.data, options.speech, tars=options.stage in _PAINTERS)
+        check_for_training(options.data, options.speech, tars=options.stage in PAINTERS)
     options.output.mkdir(parents=True, exist_ok=True)
     log_to_file(options.output / "train.log")
     if options.stage == "lora":
@@ -325,14 +249,16 @@ def _prior(options: argparse.Namespace, minutes: float) -> None:
 def _unet1(options: argparse.Namespace, minutes: float) -> None:
     from ...training.parts.train import PARTS_STAGE_1, train_parts
 
-    train_parts(*_painting(options, minutes, "unet1", PARTS_STAGE_1, "unet_stage1", options.refine))
+    recipe, run = _painting(options, minutes, "unet1", PARTS_STAGE_1, "unet_stage1", options.refine)
+    train_parts(recipe, dataclasses.replace(run, refine=options.refine))
 
 
 def _unet3(options: argparse.Namespace, minutes: float) -> None:
-    from ...training.parts.train import PARTS_STAGE_3, train_parts
+    from ...training.parts.train import PARTS_STAGE_3, PARTS_STAGE_3_REFINED, train_parts
 
-    begin = _needed(options, "unet_stage1", "unet1")
-    train_parts(*_painting(options, minutes, "unet3", PARTS_STAGE_3, "unet", begin))
+    begins = PARTS_STAGE_3 if options.refine is None else PARTS_STAGE_3_REFINED
+    recipe, run = _painting(options, minutes, "unet3", begins, "unet", _needed(options, "unet_stage1", "unet1"))
+    train_parts(recipe, dataclasses.replace(run, refine=options.refine))
 
 
 def _decoder(options: argparse.Namespace, minutes: float) -> None:
@@ -367,6 +293,7 @@ def _painting(
         device=options.device,
         pictures=options.output / "pictures",
     )
+    recipe = dataclasses.replace(recipe, shares=tuple(options.shares))
     return dataclasses.replace(recipe, **_ON_GPU[name]) if _on_gpu(options) else recipe, run
 
 

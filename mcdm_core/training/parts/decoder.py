@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 from ...errors import MCDMError
-from ...face.part_shapes import SHAPE_WIDTH, shape_tokens
 from ...models.part_decoder import PartDecoder
 from ...models.vae import TinyAutoencoder
 from ..channels_last import channels_last
 from ..loop import LoopSettings, TrainResult, train
 from ..unet.denoiser import Denoiser
-from .losses import SHAPE_ERROR, LossWeights, PaintedBatch, PartLosses, half_of_frames
+from .losses import LossWeights, PartLosses, half_of_frames
 from .stage import LateCritic, PartMaterial, PartRecipe, PartRun, load_denoiser, load_network
 from .validation import validate_parts
 
@@ -71,18 +70,10 @@ class DecoderLosses:
         (soft, made), _ = self.painter.steps.estimates(batch.begin, self.painter.conditions(batch, batch.archived))
         latents = between_steps(soft, made, batch.clean)
         frames = half_of_frames(latents)
-        decoded = self._decoded(latents[:, frames], batch, frames)
+        decoded = self.painter.shown_by(self.decoder, latents[:, frames], batch.archived, batch, frames)
         losses = self.painter.picture_losses(decoded, batch, frames, self.weights, self.critic.now())
         losses["loss"] = losses.pop("pictures")
         return losses
-
-    def _decoded(self, latents: Tensor, batch: PaintedBatch, frames: Tensor) -> Tensor:
-        views = batch.views
-        shapes = views.shapes + torch.randn_like(views.shapes[:, :1]) * SHAPE_ERROR
-        tokens = shape_tokens(shapes, views.own_shapes, SHAPE_WIDTH)[:, frames]
-        with self.painter.autocast():
-            decoded = self.decoder(latents, tokens, self.decoder.look(views.still, batch.archived))
-        return decoded.flatten(0, 1).float()
 
 
 def train_part_decoder(recipe: PartRecipe, run: PartRun) -> TrainResult:

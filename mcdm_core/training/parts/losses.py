@@ -12,8 +12,9 @@ from torch import Tensor
 from ...diffusion.frame_diffusion import FrameDiffusion
 from ...diffusion.parameterization import posterior
 from ...face.part_guide import PartViews, part_guide, part_tokens
-from ...face.part_shapes import SHAPE_TOKENS
+from ...face.part_shapes import SHAPE_TOKENS, SHAPE_WIDTH, shape_tokens
 from ...face.parts import MOUTH, NUM_PARTS
+from ...models.part_decoder import PartDecoder
 from ...models.vae import Autoencoder
 from ..adversary import Adversary, balanced_weight
 from ..perceptual import PerceptualDistance
@@ -134,6 +135,7 @@ class PartLosses:
         carried: share of batches with the memory of a clip before. retelling: of the archive, in training as well.
         clips: of a batch; shares: of the steps of sampling; archive: False leaves the archive out (an ablation).
         perceptual: the network of the perceptual distance, if there is one; reading: of lips.
+        decoder: frozen, of a finished model's parts: what is painted is judged as that model shows it.
     """
 
     def __init__(
@@ -153,12 +155,13 @@ class PartLosses:
         retelling: ArchiveRetelling | None = None,
         perceptual: PerceptualDistance | None = None,
         reading: LipReading | None = None,
+        decoder: PartDecoder | None = None,
         bfloat16: bool = True,
     ) -> None:
         self.denoiser, self.vae, self.drawer, self.diffusion, self.size = denoiser, vae, drawer, diffusion, size
         self.clips, self.bypass_temporal, self.archive, self.bfloat16 = clips, bypass_temporal, archive, bfloat16
         self.motion_dropout, self.carried, self.retelling = motion_dropout, carried, retelling
-        self.perceptual, self.reading, self.shares = perceptual, reading, shares
+        self.perceptual, self.reading, self.shares, self.decoder = perceptual, reading, shares, decoder
         self.steps = TrainingSteps(diffusion, self._denoise)
 
     def autocast(self) -> torch.autocast:
@@ -192,7 +195,7 @@ class PartLosses:
         weight = weight / weight.mean()
         losses = {"latents": (error.square() * weight).mean()}
         second = step is Step.SECOND
-        losses.update(self._decoded_losses(estimate, batch, weights, critic if second else None))
+        losses.update(self._decoded_losses(estimate, archived, batch, weights, critic if second else None))
         latents = weights.second_latents if second else weights.latents
         losses["loss"] = latents * losses["latents"] + losses.pop("pictures")
         if before is not None and step is not Step.ANYWHERE:
@@ -289,14 +292,28 @@ class PartLosses:
         return posterior(clean, clean, *schedule.alpha_sigma(timestep, clean), variance)[1].clamp_min(0.05)
 
     def _decoded_losses(
-        self, estimate: Tensor, batch: PaintedBatch, weights: LossWeights, critic: Adversary | None
+        self, estimate: Tensor, archived: Tensor, batch: PaintedBatch, weights: LossWeights, critic: Adversary | None
     ) -> dict[str, Tensor]:
-        """Picture losses of half of the frames, as the autoencoder decodes them."""
+        """Picture losses of half of the frames, as the parts' decoder shows them, or else the autoencoder's."""
         frames = half_of_frames(estimate)
-        with self.autocast():
-            latents = estimate[:, frames].flatten(0, 1).contiguous(memory_format=torch.channels_last)
-            decoded = self.vae.decode(latents).float()
+        latents = estimate[:, frames]
+        if self.decoder is not None:
+            decoded = self.shown_by(self.decoder, latents, archived, batch, frames)
+        else:
+            with self.autocast():
+                decoded = self.vae.decode(latents.flatten(0, 1).contiguous(memory_format=torch.channels_last)).float()
         return self.picture_losses(decoded, batch, frames, weights, critic)
+
+    def shown_by(
+        self, decoder: PartDecoder, latents: Tensor, archived: Tensor, batch: PaintedBatch, frames: Tensor
+    ) -> Tensor:
+        """Pictures ``[b*n, 3, s, s]`` that ``decoder`` makes of ``latents [b, n, c, h, w]`` of ``frames [n]``."""
+        views = batch.views
+        shapes = views.shapes + torch.randn_like(views.shapes[:, :1]) * SHAPE_ERROR
+        tokens = shape_tokens(shapes, views.own_shapes, SHAPE_WIDTH)[:, frames]
+        with self.autocast():
+            decoded = decoder(latents, tokens, decoder.look(views.still, archived))
+        return decoded.flatten(0, 1).float()
 
     def picture_losses(
         self, decoded: Tensor, batch: PaintedBatch, frames: Tensor, weights: LossWeights, critic: Adversary | None

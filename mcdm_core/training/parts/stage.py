@@ -13,6 +13,7 @@ from ...checkpoint import component_state
 from ...config import TINY, MCDMConfig, to_json
 from ...diffusion.frame_diffusion import FrameDiffusion
 from ...errors import WeightsError
+from ...models.part_decoder import PartDecoder
 from ...models.vae import build_autoencoder
 from ..adversary import Adversary
 from ..channels_last import channels_last
@@ -61,7 +62,8 @@ class PartRun:
         output: weights file.
         start_from: weights of an earlier stage, or a model's file; perceptual: of the network of the perceptual
             distance, optional.
-        refine: a model's file whose decoder of the parts is gone on from, for that decoder's stage.
+        refine: a model's file that is gone on from. Its parts' decoder is what that decoder's stage begins with,
+            and what shows the other stages what they paint.
         minutes, steps: limits, those of the runs resumed included; limit: so many clips of each folder.
         pictures: folder of validation sheets; bfloat16: compute in it where the processor can.
     """
@@ -126,8 +128,10 @@ class PartMaterial:
         self.rows = FrameRows(run.folders, codec, size, minimum=3 * recipe.frames, limit=limit, device=device)
         self.held_out = FrameRows(run.validation_folders, codec, size, minimum=least, limit=limit, device=device)
 
-    def losses(self, denoiser: Denoiser, retelling: ArchiveRetelling | None = None) -> PartLosses:
-        """The losses of batches that ``denoiser`` paints."""
+    def losses(
+        self, denoiser: Denoiser, retelling: ArchiveRetelling | None = None, decoder: PartDecoder | None = None
+    ) -> PartLosses:
+        """The losses of batches that ``denoiser`` paints, as ``decoder`` shows them, or else the autoencoder."""
         recipe, run = self.recipe, self.run
         shares = (*recipe.shares, *[1.0] * (len(run.folders) - len(recipe.shares)))
         return PartLosses(
@@ -145,6 +149,7 @@ class PartMaterial:
             retelling=retelling,
             bfloat16=run.bfloat16,
             reading=self.reading,
+            decoder=decoder,
             perceptual=None if run.perceptual is None else PerceptualDistance.from_file(run.perceptual).to(run.device),
         )
 
@@ -165,6 +170,15 @@ def load_denoiser(denoiser: Denoiser, path: Path) -> None:
     """Load all networks of a denoiser, see :func:`load_network`."""
     for name, network in denoiser.named_children():
         load_network(network, path, name)
+
+
+def load_part_decoder(path: Path, config: MCDMConfig, device: torch.device | str) -> PartDecoder | None:
+    """The frozen decoder of a whole model's parts; None if the configuration has none."""
+    if not config.part_decoder.block_channels:
+        return None
+    decoder = PartDecoder(config).to(device)
+    load_network(decoder, path, "part_decoder")
+    return channels_last(decoder, device).eval().requires_grad_(False)
 
 
 class LateCritic:

@@ -18,8 +18,9 @@ from mcdm_core.models.vae import TinyAutoencoder
 from mcdm_core.pipeline import preset_weights
 from mcdm_core.training.parts.decoder import BEYOND, PART_DECODER, between_steps, train_part_decoder
 from mcdm_core.training.parts.losses import LossWeights
-from mcdm_core.training.parts.stage import PartRun
-from mcdm_core.training.parts.train import PARTS_STAGE_1, train_parts
+from mcdm_core.training.parts.stage import PartMaterial, PartRun, load_denoiser, load_part_decoder
+from mcdm_core.training.parts.train import PARTS_STAGE_1, PARTS_STAGE_3_REFINED, train_parts
+from mcdm_core.training.unet.denoiser import Denoiser
 
 WEIGHTS = preset_weights("tiny")
 NARROW = dataclasses.replace(
@@ -101,3 +102,25 @@ def test_it_learns_from_the_autoencoders_decoder_on_and_becomes_a_part_of_the_mo
     found = load_directory(output.parent)
     assert found.states["part_decoder"].keys() == state.keys()
     assert found.config.part_decoder == TINY.part_decoder
+
+
+@pytest.mark.skipif(not WEIGHTS.is_file(), reason="the tiny weights are not installed")
+def test_a_refined_painter_is_judged_by_what_the_models_own_decoder_shows(tmp_path: Path) -> None:
+    _write_clip(tmp_path)
+    run = PartRun([tmp_path], [tmp_path], WEIGHTS, WEIGHTS, tmp_path / "unet.safetensors", start_from=WEIGHTS, steps=1)
+    recipe = dataclasses.replace(PARTS_STAGE_3_REFINED, clips=1, frames=2, carried=0.0)
+    material, denoiser = PartMaterial(recipe, run), Denoiser(TINY)
+    load_denoiser(denoiser, WEIGHTS)
+    decoder = load_part_decoder(WEIGHTS, TINY, "cpu")
+    assert decoder is not None
+    pictures_alone = LossWeights(latents=0, second_latents=0, reading=0)
+
+    def gradient() -> float:
+        denoiser.zero_grad()
+        material.losses(denoiser, None, decoder)(pictures_alone)["loss"].backward()
+        return float(denoiser.unet.conv_out.weight.grad.abs().sum())
+
+    assert gradient() > 0
+    for weight in decoder.parameters():
+        weight.zero_()
+    assert gradient() == 0, "the autoencoder shows nothing any more"
