@@ -58,6 +58,7 @@ class LoopSettings:
         accumulate: call the loss so many times a step, with numbers that go on counting, and average.
         workers: the processes that train together; each calls the loss for its share of the batch.
         tracker: gets the numbers beside the log.
+        beside: networks with an optimiser of their own, as critics are: the resume file keeps them too.
         metadata: strings stored in both files (``mcdm_config`` for instance).
         progress: fraction of the training that is over, kept up to date by :func:`train` for losses that change.
     """
@@ -80,6 +81,7 @@ class LoopSettings:
     accumulate: int = 1
     workers: Workers = field(default_factory=Workers)
     tracker: Tracker | None = None
+    beside: nn.Module | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     progress: float = field(default=0.0, init=False)
 
@@ -213,7 +215,7 @@ def train(
         if not settings.workers.first:
             return
         save_state(settings.output, average.state, {**settings.metadata, "step": str(step)})
-        _save_resume(resume_path(settings.output), module, named, optimizer, average, step, elapsed, settings.metadata)
+        _save_resume(settings, module, named, optimizer, average, step, elapsed)
 
     def check() -> dict[str, float]:
         if validate is None or not settings.workers.first:
@@ -314,25 +316,31 @@ def _log_line(settings: LoopSettings, step: int, elapsed: float, losses: Mapping
 
 
 def _save_resume(
-    path: Path,
+    settings: LoopSettings,
     module: nn.Module,
     named: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     average: WeightAverage,
     step: int,
     seconds: float,
-    metadata: Mapping[str, str],
 ) -> None:
     state = {f"module/{k}": v for k, v in module.state_dict().items()}
     state.update({f"average/{k}": v for k, v in average.state.items()})
     for key, parameter in named.items():
         for slot, value in optimizer.state.get(parameter, {}).items():
             state[f"optimizer/{slot}/{key}"] = torch.as_tensor(value)
+    if settings.beside is not None:
+        state.update({f"beside/{k}": v for k, v in settings.beside.state_dict().items()})
     state["random/torch"] = torch.get_rng_state()
     twister = np.random.get_state(legacy=False)["state"]
     state["random/numpy"] = torch.from_numpy(twister["key"].astype(np.int64))
     counters = {"step": step, "seconds": seconds, "updates": average.updates, "numpy_position": int(twister["pos"])}
-    save_state(path, state, {**metadata, "counters": json.dumps(counters)})
+    save_state(resume_path(settings.output), state, {**settings.metadata, "counters": json.dumps(counters)})
+
+
+def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``prefix``, by the rest of their names."""
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 def _load_resume(
@@ -345,8 +353,11 @@ def _load_resume(
     path = resume_path(settings.output)
     counters = json.loads(read_metadata(path)["counters"])
     state = load_file(str(path))
+    kept = _below("beside/", state)
     try:
-        module.load_state_dict({k[len("module/") :]: v for k, v in state.items() if k.startswith("module/")})
+        module.load_state_dict(_below("module/", state))
+        if settings.beside is not None and kept:
+            settings.beside.load_state_dict(kept)
     except RuntimeError as error:
         raise WeightsError(f"{path} belongs to another model; delete it or turn resume off. {error}") from error
     for key in average.state:

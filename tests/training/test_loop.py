@@ -119,6 +119,25 @@ def test_resume_of_another_model_is_refused(tmp_path: Path) -> None:
         train(nn.Linear(7, 7), lambda step: {}, LoopSettings(tmp_path / "x.safetensors", steps=3))
 
 
+def test_a_critic_is_not_forgotten_when_a_run_stops(tmp_path: Path) -> None:
+    def run(steps: int) -> list[float]:
+        """The critic's word at every step: each teaches it once."""
+        torch.manual_seed(0)
+        module, critic, words = nn.Linear(2, 1), nn.Linear(2, 1), []
+
+        def losses(step: int) -> dict[str, torch.Tensor]:
+            words.append(float(critic.weight.detach().sum()))
+            with torch.no_grad():
+                critic.weight += 1.0
+            return {"loss": module(torch.ones(1, 2)).square().mean()}
+
+        train(module, losses, LoopSettings(tmp_path / "x.safetensors", steps=steps, beside=critic))
+        return words
+
+    first = run(3)
+    assert run(5)[0] == pytest.approx(first[-1] + 2.0)
+
+
 def test_saved_state_survives_shared_and_strided_tensors(tmp_path: Path) -> None:
     tensor = torch.arange(12.0).view(3, 4)
     save_state(tmp_path / "s.safetensors", {"a": tensor.T, "b": tensor[1]})

@@ -65,6 +65,7 @@ class PartRun:
         refine: a model's file that is gone on from. Its parts' decoder is what that decoder's stage begins with,
             and what shows the other stages what they paint.
         minutes, steps: limits, those of the runs resumed included; limit: so many clips of each folder.
+        validate_every, save_every: steps. A validation, with every idea switched off in turn, takes minutes of a core.
         pictures: folder of validation sheets; bfloat16: compute in it where the processor can.
     """
 
@@ -79,7 +80,8 @@ class PartRun:
     minutes: float | None = None
     steps: int | None = None
     limit: int | None = None
-    validate_every: int = 300
+    validate_every: int = 900
+    save_every: int = 300
     pictures: Path | None = None
     resume: bool = True
     bfloat16: bool = True
@@ -97,7 +99,7 @@ class PartRun:
             weight_decay=1e-2,
             ema_decay=ema_decay,
             validate_every=self.validate_every,
-            save_every=self.validate_every,
+            save_every=self.save_every,
             log_every=25,
             resume=self.resume,
             metadata={"mcdm_config": to_json(self.config), **metadata},
@@ -182,13 +184,17 @@ def load_part_decoder(path: Path, config: MCDMConfig, device: torch.device | str
 
 
 class LateCritic:
-    """The critic of a recipe's pictures, from its fraction of the training on; none, if it weighs nothing."""
+    """The critic of a recipe's pictures, from its fraction of the training on; none, if it weighs nothing.
+
+    A training that is stopped goes on with the critic it had: one that begins anew knows nothing, and its word counts.
+    """
 
     def __init__(self, recipe: PartRecipe, losses: PartLosses, settings: LoopSettings) -> None:
         self.begins, self.settings = recipe.critic_from, settings
         self.critic: Adversary | None = None
         if recipe.weights.critic:
             self.critic = Adversary(regions=True, sight=losses.perceptual).to(losses.drawer.rows.device)
+            settings.beside = self.critic.modules
 
     def now(self) -> Adversary | None:
         """The critic, once it is used."""

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 PARTS_STAGE_1 = PartRecipe(stage=1, clips=4, frames=4, learning_rate=5e-4, steps=StepShares(first=0.85, second=0.0))
 PARTS_STAGE_3 = PartRecipe(stage=3, clips=2, frames=8, learning_rate=5e-4, carried=0.4, weights=LossWeights(critic=0.4))
 PARTS_STAGE_3_REFINED = dataclasses.replace(
-    PARTS_STAGE_3, learning_rate=2e-4, weights=LossWeights(critic=1.0), critic_from=0.05
+    PARTS_STAGE_3, learning_rate=2e-4, weights=LossWeights(critic=2.0), critic_from=0.02
 )
 """Of a finished model: smaller steps, and a critic of the pictures that the model's own parts' decoder shows."""
 

@@ -138,6 +138,7 @@ def train_vae(
         validate_every=validate_every,
         save_every=1000,
         resume=resume,
+        beside=None if adversary is None else adversary.modules,
         metadata={"mcdm_config": to_json(config), "component": "vae"},
     )
 
