@@ -19,9 +19,15 @@ def add_parser(commands: Any) -> None:
         description="With a video: read the face with the model's own face network, correlation of the lips with the "
         "sound and likeness to the portrait at the video's beginning and end. With --people: how well weights paint "
         "the mouths and eyes of people they were not trained on, with parts of the method switched off, and how their "
-        "motion follows the sound and lives; each figure beside the laziest baselines and what is wanted.",
+        "motion follows the sound and lives; each figure beside the laziest baselines and what is wanted. With "
+        "--frechet or --syncnet: videos by networks that others published, which you have as ONNX files.",
     )
-    parser.add_argument("video", type=Path, nargs="?", help="made by generate without --crop")
+    parser.add_argument(
+        "video",
+        type=Path,
+        nargs="?",
+        help="made by generate without --crop; with --frechet or --syncnet a folder of such videos as well",
+    )
     parser.add_argument("--portrait", type=Path, help="the picture the video was made from; needed with a video")
     parser.add_argument(
         "--people",
@@ -43,6 +49,25 @@ def add_parser(commands: Any) -> None:
         default=("painting", "motion"),
         help="with --people: what is measured (default: both)",
     )
+    parser.add_argument(
+        "--against", type=Path, metavar="DIR", help="folder of real videos, for --frechet and --syncnet"
+    )
+    parser.add_argument(
+        "--frechet",
+        type=_named_network,
+        nargs="+",
+        default=[],
+        metavar="NAME=FILE",
+        help="distance of the videos to those of --against by an ONNX network of pictures or clips: Inception's for "
+        "FID, I3D's for FVD; with :face after the file it sees faces alone, as for E-FID",
+    )
+    parser.add_argument(
+        "--syncnet",
+        type=Path,
+        nargs=2,
+        metavar=("LIPS", "VOICE"),
+        help="Sync-D and Sync-C by SyncNet's two networks as ONNX files",
+    )
     parser.add_argument("--limit", type=arguments.count, default=6, help="clips of each folder (default: 6)")
     parser.add_argument("--steps", type=arguments.count, help="denoising steps (default: the preset's)")
     parser.add_argument("--audio", type=Path, help="the sound (default: the video's own)")
@@ -63,9 +88,41 @@ def run(options: argparse.Namespace) -> int:
     """
     if options.people:
         return _gates(options)
+    if options.frechet or options.syncnet:
+        return _published(options)
     if options.video is None or options.portrait is None:
         raise MediaError("Nothing to measure: give a video and its --portrait, or --people and folders of shards.")
     return _video(options)
+
+
+def _named_network(text: str) -> tuple[str, Path, bool]:
+    """A figure's name, the ONNX file, and whether it is shown the face alone.
+
+    >>> _named_network("efid=expression.onnx:face")[2]
+    True
+    """
+    name, equals, file = text.partition("=")
+    if not (name and equals and file):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FILE, as in fid=inception.onnx")
+    return name, Path(file.removesuffix(":face")), file.endswith(":face")
+
+
+def _published(options: argparse.Namespace) -> int:
+    from ..evaluation.published import compare, videos_of
+    from ..evaluation.published.network import OnnxNetwork
+
+    if options.video is None or (options.frechet and options.against is None):
+        raise MediaError("Give the made videos, and for --frechet the real ones with --against.")
+    made, real = videos_of(options.video), [] if options.against is None else videos_of(options.against)
+    networks = {name: (OnnxNetwork(file), face) for name, file, face in options.frechet}
+    lips_and_voice = None
+    if options.syncnet is not None:
+        lips, voice = options.syncnet
+        lips_and_voice = OnnxNetwork(lips), OnnxNetwork(voice)
+    pipe = arguments.load_pipeline(options.weights)
+    result = compare(made, real, networks, lips_and_voice, lambda frame: pipe.encode_reference(frame).transform)
+    print(json.dumps({"videos": len(made), "real_videos": len(real), **result}, indent=2))
+    return 0
 
 
 def _gates(options: argparse.Namespace) -> int:
