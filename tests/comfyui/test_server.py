@@ -245,6 +245,46 @@ def test_unchanged_prompt_comes_from_the_cache(server: Any, workflow_prompt: Any
         assert all(outputs[number] == first.outputs[number] for number in shown)
 
 
+def test_the_portrait_check_speaks_by_its_output_and_a_note(server: Any, trained: bool) -> None:
+    if not trained:
+        pytest.skip("random weights find no face")
+    write_dark_portrait(server.base / "input" / "dark.png")
+    prompt = {
+        "1": {
+            "class_type": "MCDMLoadModel",
+            "inputs": {"model_name": "tiny (shipped)", "dtype": "auto", "attention": "model's own"},
+        },
+        "2": {"class_type": "LoadImage", "inputs": {"image": "dark.png"}},
+        "3": {
+            "class_type": "MCDMEncodeReference",
+            "inputs": {"model": ["1", 0], "image": ["2", 0]} | dict.fromkeys(BOX, 0),
+        },
+        "4": {"class_type": "PreviewAny", "inputs": {"source": ["3", 2]}},
+    }
+    result = server.run(prompt)
+    assert result.status == "execution_success", result.data
+    said = result.outputs["4"]["text"][0]
+    assert "The face is very dark. Use a picture with light" in said
+    assert [(event["node"], event["text"]) for event in result.named("mcdm.note")] == [("3", said)]
+
+    samples = {"portrait": "portrait.png", "voice": server.get("/mcdm/info")["samples"]["voices"][0]}
+    prompt["2"] = {"class_type": "MCDMSamples", "inputs": samples}
+    result = server.run(prompt)
+    assert result.status == "execution_success", result.data
+    assert result.outputs["4"]["text"] == [""] and result.named("mcdm.note") == [], "nothing is wrong with this one"
+
+
+BOX = ("box_left", "box_top", "box_right", "box_bottom")
+
+
+def write_dark_portrait(path: Path) -> None:
+    """The sample portrait with a third of its light."""
+    from PIL import Image
+
+    with Image.open(ROOT / "mcdm_core" / "assets" / "samples" / "portrait.png") as picture:
+        picture.convert("RGB").point(lambda level: level // 3).save(path)
+
+
 def test_memory_of_another_model_is_refused(server: Any, workflow_prompt: Any) -> None:
     from safetensors import safe_open
     from safetensors.torch import save_file
