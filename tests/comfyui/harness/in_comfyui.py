@@ -23,6 +23,7 @@ comfy.cli_args.args.cpu = True
 import comfy.model_management  # noqa: E402
 import comfy.sd  # noqa: E402
 import torch  # noqa: E402
+import utils.extra_config  # noqa: E402, F401  (as main.py does, before nodes.py puts comfy/utils.py in its way)
 
 
 def load_pack(path: Path) -> None:
