@@ -70,10 +70,18 @@ function addPlayer(node) {
   const say = (text, isError) => player.say(text, isError);
   const take = (files) => takeFiles(node, files, kinds, { api, t, createNode, say });
   const idle = t(kinds.length ? "idle" : "idleWhole");
+  let grown = [0, 0];
   const resize = (larger) => {
-    node.setSize?.([node.size[0] + (larger ? 1 : -1) * (LARGE_HEIGHT - PLAYER_HEIGHT), node.size[1]]);
-    if (!larger) node.setSize?.([node.size[0], node.computeSize?.()[1] ?? node.size[1]]);
-    growToFit(node);
+    const [width, height] = node.size;
+    if (larger) {
+      node.setSize?.([width + LARGE_HEIGHT - PLAYER_HEIGHT, height]);
+      growToFit(node);
+      grown = [node.size[0] - width, node.size[1] - height];
+    } else {
+      // What the person has given the node, before or meanwhile, stays.
+      node.setSize?.([width - grown[0], height - grown[1]]);
+      growToFit(node);
+    }
   };
   const host = { api, t, setting, resize };
   const player = new Player(host, idle, makePickers(kinds, t, take), !CANNOT_STOP.includes(node.comfyClass));
@@ -163,6 +171,8 @@ function showMissingWeights(node, files) {
     panel.show(files);
   }
   growToFit(node, 380);
+  // It grows over what lies below; a neighbour must not hide a part of the list.
+  app.canvas?.bringToFront?.(node);
 }
 
 /** Show what a model that is not there needs as soon as it is chosen, not only when a run has failed. */
@@ -171,6 +181,8 @@ function watchModelChoice(node) {
   if (!widget) return;
   const show = async () => {
     const { needs = {} } = await runs.ask("/mcdm/info");
+    // Another workflow may have been opened meanwhile: a panel on a node that is gone would stay in the page.
+    if (node.graph?.getNodeById(node.id) !== node) return;
     const files = needs[widget.value];
     if (files) showMissingWeights(node, files);
     else if (weightPanels.has(node)) removeWeightsPanel(node);

@@ -20,6 +20,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "harness"))
 
 from convert import to_prompt
+from page import CHROMIUM, FLAGS, WAIT
 from server import ComfyServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,6 +92,18 @@ def write_unusable_weights(folder: Path) -> None:
     whole = len(header).to_bytes(8, "little") + header + bytes(4)
     (folder / "foreign.safetensors").write_bytes(whole)
     (folder / "damaged.safetensors").write_bytes(whole[:20])
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    """A headless Chromium."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    if not Path(CHROMIUM).is_file():
+        pytest.skip(f"no browser at {CHROMIUM}")
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS, timeout=WAIT)
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="session")
