@@ -31,6 +31,7 @@ LAYERS = (
     "samples",
     "media",
     "face",
+    "published",
     "diffusion",
     "models",
     "conversion",

@@ -109,7 +109,7 @@ def _named_network(text: str) -> tuple[str, Path, bool]:
 
 def _published(options: argparse.Namespace) -> int:
     from ..evaluation.published import compare, videos_of
-    from ..evaluation.published.network import OnnxNetwork
+    from ..published.network import OnnxNetwork
 
     if options.video is None or (options.frechet and options.against is None):
         raise MediaError("Give the made videos, and for --frechet the real ones with --against.")

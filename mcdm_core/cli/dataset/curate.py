@@ -47,6 +47,20 @@ def add_parser(commands: Any) -> None:
         dest="thresholds",
         help="change a threshold, for instance min_face=64; see CurateSettings",
     )
+    parser.add_argument(
+        "--quality",
+        type=Path,
+        metavar="FILE",
+        help="a network of picture quality that you have as ONNX: one number a picture, the more the better; say from "
+        "where on with --set min_quality=NUMBER",
+    )
+    parser.add_argument(
+        "--syncnet",
+        type=Path,
+        nargs=2,
+        metavar=("LIPS", "VOICE"),
+        help="SyncNet's two networks as ONNX, to judge whether lips and voice belong together",
+    )
     parser.add_argument("--tidy", action="store_true", help="delete the work folder when the set is finished")
     parser.set_defaults(run=run)
 
@@ -61,12 +75,14 @@ def run(options: argparse.Namespace) -> int:
     from ...data.wild.manifest import list_sources
     from ...data.wild.report import summary
     from ...pipeline import preset_weights
+    from ...published.clip_judges import JudgeFiles
 
     logging.getLogger("mcdm_core").setLevel(logging.INFO)
     settings = thresholds(options.thresholds)
     sources = list_sources(options.input, options.manifest, options.all_consented)
     weights = options.weights or preset_weights("tiny")
-    records = curate(sources, options.output, weights, settings, options.workers, options.engine)
+    judges = JudgeFiles(options.quality, None if options.syncnet is None else tuple(options.syncnet))
+    records = curate(sources, options.output, weights, settings, options.workers, options.engine, judges)
     if options.tidy:
         remove_work(options.output)
     numbers = summary(records, settings)

@@ -8,12 +8,13 @@ import logging
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...checkpoint import load_face_network
 from ...errors import PackageError
 from ...file_lock import FileLock
+from ...published.clip_judges import JudgeFiles, load_judges
 from ..parallel import run_all
 from ..tar_shards import INDEX
 from .manifest import Source
@@ -21,7 +22,7 @@ from .report import write_report
 from .selection import mark_duplicates, split_of
 from .settings import CurateSettings
 from .shards import DROPPED, remove_others, shard_names, write_index, write_shard
-from .sound import load_voice_encoder
+from .sound import check_rate, load_voice_encoder
 from .video import Networks, Record, curate_video, failed_record, video_key
 
 logger = logging.getLogger(__name__)
@@ -36,21 +37,22 @@ class CurateVideo:
 
     Attributes:
         weights: file with the face network, and best the audio encoder; settings: thresholds.
-        folder: of the work under way.
+        folder: of the work under way; judges: published networks, if there are any.
     """
 
     weights: Path
     settings: CurateSettings
     folder: Path
+    judges: JudgeFiles = field(default_factory=JudgeFiles)
 
     def __call__(self, source: Source) -> list[Record]:
         """Records of the video's clips."""
-        return curate_video(source, _networks(self.weights), self.settings, self.folder)
+        return curate_video(source, _networks(self.weights, self.judges), self.settings, self.folder)
 
 
 @functools.lru_cache(maxsize=1)
-def _networks(weights: Path) -> Networks:
-    return Networks(load_face_network(weights), load_voice_encoder(weights))
+def _networks(weights: Path, judges: JudgeFiles) -> Networks:
+    return Networks(load_face_network(weights), load_voice_encoder(weights), load_judges(judges))
 
 
 def curate(
@@ -60,6 +62,7 @@ def curate(
     settings: CurateSettings | None = None,
     workers: int = 1,
     engine: str = "processes",
+    judges: JudgeFiles | None = None,
 ) -> list[Record]:
     """Curate videos into ``output``: shards by split, index, dropped clips, report, data card.
 
@@ -68,36 +71,36 @@ def curate(
 
     Args:
         sources: of ``manifest.list_sources``; weights: file with the face network.
-        workers, engine: see ``parallel.py``.
+        workers, engine: see ``parallel.py``; judges: published networks that the user has.
 
     Returns:
         Records of all clips, kept and dropped.
 
     Raises:
-        MediaError: if another program curates into ``output``.
+        MediaError: if another program curates into ``output``, or a network cannot judge clips of such settings.
         PackageError: if a package of the extra ``wild`` is missing.
         WeightsError: if the file holds no face network.
     """
-    settings = settings or CurateSettings()
+    settings, judges = settings or CurateSettings(), judges or JudgeFiles()
+    check_rate(judges, settings)
     if missing := [name for name in _PACKAGES if importlib.util.find_spec(name) is None]:
         raise PackageError(f"Curation needs {', '.join(missing)}: pip install 'mcdm-talking-face[wild]'.")
     output = Path(output)
-    work = output / WORK / settings.fingerprint()
+    work = output / WORK / settings.fingerprint(judges.digests())
     work.mkdir(parents=True, exist_ok=True)
     lock = FileLock(output / WORK / LOCK, f"Another program curates into {output} at this moment. Wait for it.")
     try:
-        return _curate(sources, output, work, weights, settings, workers, engine)
+        return _curate(sources, output, CurateVideo(weights, settings, work, judges), workers, engine)
     finally:
         lock.release()
 
 
-def _curate(
-    sources: list[Source], output: Path, work: Path, weights: Path, settings: CurateSettings, workers: int, engine: str
-) -> list[Record]:
-    _networks(weights)
+def _curate(sources: list[Source], output: Path, piece: CurateVideo, workers: int, engine: str) -> list[Record]:
+    settings, work = piece.settings, piece.folder
+    _networks(piece.weights, piece.judges)
     _forget(output, sources)
     started, records = time.monotonic(), []
-    outcomes = run_all(CurateVideo(weights, settings, work), sources, workers, engine)
+    outcomes = run_all(piece, sources, workers, engine)
     for done, outcome in enumerate(outcomes, start=1):
         source = sources[outcome.number]
         if outcome.error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -36,6 +37,8 @@ class CurateSettings:
             the root of the seconds measured, since short clips tell little.
         sync_seconds: clips shorter than this are too short to measure their lag. That of all the video's clips counts,
             and none if these are shorter too.
+        min_quality: mean number of a network of picture quality, at least, where one is given (its scale is its own).
+        min_sync_c: SyncNet's confidence, at least, where it is given; it judges in place of the two lines above then.
         duplicate_distance: bits of 256 by which the pictures' signatures of a duplicate differ at most.
         val_share, test_share: of the identities.
         clips_per_shard: in a tar.
@@ -67,14 +70,16 @@ class CurateSettings:
     min_sync: float = 0.15
     lag_margin: float = 0.25
     sync_seconds: float = 6.0
+    min_quality: float = -1e9
+    min_sync_c: float = 2.0
     duplicate_distance: int = 40
     val_share: float = 0.05
     test_share: float = 0.05
     clips_per_shard: int = 100
 
-    def fingerprint(self) -> str:
-        """Names the thresholds, so that results of others are not mixed with these."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+    def fingerprint(self, judges: Sequence[str] = ()) -> str:
+        """Names the thresholds and published networks, so that results of others are not mixed with these."""
+        text = json.dumps([dataclasses.asdict(self), *judges], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -92,6 +97,7 @@ REASONS: dict[str, str] = {
     "blurred": "the face is not sharp",
     "badly exposed": "the face is too dark or too bright",
     "blocky": "the compression shows",
+    "poor picture": "a network of picture quality finds it too poor",
     "silent": "the sound is silent",
     "no speech": "nobody speaks, or too little",
     "out of step": "lips and sound are apart in time",

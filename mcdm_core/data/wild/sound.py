@@ -19,9 +19,13 @@ from torch import Tensor
 
 from ...checkpoint import load_weights
 from ...correlation import correlation
+from ...errors import MediaError
 from ...face.landmarks import VALUE_NAMES
 from ...media.audio import MODEL_SAMPLE_RATE, loudness
 from ...models.audio_encoder import ContextAudioEncoder
+from ...published.clip_judges import JudgeFiles
+from ...published.sync_net import FPS as SYNC_NET_FPS
+from ...published.sync_net import SyncScores
 from .settings import CurateSettings
 
 _REACH = 0.6
@@ -143,6 +147,29 @@ def sync_fault(curve: NDArray[np.float64], seconds: float, settings: CurateSetti
     better = strength - within > settings.lag_margin / seconds**0.5
     told = better and seconds >= settings.sync_seconds
     return "out of step" if abs(lag) > settings.max_lag and told else ""
+
+
+def check_rate(files: JudgeFiles, settings: CurateSettings) -> None:
+    """Refuse SyncNet for clips of a rate it does not know.
+
+    Raises:
+        MediaError: if it is to judge clips of another rate than its own.
+    """
+    if files.syncnet is not None and settings.fps != SYNC_NET_FPS:
+        raise MediaError(
+            f"SyncNet knows {SYNC_NET_FPS} frames a second alone, and fps is {settings.fps}: leave one of them out."
+        )
+
+
+def syncnet_fault(scores: SyncScores, settings: CurateSettings) -> str:
+    """Why lips and sound do not belong together; "" if they do.
+
+    >>> syncnet_fault(SyncScores(distance=7.0, confidence=6.0, offset=5), CurateSettings())
+    'out of step'
+    """
+    if scores.confidence < settings.min_sync_c:
+        return "not the speaker"
+    return "out of step" if abs(scores.offset) / settings.fps > settings.max_lag else ""
 
 
 def sound_signature(sound: Tensor) -> NDArray[np.uint8]:

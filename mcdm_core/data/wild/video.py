@@ -23,6 +23,7 @@ from ...face.reading.face_network import FaceNetwork
 from ...media.audio import MODEL_SAMPLE_RATE
 from ...media.pixels import to_bytes
 from ...models.audio_encoder import ContextAudioEncoder
+from ...published.clip_judges import Judges
 from ..real.video import fit_audio, read_labels
 from ..tar_shards import PictureWriter, write_flac
 from .manifest import Source
@@ -38,6 +39,7 @@ from .sound import (
     speech_spans,
     sync_curve,
     sync_fault,
+    syncnet_fault,
 )
 from .source import VideoFacts, find_shots, probe, read_frames, read_sound
 from .track import Squares, cut_square, face_fault, smooth_squares, track_face
@@ -55,10 +57,11 @@ Record = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
-    """What reads the faces, in evaluation mode, and what tells lips from the voice, if the weights can."""
+    """What reads the faces, in evaluation mode, what tells lips from the voice, if the weights can, and who judges."""
 
     face: FaceNetwork
     voice: ContextAudioEncoder | None = None
+    judges: Judges = dataclasses.field(default_factory=Judges)
 
 
 def video_key(name: str) -> str:
@@ -182,11 +185,13 @@ def _check(
     if record["fault"]:
         return None
     squares = smooth_squares(track.squares, fps, settings.steady_reach)
-    crops, measured = _write_crops(
-        part / f"{record['key']}.mp4", path, facts, record, (squares, track.squares), settings, network.crop_size
-    )
+    clip = part / f"{record['key']}.mp4"
+    crops, measured = _write_crops(clip, path, facts, record, (squares, track.squares), settings, network.crop_size)
     numbers.update(average(measured))
     record["fault"] = picture_fault(numbers, settings)
+    if not record["fault"] and (quality := networks.judges.picture_quality(clip)) is not None:
+        numbers["quality"] = quality
+        record["fault"] = "poor picture" if quality < settings.min_quality else ""
     if record["fault"]:
         return None
     first = round(begin * MODEL_SAMPLE_RATE)
@@ -213,6 +218,10 @@ def _check(
     record.update(frames=len(crops), fps=fps)
     record["sound_signature"] = sound_signature(torch.from_numpy(audio.astype(np.float32) / 32768)).tobytes().hex()
     record["picture_signature"] = picture_signature(faces).tobytes().hex()
+    if (told := networks.judges.sync(clip, speech)) is not None:
+        numbers.update(lag=told.offset / fps, sync_c=told.confidence, sync_d=told.distance)
+        record["fault"] = syncnet_fault(told, settings)
+        return None
     return sync_curve(lip_opening(torch.from_numpy(labels["landmarks"])), speech, fps, networks.voice)
 
 

@@ -17,9 +17,9 @@ from ...errors import FrameRateError, MediaError
 from ...face.crops import CropTransform, resample_crop
 from ...media.audio import load_audio, to_mono_16k
 from ...media.video_reader import VideoReader
+from ...published.network import Features, OnnxNetwork, network_inputs
+from ...published.sync_net import FPS, lip_features, offset_curve, scores_of, voice_windows
 from .frechet import Moments, frechet_distance
-from .network import Features, OnnxNetwork, network_inputs
-from .sync_net import FPS, lip_features, offset_curve, scores_of, voice_windows
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".mpg", ".avi")
 
@@ -98,19 +98,19 @@ def sync(lips: OnnxNetwork, voice: OnnxNetwork, videos: Sequence[Path], find: Fi
     Raises:
         FrameRateError: if a video does not have 25 frames a second.
     """
-    seen: list[Features] = []
-    heard: list[Features] = []
+    faces: list[Features] = []
+    voices: list[Features] = []
     for path in videos:
         video = VideoReader(path)
         if abs(video.fps - FPS) > 0.01:
             raise FrameRateError(f"{path.name} has {video.fps:.2f} frames a second; SyncNet knows {FPS} alone.")
-        seen.append(lip_features(lips, video, find(next(iter(video)))))
+        faces.append(lip_features(lips, video, find(next(iter(video)))))
         sound = load_audio(path)
         mono = to_mono_16k(sound.waveform, sound.sample_rate, allow_silent=True)
-        heard.append(voice(voice_windows(mono, len(seen[-1]))))
-    scores = _mean_sync(zip(seen, heard, strict=True))
+        voices.append(voice(voice_windows(mono, len(faces[-1]))))
+    scores = _mean_sync(zip(faces, voices, strict=True))
     if len(videos) > 1:
-        wrong = _mean_sync(zip(seen, [*heard[1:], heard[0]], strict=True))
+        wrong = _mean_sync(zip(faces, [*voices[1:], voices[0]], strict=True))
         scores.update({f"{name}_wrong_voice": value for name, value in wrong.items()})
     return scores
 

@@ -10,7 +10,7 @@ import logging
 import numpy as np
 
 from ...errors import MCDMError
-from .network import Features
+from ...published.network import Features
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from mcdm_core.__main__ import main
 from mcdm_core.errors import MCDMError, MediaError, PackageError, WeightsError
 from mcdm_core.evaluation.published import videos_of
 from mcdm_core.evaluation.published.frechet import Moments, frechet_distance
-from mcdm_core.evaluation.published.network import FREE_LENGTH, OnnxNetwork, network_inputs
 from mcdm_core.media.video_writer import VideoWriter
+from mcdm_core.published.network import FREE_LENGTH, OnnxNetwork, network_inputs
 
 
 def moments(features: np.ndarray, batches: int = 1) -> Moments:

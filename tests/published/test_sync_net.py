@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from mcdm_core.errors import MediaError, WeightsError
-from mcdm_core.evaluation.published.sync_net import (
+from mcdm_core.face.crops import CropTransform
+from mcdm_core.published.sync_net import (
     LARGEST_OFFSET,
     face_square,
     lip_features,
@@ -17,7 +18,6 @@ from mcdm_core.evaluation.published.sync_net import (
     scores_of,
     voice_windows,
 )
-from mcdm_core.face.crops import CropTransform
 
 
 def test_the_offset_of_sound_is_found_and_another_voice_is_not_believed() -> None:

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...errors import MediaError, PackageError, WeightsError
-from ...face.crops import FACE_FRACTION, CropTransform, resample_crop
-from ...media.audio import MODEL_SAMPLE_RATE
+from ..errors import MediaError, PackageError, WeightsError
+from ..face.crops import FACE_FRACTION, CropTransform, resample_crop
+from ..media.audio import MODEL_SAMPLE_RATE
 from .network import Features, OnnxNetwork
 
 FRAMES = 5

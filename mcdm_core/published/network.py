@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...errors import PackageError, WeightsError
+from ..errors import PackageError, WeightsError
 
 Features = NDArray[np.float64]
 

@@ -1,0 +1,1 @@
+"""Networks that others published, which the user has exported: SyncNet, and any of pictures or clips."""
