@@ -334,7 +334,7 @@ def test_render_data_makes_three_splits_and_says_what_is_missing(tmp_path, monke
 
 def test_train_refines_single_stages_alone(tmp_path, capsys) -> None:
     assert main(["train", "all", "--refine", str(tmp_path / "model.safetensors"), "--output", str(tmp_path)]) == 1
-    assert "--refine is of preset tiny and its stages codec, prior" in capsys.readouterr().err
+    assert "--refine is of preset tiny and its stages codec, audio, prior" in capsys.readouterr().err
     arguments = ["--data", str(tmp_path), "--output", str(tmp_path)]
     # A preset that cannot refine says so, and does not begin anew without a word.
     assert main(["train", "unet3", *arguments, "--refine", "model.safetensors", "--preset", "base"]) == 1

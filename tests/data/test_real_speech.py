@@ -135,7 +135,7 @@ def test_label_speech_writes_shards_for_the_audio_stage_and_goes_on(
     assert "4 training clips" in capsys.readouterr().out
     given: list = []
     monkeypatch.setattr(audio_pretraining, "pretrain_audio", lambda *arguments, **_: given.extend(arguments))
-    options = Namespace(data=[], speech=[tmp_path / "out"], output=tmp_path, speech_clips=0, device="cpu")
+    options = Namespace(data=[], speech=[tmp_path / "out"], output=tmp_path, speech_clips=0, device="cpu", refine=None)
     stages._audio(options, 1.0)
     assert [len(group) for group in given[0]] == [4] and [len(held) for held in given[3].values()] == [1]
     (tmp_path / "bad").mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,18 @@ def add_parser(commands: Any) -> None:
         help="render nothing but a sample, and tell the hours and "
         "gigabytes that --hours or --clips of training video take",
     )
+    parser.add_argument(
+        "--speech-only",
+        action="store_true",
+        help="no pictures, only sound and what the face does, for `train audio --speech OUTPUT`",
+    )
+    parser.add_argument(
+        "--neural-voices",
+        type=Path,
+        metavar="DIR",
+        help="Kokoro's voices speak and sing in place of espeak-ng and flite: model.onnx, vocab.json and voices/*.bin; "
+        "needs the package onnxruntime; docs/training.md says where from",
+    )
     parser.add_argument("--again", action="store_true", help="render again what is already there")
     parser.add_argument("--asset", type=Path, help="cache file of the head model (default: in the user's cache folder)")
     parser.set_defaults(run=run)
@@ -66,11 +79,14 @@ def run(options: argparse.Namespace) -> int:
         MCDMError: if some shards could not be made.
     """
     from ...data.synthetic.clip import CLIP_FRAMES, FPS
-    from ...data.synthetic.render import plan_rendering, render
+    from ...data.synthetic.render import plan_rendering, render, render_speech
     from ...data.tar_shards import index_tars
+    from ...errors import MCDMError
 
     logging.getLogger("mcdm_core").setLevel(logging.INFO)
     clips, tars = options.clips, options.format == "tar"
+    if options.speech_only and (tars or options.plan):
+        raise MCDMError("--speech-only goes with neither --format tar nor --plan: these are for clips with pictures.")
     if options.hours is not None:
         clips = max(1, round(options.hours * 3600 * FPS / CLIP_FRAMES))
     if options.plan:
@@ -82,18 +98,20 @@ def run(options: argparse.Namespace) -> int:
         )
         return 0
     for split, count in (("val", options.val_clips), ("test", options.test_clips), ("train", clips)):
-        if count > 0:
-            render(
-                options.output / split,
-                clips=count,
-                seed=options.seed,
-                split=split,
-                workers=options.workers,
-                resume=not options.again,
-                asset_path=options.asset,
-                engine=options.engine,
-                tars=tars,
-            )
+        if count <= 0:
+            continue
+        make = render_speech if options.speech_only else functools.partial(render, tars=tars)
+        make(
+            options.output / split,
+            clips=count,
+            seed=options.seed,
+            split=split,
+            workers=options.workers,
+            resume=not options.again,
+            asset_path=options.asset,
+            engine=options.engine,
+            voices=options.neural_voices,
+        )
     if tars:
         index_tars(options.output)
     return 0

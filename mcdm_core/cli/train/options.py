@@ -21,7 +21,7 @@ DEFAULT_MINUTES = {
 }
 PAINTERS = ("unet1", "unet3", "decoder")
 """Stages that take tars of video in place of shards."""
-REFINING = ("codec", "prior", *PAINTERS, "bundle")
+REFINING = ("codec", "audio", "prior", *PAINTERS, "bundle")
 """Stages that can go on from a model's file, or take from it what they need."""
 
 
@@ -75,14 +75,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="DIR",
-        help="folders of label-speech, for the audio stage, optional",
+        help="folders of label-speech, or of render-data --speech-only, for the audio stage, optional",
     )
     parser.add_argument(
         "--refine",
         type=Path,
         metavar="FILE",
         help="model file that a stage goes on from: codec (its tokens mean what they meant, so that prior and UNet "
-        "stay), unet1, unet3 or decoder. What --output lacks is taken from it, by prior and bundle too",
+        "stay), audio (its tokens stay near what they were), unet1, unet3 or decoder. What --output lacks is taken "
+        "from it, by prior and bundle too",
     )
     parser.add_argument(
         "--perceptual",

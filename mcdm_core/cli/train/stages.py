@@ -211,6 +211,7 @@ def _codec(options: argparse.Namespace, minutes: float) -> None:
 
 
 def _audio(options: argparse.Namespace, minutes: float) -> None:
+    from ...checkpoint import component_state, save_checkpoint
     from ...config import TINY
     from ...errors import PackageError
     from ...training.audio.train import pretrain_audio, spoken_clips
@@ -229,7 +230,12 @@ def _audio(options: argparse.Namespace, minutes: float) -> None:
             groups.append(spoken_clips(folder, TINY))
         except (ImportError, PackageError) as error:
             logging.getLogger(__name__).warning("No further speech is made, the shards' own has to do: %s", error)
-    pretrain_audio(groups, options.output / "audio_pretrained.safetensors", minutes, held, **_sizes(options, "audio"))
+    output = options.output / "audio_pretrained.safetensors"
+    pretrain_audio(groups, output, minutes, held, refine=options.refine, **_sizes(options, "audio"))
+    if options.refine is not None:
+        # Its tokens are those that the model's prior knows: `bundle` takes it without a new prior.
+        states = {"audio_encoder": component_state(output, "audio_encoder")}
+        save_checkpoint(options.output / "audio_encoder.safetensors", states, TINY)
 
 
 def _prior(options: argparse.Namespace, minutes: float) -> None:

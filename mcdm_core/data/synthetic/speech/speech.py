@@ -25,7 +25,10 @@ _LOGGER = logging.getLogger(__name__)
 SAMPLE_RATE = 16_000
 _SYNCHRONOUS, _PHONEME_EVENTS_IPA = 2, 3
 _EVENT_END, _EVENT_PHONEME = 0, 7
-_UTF8_ENDPAUSE = 1 | 0x1000
+_UTF8, _UTF8_ENDPAUSE = 1, 1 | 0x1000
+TIE = "^"
+"""Between the letters of one phone in :func:`phones`."""
+_TIED_IPA = 0x02 | 0x80 | ord(TIE) << 8
 _RATE, _PITCH, _RANGE = 1, 3, 4
 
 _MALE = (
@@ -73,10 +76,10 @@ class Voice:
     room: float  # seconds of reverberation, 0 none
     noise: float  # noise amplitude over the speech's
     level: float  # peak of the loudest sample
-    engine: str = "espeak-ng"  # or "flite"
+    engine: str = "espeak-ng"  # or "flite", or "kokoro" (neural.py)
     equalizer: tuple[float, ...] = ()  # decibels at the frequencies of _BANDS, flat without
     cutoff: float = 0.0  # upper limit of the recording in Hz, 0 none
-    recipe: str = ""  # text of a variant that is not espeak-ng's own (voice_variants.py)
+    recipe: str = ""  # of a variant that is not espeak-ng's own (voice_variants.py), or shares of a blend (neural.py)
 
 
 class _EventId(ctypes.Union):
@@ -122,6 +125,7 @@ class _Espeak:
             raise PackageError("espeak-ng found no data: install its full data package")
         self._audio: list[np.ndarray] = []
         self._events: list[tuple[float, str]] = []
+        self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         self._callback = _Callback(self._receive)
         self._library.espeak_SetSynthCallback(self._callback)
 
@@ -140,8 +144,7 @@ class _Espeak:
     def say(self, text: str, voice: str, rate: int, pitch: int, pitch_range: int) -> Utterance:
         self._audio.clear()
         self._events.clear()
-        if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
-            raise PackageError(f"espeak-ng has no voice {voice!r}: install its full data package")
+        self._choose(voice)
         for parameter, value in ((_RATE, rate), (_PITCH, pitch), (_RANGE, pitch_range)):
             self._library.espeak_SetParameter(parameter, int(value), 0)
         data = text.encode("utf8")
@@ -153,6 +156,21 @@ class _Espeak:
         ends = [start for start, _ in self._events[1:]] + [len(audio) / self.rate]
         marks = [(symbol, a, b) for (a, symbol), b in zip(self._events, ends, strict=True) if b > a]
         return audio.astype(np.float32) / 32768.0, self.rate, marks
+
+    def phones(self, text: str, voice: str) -> str:
+        self._choose(voice)
+        data = ctypes.c_char_p(text.encode("utf8"))
+        place = ctypes.pointer(ctypes.cast(data, ctypes.c_void_p))
+        clauses: list[str] = []
+        while place.contents.value:
+            # A clause a call, after which the pointer stands at the next one, or is null.
+            found = self._library.espeak_TextToPhonemes(place, _UTF8, _TIED_IPA)
+            clauses.append((found or b"").decode("utf8", "ignore").strip())
+        return " ".join(clause for clause in clauses if clause)
+
+    def _choose(self, voice: str) -> None:
+        if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
+            raise PackageError(f"espeak-ng has no voice {voice!r}: install its full data package")
 
 
 @functools.cache
@@ -167,6 +185,17 @@ def available() -> bool:
     except PackageError:
         return False
     return True
+
+
+def phones(text: str, language_voice: str) -> str:
+    """What espeak-ng would say, in IPA with stress marks and a space between words; punctuation is lost.
+
+    The letters of a phone are tied by :data:`TIE` (affricates, diphthongs).
+
+    Raises:
+        PackageError: if espeak-ng is missing or has no such voice.
+    """
+    return _engine().phones(text, language_voice)
 
 
 def variants(split: str, male: bool) -> tuple[str, ...]:
@@ -186,9 +215,15 @@ def random_voice(split: str, male: bool, rng: np.random.Generator, language: str
         choices = ()
     engine, names = ("flite", choices) if choices else ("espeak-ng", variants(split, male))
     drawn = engine == "espeak-ng" and split not in _HELD_OUT and rng.random() < _DRAWN_SHARE
+    recipe = random_variant(male, rng) if drawn else ""
+    return random_speaker(rng, "drawn" if drawn else str(rng.choice(names)), engine, recipe)
+
+
+def random_speaker(rng: np.random.Generator, variant: str, engine: str, recipe: str = "") -> Voice:
+    """A voice of an engine that speaks and is recorded in a way of its own."""
     return Voice(
-        recipe=random_variant(male, rng) if drawn else "",
-        variant="drawn" if drawn else str(rng.choice(names)),
+        recipe=recipe,
+        variant=variant,
         words_per_minute=int(rng.uniform(120, 200)),
         pitch=int(rng.uniform(18, 82)),
         pitch_range=int(rng.uniform(20, 90)),
