@@ -34,13 +34,13 @@ def test_tokens_that_move_away_are_a_loss() -> None:
     encoder, clips = _shipped(), _clips()
     earlier = copy.deepcopy(encoder)
     first = audio.AudioObjective(encoder, TINY, [clips], batch=4, earlier=earlier)(0)
-    assert float(first["moved"]) == 0.0
+    assert first["moved"].item() == 0.0
     with torch.no_grad():
         encoder.norm_out.weight.mul_(2.0)
     moved = audio.AudioObjective(encoder, TINY, [clips], batch=4, earlier=earlier, keeping=0.5)(0)
     free = audio.AudioObjective(encoder, TINY, [clips], batch=4)(0)
-    assert "moved" not in free and float(moved["moved"]) > 0.5
-    assert float(moved["loss"] - free["loss"]) == pytest.approx(0.5 * float(moved["moved"]), rel=1e-4)
+    assert "moved" not in free and moved["moved"].item() > 0.5
+    assert (moved["loss"] - free["loss"]).item() == pytest.approx(0.5 * moved["moved"].item(), rel=1e-4)
 
 
 def test_a_refined_encoder_begins_with_the_models_and_is_bundled(
