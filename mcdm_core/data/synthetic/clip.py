@@ -54,7 +54,7 @@ class Clip:
 @dataclasses.dataclass(frozen=True)
 class Speech:
     """Clean float audio ``[s]`` of the clip's length, its phonemes, and what was said by whom, in which
-    moods (times from the clip's start), and whether it was sung."""
+    moods (times from the clip's start). ``sung`` tells whether it has a melody."""
 
     audio: np.ndarray
     phonemes: list[Phoneme]

@@ -121,8 +121,8 @@ def render_speech(
 ) -> list[Path]:
     """Shards of spoken clips of 3 s without pictures (``audio`` and ``values``), for the audio encoder.
 
-    They cost a tenth of a second each, of neural voices two, so it can hear many more voices and sentences than are
-    worth rendering; see :func:`render` for the arguments.
+    They cost a tenth of a second each, of neural voices two. So it can hear many more voices and sentences than are
+    worth rendering. See :func:`render` for the arguments.
     """
     load_head_asset(asset_path)
     prefix, number = ("spoken-", SPOKEN_PER_SHARD) if voices is None else ("spoken-neural-", NEURAL_PER_SHARD)

@@ -163,7 +163,7 @@ def marks_of(phones: Sequence[Phone], frames: np.ndarray, audio: np.ndarray) -> 
     for k, symbol in enumerate(symbols):
         start, stop = float(edges[k]), float(edges[k + 1])
         if symbol and not any(symbols[k + 1 : k + 2]):
-            over = max(start + FRAME / RATE, _last_heard(audio, start, stop, quiet))
+            over = max(start + FRAME / RATE, _end_of_sound(audio, start, stop, quiet))
             if over < stop - FRAME / RATE / 2:
                 marks.append((symbol, start, over))
                 symbol, start = "", over
@@ -176,7 +176,7 @@ def marks_of(phones: Sequence[Phone], frames: np.ndarray, audio: np.ndarray) -> 
     return marks
 
 
-def _last_heard(audio: np.ndarray, start: float, stop: float, quiet: float) -> float:
+def _end_of_sound(audio: np.ndarray, start: float, stop: float, quiet: float) -> float:
     """The last second between two at which the sound is as loud as ``quiet``."""
     first = int(start * RATE)
     heard = np.nonzero(np.abs(audio[first : int(stop * RATE)]) >= quiet)[0]
@@ -229,8 +229,8 @@ def _open(path: Path) -> Any:
 def declared_output(name: str) -> bytes:
     """What makes a tensor of a serialised ONNX graph one of its outputs when it stands behind the file.
 
-    Protocol buffers join messages that follow each other: field 7 of the model is the graph, field 12 of that an
-    output, whose field 1 is its name.
+    Protocol buffers join messages that follow each other. Field 7 of the model is the graph. Its field 12 is an output,
+    whose field 1 is a name.
     """
     message = name.encode("ascii")
     for field in (1, 12, 7):

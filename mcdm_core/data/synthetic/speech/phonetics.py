@@ -1,7 +1,7 @@
 """Text to the phones that neural voices read, and these phones to what a mouth does.
 
-Kokoro's alphabet is IPA with a letter of its own for each diphthong and affricate, and arrows for Chinese tones.
-espeak-ng says how a text is pronounced; Chinese is spelt from its pinyin, since espeak-ng's tells no tone.
+Kokoro's alphabet is IPA. Each diphthong and affricate has a letter of its own, and arrows are Chinese tones.
+espeak-ng tells how a text is pronounced. Chinese is spelt from its pinyin, since espeak-ng's phones tell no tone.
 """
 
 from __future__ import annotations

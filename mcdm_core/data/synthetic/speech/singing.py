@@ -1,7 +1,7 @@
 """Spoken sentences made into sung ones: vowels are held and each has a note, consonants stay as they are.
 
-The sound is put together anew from its own periods (PSOLA, Moulines and Charpentier 1990), so that the times of the
-phones are known after it as before.
+The sound is put together anew from its own periods (PSOLA, Moulines and Charpentier 1990). So the times of the phones
+are known after it as before.
 """
 
 from __future__ import annotations
