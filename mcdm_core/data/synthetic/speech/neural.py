@@ -44,7 +44,7 @@ _LATE = 0.055
 """Seconds by which the sound comes before its frames, against a forced alignment: 0.055 on 1,124 phones (spread 0.023)
 of six voices."""
 _SHORTEST_PAUSE = 4
-"""Frames of a space or a comma that is heard as one; a shorter one is shared by its neighbours."""
+"""Frames of a space or a comma that counts as one; a shorter one is shared by its neighbours."""
 _QUIET = 0.01
 """Of the loudest sample: below it a phone before a pause is over."""
 _BLENDED_SHARE = 0.5
@@ -179,8 +179,8 @@ def marks_of(phones: Sequence[Phone], frames: np.ndarray, audio: np.ndarray) -> 
 def _end_of_sound(audio: np.ndarray, start: float, stop: float, quiet: float) -> float:
     """The last second between two at which the sound is as loud as ``quiet``."""
     first = int(start * RATE)
-    heard = np.nonzero(np.abs(audio[first : int(stop * RATE)]) >= quiet)[0]
-    return (first + int(heard[-1]) + 1) / RATE if len(heard) else start
+    loud = np.nonzero(np.abs(audio[first : int(stop * RATE)]) >= quiet)[0]
+    return (first + int(loud[-1]) + 1) / RATE if len(loud) else start
 
 
 def _first(phones: list[Phone], most: int) -> list[Phone]:
