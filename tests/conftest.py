@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import secrets
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -73,3 +75,27 @@ def voice() -> torch.Tensor:
     generator = torch.Generator().manual_seed(2)
     t = torch.arange(8960) / 16_000
     return torch.randn(8960, generator=generator) * 0.1 * (1 + torch.sin(2 * torch.pi * 4 * t))
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[str]:
+    """Address of a Ray that was started for the tests."""
+    from tests.local_ray import local_ray as started
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        # Before Ray is imported, which reads them.
+        monkeypatch.setenv("RAY_AUTH_MODE", "token")
+        monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        pytest.importorskip("ray.data", reason="the engine needs ray[data]")
+        with started() as address:
+            yield address
+
+
+@pytest.fixture
+def ray_address(local_ray: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The tests' Ray is the one that the engine connects to."""
+    import ray
+
+    monkeypatch.setenv("RAY_ADDRESS", local_ray)
+    yield local_ray
+    ray.shutdown()

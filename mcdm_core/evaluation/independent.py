@@ -6,7 +6,8 @@
 
 ``clips`` reads the folder's ``manifest.json``. It tells mediapipe's lip opening of the generated frames against the
 real ones, with the clip's own voice and with another's. It also tells dlib's distance of generated frames from the
-portrait. ``drift`` compares a long video's first and last clip with the portrait. No torch is needed.
+portrait, and from the mean of the real clip's frames. ``drift`` compares a long video's first and last clip with the
+portrait. No torch is needed.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ def measure_clip(entry: dict[str, Any], folder: Path, read: ReadFace, embed: Emb
     made = embed(islice(video_frames(folder / entry["own"], LEAST_SIDE), 0, None, EMBED_EVERY))
     seen = embed(islice(video_frames(folder / entry["real"], LEAST_SIDE), 0, None, EMBED_EVERY))
     away = distances(made, portrait)
+    # The person as the clip shows them, not as the one picture does: what an adapter of a person is to come near to.
+    person = np.nanmean(seen, 0) if np.isfinite(seen).any() else np.full(portrait.shape, np.nan)
     report = {
         "name": entry["name"],
         "lip_r": correlation(own.lips, real.lips),
@@ -65,8 +68,8 @@ def measure_clip(entry: dict[str, Any], folder: Path, read: ReadFace, embed: Emb
         "blink_r": correlation(own.lids, real.lids),
         "face_found": own.found,
         "distance": mean_or_nan(away),
-        # To the person as the clip shows them, not as the one picture does: what an adapter of a person is to raise.
-        "likeness": similarity(made, np.nanmean(seen, 0)) if np.isfinite(seen).any() else float("nan"),
+        "likeness": similarity(made, person),
+        "distance_to_person": mean_or_nan(distances(made, person)),
         "distance_of_real": mean_or_nan(distances(seen, portrait)),
         # Where the embedder sees no face even in the portrait, it cannot judge.
         "same_person": share_within(away, SAME_PERSON) if np.isfinite(portrait).all() else float("nan"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -75,32 +76,52 @@ def test_a_manifest_that_makes_no_sense_is_refused(tmp_path) -> None:
     refused('{"workers": 3}', "whole command")
 
 
+def workers_of_this_machine(engine: str) -> list[int]:
+    """Processes that make videos at this moment: our children, or Ray's."""
+    if engine == "processes":
+        import multiprocessing
+
+        return [process.pid for process in multiprocessing.active_children() if process.pid]
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cmdline").read_bytes().startswith(b"ray::Map"):
+                found.append(int(process.name))
+    return found
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="kills a process by a signal")
-def test_twenty_jobs_over_two_processes_one_of_which_is_killed(command, tmp_path) -> None:
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc, and kills one")
+@pytest.mark.parametrize("engine", ["processes", "ray"])
+def test_twenty_jobs_over_two_processes_one_of_which_is_killed(engine, command, tmp_path, request) -> None:
+    if engine == "ray":
+        request.getfixturevalue("ray_address")
     write_jobs(
         tmp_path / "jobs.jsonl", [{"portrait": "portrait.png", "audio": "voice.wav", "seed": n} for n in range(20)]
     )
-    videos, killed = tmp_path / "videos", []
+    videos, killed, over = tmp_path / "videos", [], threading.Event()
 
     def kill_one() -> None:
-        while not list(videos.glob("*[0-9].mp4")):
-            time.sleep(0.05)
-        import multiprocessing
+        while not over.is_set() and not killed:
+            if list(videos.glob("*[0-9].mp4")) and (victims := workers_of_this_machine(engine)):
+                os.kill(victims[0], signal.SIGKILL)
+                killed.append(victims[0])
+            time.sleep(0.02)
 
-        victim = multiprocessing.active_children()[0]
-        os.kill(victim.pid, signal.SIGKILL)
-        killed.append(victim.pid)
-
-    threading.Thread(target=kill_one, daemon=True).start()
-    assert main([*command, "--workers", "2"]) == 0
+    killer = threading.Thread(target=kill_one, daemon=True)
+    killer.start()
+    try:
+        assert main([*command, "--workers", "2", "--engine", engine]) == 0
+    finally:
+        over.set()
+        killer.join()
     assert killed and len(list(videos.glob("0*.mp4"))) == 20 and not (videos / "failed.jsonl").read_text()
     assert all(len(list(VideoReader(path))) == 14 for path in videos.glob("*.mp4"))
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ray_address")
 def test_a_local_ray_makes_the_videos_of_one_process(command, tmp_path) -> None:
-    pytest.importorskip("ray.data", reason="the engine needs ray[data]")
     jobs = [{"portrait": "portrait.png", "audio": "voice.wav", "seed": n, "output": f"{n}.mp4"} for n in range(4)]
     write_jobs(tmp_path / "jobs.jsonl", [*jobs, {"portrait": "nobody.png", "output": "lost.mp4"}])
     assert main([*command, "--workers", "2", "--engine", "ray"]) == 1

@@ -24,7 +24,7 @@ WIDTH, HEIGHT = 480, 360
 LATE = 5
 """Frames by which the sound of ``shifted`` comes late."""
 CLIPS = 10
-"""Joined to one video."""
+"""Joined to one video, unless ``--clips`` says otherwise."""
 
 
 def write(path: Path, frames: Frames, audio: Sound | None, crf: int = 16, times: list[int] | None = None) -> None:
@@ -103,8 +103,11 @@ def _as_long(sound: Sound, frames: int) -> Sound:
     return np.pad(sound[:wanted], (0, max(0, wanted - len(sound))))
 
 
-def make(clips: Path, others: Path, folder: Path) -> None:
-    """Write the videos and ``truth.json``: for each the parts as ``[begin, end, fault]`` in seconds; "" is good."""
+def make(clips: Path, others: Path, folder: Path, joined: int = CLIPS) -> None:
+    """Write the videos and ``truth.json``: for each the parts as ``[begin, end, fault]`` in seconds; "" is good.
+
+    ``joined`` clips make a video.
+    """
 
     folder.mkdir(parents=True, exist_ok=True)
     own, strangers = Footage(clips), Footage(others)
@@ -115,7 +118,7 @@ def make(clips: Path, others: Path, folder: Path) -> None:
         truth[name] = [(0.0, len(frames) / FPS, fault)]
 
     def talk() -> tuple[Frames, Sound]:
-        pictures, sound = own.next(CLIPS)
+        pictures, sound = own.next(joined)
         return np.concatenate(pictures), np.concatenate(sound)
 
     first = talk()
@@ -123,7 +126,7 @@ def make(clips: Path, others: Path, folder: Path) -> None:
     whole("copy", *first, "duplicate", crf=24)
 
     # Two people in turn, and between them nobody, blurred and muted pictures: every part ends in a hard cut.
-    mine, my_sound = own.next(CLIPS)
+    mine, my_sound = own.next(10)
     theirs, their_sound = strangers.next(4)
     parts: list[tuple[Frames, Sound, str]] = []
     for number in range(4):
@@ -143,7 +146,7 @@ def make(clips: Path, others: Path, folder: Path) -> None:
     count = min(len(left), len(right))
     pair = np.concatenate([left[:count, :, 120:360], right[:count, :, 120:360]], axis=2)
     whole("two", pair, sound, "several faces")
-    whole("nobody", nobody(CLIPS * 75, HEIGHT, WIDTH, 1), talk()[1], "no face")
+    whole("nobody", nobody(joined * 75, HEIGHT, WIDTH, 1), talk()[1], "no face")
     frames, sound = talk()
     whole("muted", frames, np.zeros_like(sound), "silent")
     frames, sound = talk()
@@ -200,5 +203,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("action", choices=("make", "judge"))
     parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--clips", type=int, default=CLIPS, help="joined to one video, with make")
     given = parser.parse_args()
-    {"make": make, "judge": judge}[given.action](*given.folders)
+    if given.action == "make":
+        make(*given.folders, joined=given.clips)
+    else:
+        judge(*given.folders)

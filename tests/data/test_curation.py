@@ -163,3 +163,20 @@ def test_a_killed_curation_goes_on_to_the_same_set(videos: Path, tmp_path: Path)
     assert shards(killed) == shards(whole) and shards(whole)
     for name in ("report.json", "README.md"):
         assert (killed / name).read_text() == (whole / name).read_text()
+
+
+@pytest.mark.usefixtures("ray_address")
+def test_a_local_ray_gives_the_set_of_one_process(videos: Path, tmp_path: Path) -> None:
+    few, one, ray = tmp_path / "few", tmp_path / "one", tmp_path / "ray"
+    few.mkdir()
+    for name in ("muted", "rotated", "variable"):
+        shutil.copy(videos / f"{name}.mp4", few)
+    settings = ["--all-consented", "--set", "size=128", "--set", "duplicate_distance=0"]
+    assert main(["curate", str(few), str(one), *settings]) == 0
+    assert main(["curate", str(few), str(ray), *settings, "--engine", "ray", "--workers", "2"]) == 0
+    # Nobody but the work folder, which --tidy deletes, says in which order the videos were looked at.
+    made, there = (
+        {p.relative_to(f).as_posix(): p.read_bytes() for p in f.rglob("*") if p.is_file() and "work" not in p.parts}
+        for f in (one, ray)
+    )
+    assert made == there and any(name.endswith(".tar") for name in made)

@@ -86,8 +86,8 @@ def test_a_ray_that_does_not_start_is_told_in_one_line(tmp_path: Path, monkeypat
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ray_address")
 def test_ray_gives_what_one_process_gives(tmp_path: Path) -> None:
-    pytest.importorskip("ray.data", reason="the engine needs ray[data]")
     there = {o.number: (o.value, o.error) for o in run_all(Piece(tmp_path), [2, 13, 3], workers=2, engine="ray")}
     assert there == {0: (4, ""), 1: (None, "thirteen is refused"), 2: (9, "")}
 

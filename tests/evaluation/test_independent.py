@@ -91,8 +91,13 @@ def test_a_clip_is_measured_against_its_own_and_a_wrong_voice(tmp_path) -> None:
     assert report["lip_r"] > 0.98 and report["lip_r_truth"] > 0.98 and report["reader_r_truth"] > 0.98
     assert report["wrong_voice_r"] < 0.6 and report["face_found"] == 1 and report["same_person"] == 1
     assert report["lip_spread_generated"] < report["lip_spread_real"]
+    assert report["likeness"] > 0.99 and report["distance"] > report["distance_to_person"] > 0.01
+    grey_video(tmp_path / "other.mp4", [0.4 * level for level in wave])
+    other = measure_clip({**entry, "own": "other.mp4"}, tmp_path, read_grey, embed_grey)
+    assert other["likeness"] < report["likeness"] and other["distance_to_person"] > report["distance_to_person"]
     blind = measure_clip(entry, tmp_path, read_grey, lambda frames: np.full((len(list(frames)), SIZE), np.nan))
     assert np.isnan(blind["same_person"]) and np.isnan(blind["distance"])
+    assert np.isnan(blind["likeness"]) and np.isnan(blind["distance_to_person"])
     means = summarise([report, {**report, "lip_r": 0.0}])
     assert means["clips"] == 2 and means["least_lip_r"] == 0
     assert means["lip_r"] == pytest.approx(report["lip_r"] / 2, abs=1e-3)

@@ -49,8 +49,15 @@ def run(options: argparse.Namespace) -> int:
     folders = [folder / "train" for folder in options.data]
     held = [folder / "val" for folder in options.data if any((folder / "val").glob("*.safetensors"))]
     weights = options.weights or preset_weights("tiny")
-    minutes = (MINUTES if looks else MOTION_MINUTES) if options.minutes is None else options.minutes
-    common: dict[str, Any] = {"person": options.person, "minutes": minutes, "device": options.device}
+    minutes = options.minutes
+    if minutes is None and options.steps is None:
+        minutes = MINUTES if looks else MOTION_MINUTES
+    common: dict[str, Any] = {
+        "person": options.person,
+        "minutes": minutes,
+        "steps": options.steps,
+        "device": options.device,
+    }
     try:
         if looks:
             recipe = LoraRecipe(**own)

@@ -19,7 +19,7 @@ def add_arguments(parser: Any) -> None:
         "`accelerate launch -m mcdm_core train ...` or torchrun",
     )
     group.add_argument("--start", type=Path, metavar="FILE", help="the assembled model (convert)")
-    group.add_argument("--steps", type=arguments.count, help="optimiser steps (base: the paper's 30000)")
+    group.add_argument("--steps", type=arguments.count, help="optimiser steps, of lora too (base: the paper's 30000)")
     group.add_argument("--batch", type=arguments.count, help="samples a step over all processes (base: 4)")
     group.add_argument("--accumulate", type=arguments.count, help="turns a step is computed in (base: 1)")
     group.add_argument("--learning-rate", type=arguments.number, help="peak (base: the paper's 1e-5)")

@@ -137,6 +137,18 @@ def test_a_shard_that_fails_costs_itself_alone(maker, monkeypatch: pytest.Monkey
     assert all((tmp_path / name).stat().st_mtime_ns == time for name, time in before.items())
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("maker", "ray_address")
+def test_a_local_ray_renders_what_one_process_renders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from mcdm_core.data.synthetic import render
+
+    monkeypatch.setattr(render, "CLIPS_PER_SHARD", 1)
+    one = render.render(tmp_path / "one", clips=2, seed=2, workers=1)
+    ray = render.render(tmp_path / "ray", clips=2, seed=2, workers=2, engine="ray")
+    assert [path.name for path in one] == [path.name for path in ray] and len(one) == 2
+    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in ray]
+
+
 def test_a_plan_grows_with_the_length(maker, monkeypatch: pytest.MonkeyPatch) -> None:
     from mcdm_core.data.synthetic import render
 
