@@ -184,7 +184,7 @@ class _Converter:
             try:
                 yield from self._blocks(self._resampler.resample(frame))
                 return
-            except (av.error.ArgumentError, av.error.PatchWelcomeError):  # a layout that FFmpeg cannot mix
+            except (ValueError, av.error.PatchWelcomeError):  # a layout that FFmpeg cannot mix; the former by any av
                 self._mix(frame)
         yield from self._blocks(self._resampler.resample(frame))
 

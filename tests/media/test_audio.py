@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
 
@@ -159,6 +160,13 @@ def write_channels(path: Path, waves: np.ndarray, rate: int = 16_000, mask: int 
     body = b"WAVEfmt " + struct.pack("<I", len(about)) + about + b"data" + struct.pack("<I", len(data)) + data
     path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
     return path
+
+
+def test_a_sound_may_be_left_after_its_first_block(tmp_path: Path) -> None:
+    silence = np.zeros((1, 48_000), np.float32)
+    blocks = AudioReader(write(tmp_path / "a.wav", silence, 16_000, "pcm_s16le")).__iter__()
+    assert isinstance(blocks, Generator) and len(next(blocks))
+    blocks.close()
 
 
 @pytest.mark.parametrize("channels", [3, 8, 9, 16, 24, 64])
