@@ -91,6 +91,26 @@ def test_a_broken_file_is_told_apart(tmp_path: Path) -> None:
         probe(tmp_path / "broken.mp4")
 
 
+def test_pictures_that_change_size_are_shown_at_the_first_ones(tmp_path: Path) -> None:
+    import av
+
+    path = tmp_path / "sizes.ts"
+    with path.open("wb") as file:
+        for width, height in ((64, 48), (128, 96)):
+            piece = tmp_path / f"{width}.ts"
+            with av.open(str(piece), "w") as container:
+                stream = container.add_stream("libx264", rate=25)
+                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+                for _ in range(20):
+                    pixels = np.full((height, width, 3), width, np.uint8)
+                    container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+                container.mux(stream.encode(None))
+            file.write(piece.read_bytes())
+    frames = list(read_frames(path, probe(path), 25))
+    assert {frame.shape for frame in frames} == {(48, 64, 3)}
+    assert {round(float(frame.mean()) / 64) for frame in frames} == {1, 2}, "frames of both sizes"
+
+
 def test_shots_are_cut_into_equal_clips() -> None:
     assert split_shots([0, 10, 85], 25, 2.0) == [(0.0, 0.4), (0.4, 1.88), (1.88, 3.4)]
 

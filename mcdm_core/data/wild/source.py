@@ -75,7 +75,7 @@ def read_frames(
     """Frames ``[h, w, 3]`` of a segment at a constant rate: frame k is the one shown at the middle of its time.
 
     A file of a variable rate is evened out by this. One that is damaged further on, or stands still for over a minute,
-    ends there.
+    ends there. Pictures that change their size on the way are shown at the first one's.
 
     Args:
         begin, end: seconds from the first frame. longest: shrink so that no side is longer.
@@ -91,7 +91,7 @@ def read_frames(
         """Of the latest frame; only those that are shown are converted."""
         nonlocal shown
         if shown is None:
-            shown = _shrunk(_upright(latest), longest)
+            shown = _shrunk(_of_size(_upright(latest), facts), longest)
         return shown
 
     try:
@@ -195,6 +195,14 @@ def _upright(frame: VideoFrame) -> Frame:
     pixels = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
     quarter_turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(pixels, quarter_turns)) if quarter_turns else pixels
+
+
+def _of_size(pixels: Frame, facts: VideoFacts) -> Frame:
+    import cv2
+
+    if pixels.shape[:2] == (facts.height, facts.width):
+        return pixels
+    return np.asarray(cv2.resize(pixels, (facts.width, facts.height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _shrunk(pixels: Frame, longest: int | None) -> Frame:
