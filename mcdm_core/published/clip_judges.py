@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from dataclasses import dataclass
 from itertools import islice
@@ -65,9 +64,8 @@ class Judges:
         return scores_of(offset_curve(seen, voice(voice_windows(speech, len(seen)))))
 
 
-@functools.lru_cache(maxsize=1)
 def load_judges(files: JudgeFiles) -> Judges:
-    """The networks of some files; the last ones are kept."""
+    """The networks of some files."""
     quality = None if files.quality is None else OnnxNetwork(files.quality)
     if files.syncnet is None:
         return Judges(quality)

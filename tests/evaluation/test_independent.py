@@ -20,15 +20,7 @@ from mcdm_core.evaluation.torch_free.face_embedding import SIZE, distances, simi
 from mcdm_core.evaluation.torch_free.video_frames import video_frames
 from mcdm_core.face.reading import face_mesh
 from mcdm_core.face.reading.face_mesh import FaceOpenings, openings
-from mcdm_core.media.video_writer import VideoWriter
-
-
-def grey_video(path: Path, levels: list[float], width: int = 64, height: int = 48) -> Path:
-    """A video of plain grey frames; the stand-ins below read the grey as lip opening and as identity."""
-    with VideoWriter(path, width, height, 25, crf=1) as writer:
-        for level in levels:
-            writer.write(torch.full((3, height, width), level))
-    return path
+from tests.media.plain_videos import grey_video
 
 
 def read_grey(frames) -> FaceOpenings:

@@ -12,9 +12,9 @@ import torch
 from mcdm_core.data.wild.settings import CurateSettings
 from mcdm_core.data.wild.sound import check_rate, syncnet_fault
 from mcdm_core.errors import MediaError, WeightsError
-from mcdm_core.media.video_writer import VideoWriter
 from mcdm_core.published.clip_judges import JudgeFiles, Judges
 from mcdm_core.published.sync_net import FRAMES
+from tests.media.plain_videos import grey_video
 
 
 @dataclass
@@ -34,15 +34,8 @@ class Grey:
         return grey.expand(-1, self.numbers).numpy()
 
 
-def write_levels(path: Path, levels: torch.Tensor) -> Path:
-    with VideoWriter(path, 32, 32, 25, crf=1) as writer:
-        for level in levels:
-            writer.write(level.expand(3, 32, 32))
-    return path
-
-
 def test_the_quality_of_a_clip_is_the_mean_of_its_seconds(tmp_path: Path) -> None:
-    clip = write_levels(tmp_path / "clip.mp4", torch.arange(76) / 100)  # frames 0, 25, 50 and 75 count
+    clip = grey_video(tmp_path / "clip.mp4", torch.arange(76) / 100, 32, 32)  # frames 0, 25, 50 and 75 count
     found = Judges(quality=Grey((3, 16, 16))).picture_quality(clip)
     assert found == pytest.approx((0 + 0.25 + 0.5 + 0.75) / 4 * 255, abs=3)
     with pytest.raises(WeightsError, match="gives 7 numbers"):
@@ -65,7 +58,7 @@ class Flashes:
 def test_a_sound_that_comes_late_is_out_of_step(late: int, fault: str, tmp_path: Path) -> None:
     pytest.importorskip("python_speech_features", reason="makes the cepstrum")
     levels = torch.rand(75, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
-    clip = write_levels(tmp_path / "clip.mp4", levels)
+    clip = grey_video(tmp_path / "clip.mp4", levels, 32, 32)
     judges = Judges(syncnet=(Grey((3, FRAMES, 32, 32)), Flashes(levels, late)))
     scores = judges.sync(clip, torch.zeros(48_000))
     assert scores is not None and scores.offset == -late

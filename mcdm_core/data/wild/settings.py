@@ -38,7 +38,8 @@ class CurateSettings:
         sync_seconds: clips shorter than this are too short to measure their lag. That of all the video's clips counts,
             and none if these are shorter too.
         min_quality: mean number of a network of picture quality, at least, where one is given (its scale is its own).
-        min_sync_c: SyncNet's confidence, at least, where it is given; it judges in place of the two lines above then.
+        min_sync_c: SyncNet's confidence, at least, where it is given; it judges in place of min_sync and the lag's
+            margin then.
         duplicate_distance: bits of 256 by which the pictures' signatures of a duplicate differ at most.
         val_share, test_share: of the identities.
         clips_per_shard: in a tar.

@@ -80,13 +80,13 @@ def frechet(
         find: cut the pictures around the face, for networks of faces; None shows them whole.
     """
     filmed = [FaceVideo(path, find) for path in real]
-    target = _moments(network, filmed)
+    halves = [_moments(network, filmed[begin::2]) for begin in (0, 1)]
+    target = halves[0].merge(halves[1])
     scores = {
         "distance": frechet_distance(_moments(network, (FaceVideo(path, find) for path in made)), target),
         "held_still": frechet_distance(_moments(network, (video.held() for video in filmed)), target),
     }
     if len(filmed) > 1:
-        halves = (_moments(network, filmed[begin::2]) for begin in (0, 1))
         scores["real_halves"] = frechet_distance(*halves)
     return scores
 

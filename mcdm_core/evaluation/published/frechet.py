@@ -32,6 +32,15 @@ class Moments:
         self._sum += features.sum(0)
         self._outer += features.T @ features
 
+    def merge(self, other: Moments) -> Moments:
+        """Those of both sets together."""
+        if not (self.count and other.count):
+            return self if self.count else other
+        both = Moments()
+        both.count = self.count + other.count
+        both._sum, both._outer = self._sum + other._sum, self._outer + other._outer
+        return both
+
     @property
     def mean(self) -> Features:
         """Of all features, ``[d]``."""

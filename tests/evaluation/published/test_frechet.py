@@ -14,8 +14,8 @@ from mcdm_core.__main__ import main
 from mcdm_core.errors import MCDMError, MediaError, PackageError, WeightsError
 from mcdm_core.evaluation.published import videos_of
 from mcdm_core.evaluation.published.frechet import Moments, frechet_distance
-from mcdm_core.media.video_writer import VideoWriter
 from mcdm_core.published.network import FREE_LENGTH, OnnxNetwork, network_inputs
+from tests.media.plain_videos import grey_video
 
 
 def moments(features: np.ndarray, batches: int = 1) -> Moments:
@@ -35,6 +35,9 @@ def test_it_is_the_distance_of_two_gaussians() -> None:
     wanted = ((one.mean(0) - other.mean(0)) ** 2).sum() + np.trace(sum(covariances) - 2 * root)
     assert frechet_distance(moments(one), moments(other)) == pytest.approx(wanted, rel=1e-6)
     assert frechet_distance(moments(one, 7), moments(other, 3)) == pytest.approx(wanted, rel=1e-6)
+    halves = moments(one[:150]).merge(moments(one[150:]))
+    assert frechet_distance(halves, moments(other)) == pytest.approx(wanted, rel=1e-6)
+    assert Moments().merge(halves) is halves.merge(Moments()) is halves
     assert frechet_distance(moments(one), moments(one)) == pytest.approx(0, abs=1e-9)
 
 
@@ -98,22 +101,14 @@ def mean_colour_network(path: Path, batch: int) -> Path:
     return path
 
 
-def grey_video(path: Path, levels: list[int]) -> Path:
-    """A video of plain frames of these levels of 255."""
-    with VideoWriter(path, 32, 32, 25, crf=1) as writer:
-        for level in levels:
-            writer.write(torch.full((3, 32, 32), level / 255))
-    return path
-
-
 def test_videos_are_compared_beside_the_first_frame_held_still(tmp_path: Path, capsys) -> None:
     pytest.importorskip("onnxruntime", reason="runs the network")
     network = mean_colour_network(tmp_path / "mean.onnx", 4)
     assert OnnxNetwork(network)(torch.full((5, 3, 6, 6), 77.0)).tolist() == [[77.0] * 3] * 5, "a batch that is not full"
     for folder, add in (("real", 0), ("made", 30)):
         (tmp_path / folder).mkdir()
-        grey_video(tmp_path / folder / "a.mp4", [40 + add, 80 + add])
-        grey_video(tmp_path / folder / "b.mp4", [100 + add, 140 + add])
+        grey_video(tmp_path / folder / "a.mp4", [(level + add) / 255 for level in (40, 80)], 32, 32)
+        grey_video(tmp_path / folder / "b.mp4", [(level + add) / 255 for level in (100, 140)], 32, 32)
     given = ["--against", str(tmp_path / "real"), "--frechet", f"colour={network}"]
     assert main(["evaluate", str(tmp_path / "made"), *given]) == 0
     scores = json.loads(capsys.readouterr().out)["colour"]
