@@ -255,16 +255,14 @@ def _prior(options: argparse.Namespace, minutes: float) -> None:
 def _unet1(options: argparse.Namespace, minutes: float) -> None:
     from ...training.parts.train import PARTS_STAGE_1, train_parts
 
-    recipe, run = _painting(options, minutes, "unet1", PARTS_STAGE_1, "unet_stage1", options.refine)
-    train_parts(recipe, dataclasses.replace(run, refine=options.refine))
+    train_parts(*_painting(options, minutes, "unet1", PARTS_STAGE_1, "unet_stage1", options.refine))
 
 
 def _unet3(options: argparse.Namespace, minutes: float) -> None:
     from ...training.parts.train import PARTS_STAGE_3, PARTS_STAGE_3_REFINED, train_parts
 
     begins = PARTS_STAGE_3 if options.refine is None else PARTS_STAGE_3_REFINED
-    recipe, run = _painting(options, minutes, "unet3", begins, "unet", _needed(options, "unet_stage1", "unet1"))
-    train_parts(recipe, dataclasses.replace(run, refine=options.refine))
+    train_parts(*_painting(options, minutes, "unet3", begins, "unet", _needed(options, "unet_stage1", "unet1")))
 
 
 def _decoder(options: argparse.Namespace, minutes: float) -> None:
@@ -272,8 +270,7 @@ def _decoder(options: argparse.Namespace, minutes: float) -> None:
 
     unet = _needed(options, "unet", "unet3")
     begins = PART_DECODER if options.refine is None else PART_DECODER_REFINED
-    recipe, run = _painting(options, minutes, "decoder", begins, "part_decoder", unet)
-    train_part_decoder(recipe, dataclasses.replace(run, refine=options.refine))
+    train_part_decoder(*_painting(options, minutes, "decoder", begins, "part_decoder", unet))
 
 
 def _painting(
@@ -294,6 +291,7 @@ def _painting(
         _needed(options, "motion_codec", "codec"),
         options.output / f"{output}.safetensors",
         start_from=start_from,
+        refine=options.refine,
         perceptual=options.perceptual,
         minutes=minutes,
         device=options.device,
