@@ -25,14 +25,24 @@ def add_parser(commands: Any) -> None:
     length.add_argument("--clips", type=arguments.size, default=400, help="training clips of 3 seconds (default: 400)")
     length.add_argument("--hours", type=arguments.hours, help="hours of training video instead")
     parser.add_argument(
-        "--val-clips", type=arguments.size, default=40, help="validation clips of other people (default: 40)"
+        "--val-clips",
+        type=arguments.size,
+        default=40,
+        help="validation clips, of other people and other sentences (default: 40)",
     )
-    parser.add_argument("--test-clips", type=arguments.size, default=40, help="test clips of yet others (default: 40)")
+    parser.add_argument("--test-clips", type=arguments.size, default=40, help="test clips, of yet others (default: 40)")
     parser.add_argument(
         "--seed",
         type=arguments.size,
         default=0,
         help="with a clip's number it decides everything about the clip (default: 0)",
+    )
+    parser.add_argument(
+        "--person",
+        metavar="NAME",
+        help="the same person in all clips of all splits, with one language, voice and manner of moving, for `train "
+        "lora`: a number, or the identity of a rendered clip as synthetic-7-test-0, for which 7 is short. Sentences, "
+        "light, camera, background and movement differ from clip to clip (default: another person in each clip)",
     )
     parser.add_argument("--workers", type=arguments.count, default=2, help="processes (default: 2)")
     parser.add_argument(
@@ -79,12 +89,16 @@ def run(options: argparse.Namespace) -> int:
         MCDMError: if some shards could not be made.
     """
     from ...data.synthetic.clip import CLIP_FRAMES, FPS
+    from ...data.synthetic.person import PersonNumber
     from ...data.synthetic.render import plan_rendering, render, render_speech
     from ...data.tar_shards import index_tars
     from ...errors import MCDMError
 
     logging.getLogger("mcdm_core").setLevel(logging.INFO)
     clips, tars = options.clips, options.format == "tar"
+    person = None if options.person is None else PersonNumber.parse(options.person)
+    if person is not None and options.speech_only:
+        raise MCDMError("--person goes not with --speech-only: sound without pictures is to be of many voices.")
     if options.speech_only and (tars or options.plan):
         raise MCDMError("--speech-only goes with neither --format tar nor --plan: these are for clips with pictures.")
     if options.hours is not None:
@@ -100,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
     for split, count in (("val", options.val_clips), ("test", options.test_clips), ("train", clips)):
         if count <= 0:
             continue
-        make = render_speech if options.speech_only else functools.partial(render, tars=tars)
+        make = render_speech if options.speech_only else functools.partial(render, tars=tars, person=person)
         make(
             options.output / split,
             clips=count,

@@ -1,4 +1,7 @@
-"""One synthetic clip: a person who speaks, with exact labels; (seed, split, index) decides everything."""
+"""One synthetic clip: a person who speaks, with exact labels; (seed, split, index) decides everything.
+
+Where all clips are to show one person, that person's name decides with them.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from .motion import Motion, random_expression, random_motion
 from .people.expressions import EXPRESSIONS
 from .people.head_asset import HeadAsset
 from .people.identity import Identity, random_identity
+from .person import Person, PersonNumber
 from .speech import neural
 from .speech.fresh_process import EngineStoppedError
 from .speech.moods import Mood, next_mood, sound_in_mood, voice_in_mood
@@ -27,7 +31,8 @@ from .speech.text import SPLITS, random_language, random_sentence, spoken_form, 
 FPS = 25
 CLIP_FRAMES = 75
 _LOGGER = logging.getLogger(__name__)
-_SPOKEN = 7
+_SPOKEN, _OF_PERSON = 7, 8
+"""Set the random draws of these clips apart from those of others with the same numbers."""
 _MOST_FAILURES = 20
 _SUNG_SHARE = 0.12
 _LONG_PAUSE_SHARE, _LONG_PAUSE = 0.25, (0.6, 2.2)
@@ -72,6 +77,8 @@ class ClipMaker:
         asset: the head model.
         frames: length of a clip; ``pairs``: sets of four codec pictures a clip.
         voices: who speaks, in place of espeak-ng and flite.
+        person: who is seen and heard in all clips; without one everybody is another. The sentences are the split's,
+            the voice is the person's in every split.
     """
 
     def __init__(
@@ -81,10 +88,12 @@ class ClipMaker:
         pairs: int = 2,
         size: int = 384,
         voices: neural.NeuralVoices | None = None,
+        person: PersonNumber | None = None,
     ) -> None:
         self.asset, self.num_frames, self.num_pairs, self.voices = asset, frames, pairs, voices
         self.renderer = Renderer(asset, size=size, output=size // 2)
         self.parts = RigParts(asset)
+        self.person: Person | None = None if person is None else self._meet(person)
 
     def make(self, seed: int, split: str, index: int) -> Clip:
         """Render clip ``index`` of a split.
@@ -93,8 +102,10 @@ class ClipMaker:
             ValueError: for an unknown split.
             RuntimeError: if espeak-ng is missing.
         """
-        rng = np.random.default_rng([seed, SPLITS.index(split), index])
-        identity, speech, motion = self._perform(split, rng, self.num_frames)
+        person = self.person
+        apart = () if person is None else (_OF_PERSON, *person.number.key)
+        rng = np.random.default_rng([seed, SPLITS.index(split), index, *apart])
+        identity, speech, motion = self._perform(split, rng, self.num_frames, person)
         rig = Rig(self.parts, identity)
         camera = random_camera(rng, identity.centre, identity.scale)
         background = random_background(rng, self.renderer.size)
@@ -117,7 +128,7 @@ class ClipMaker:
             pair_values=pair_values,
             info={
                 "source": SYNTHETIC,
-                "identity": f"synthetic-{seed}-{split}-{index}",
+                "identity": str(PersonNumber(seed, split, index) if person is None else person.number),
                 **self._told(speech),
                 "split": split,
                 "seed": seed,
@@ -188,12 +199,22 @@ class ClipMaker:
         points = meeting_landmarks(torch.from_numpy(np.stack(landmarks).astype(np.float32)))
         return np.stack(frames), points.numpy(), values
 
-    def _perform(self, split: str, rng: np.random.Generator, frames: int) -> tuple[Identity, Speech, Motion]:
-        """A person of a split, what is said in so many frames, and how the face moves with it."""
-        identity = random_identity(self.asset, rng)
-        speech = random_speech(split, identity, frames, rng, self.voices)
-        motion = random_motion(self.asset, speech.phonemes, speech.audio, frames, FPS, rng, speech.moods)
+    def _perform(
+        self, split: str, rng: np.random.Generator, frames: int, person: Person | None = None
+    ) -> tuple[Identity, Speech, Motion]:
+        """A person (any, if none is given), what is said in so many frames, and how the face moves with it."""
+        identity = random_identity(self.asset, rng) if person is None else person.identity
+        speaker = None if person is None else (person.language, person.voice)
+        speech = random_speech(split, identity, frames, rng, self.voices, speaker)
+        manner = None if person is None else person.manner
+        motion = random_motion(self.asset, speech.phonemes, speech.audio, frames, FPS, rng, speech.moods, manner)
         return identity, speech, motion
+
+    def _meet(self, number: PersonNumber) -> Person:
+        """The person of a clip, as that clip draws them."""
+        rng = np.random.default_rng(number.key)
+        identity, speech, motion = self._perform(number.split, rng, self.num_frames)
+        return Person(number, identity, speech.language, speech.voice, motion.manner)
 
     def _make_pairs(
         self, rig: Rig, camera: Camera, motion: Motion, rng: np.random.Generator
@@ -225,17 +246,25 @@ class ClipMaker:
 
 
 def random_speech(
-    split: str, identity: Identity, frames: int, rng: np.random.Generator, voices: neural.NeuralVoices | None = None
+    split: str,
+    identity: Identity,
+    frames: int,
+    rng: np.random.Generator,
+    voices: neural.NeuralVoices | None = None,
+    speaker: tuple[str, Voice] | None = None,
 ) -> Speech:
     """Sentences of one language that fill the clip, with pauses between, cut out at a random place.
 
-    With neural ``voices`` some pauses are long, and some clips are sung.
+    With neural ``voices`` some pauses are long, and some clips are sung. ``speaker`` is a certain person's language
+    and voice, which are drawn without.
     """
-    language = random_language(rng)
-    if voices is None:
-        voice, sung = random_voice(split, identity.male, rng, language), False
+    if speaker is not None:
+        language, voice = speaker
     else:
-        voice, sung = voices.random_voice(split, identity.male, rng, language), bool(rng.random() < _SUNG_SHARE)
+        language = random_language(rng)
+        draw = random_voice if voices is None else voices.random_voice
+        voice = draw(split, identity.male, rng, language)
+    sung = voices is not None and bool(rng.random() < _SUNG_SHARE)
     needed = round(frames / FPS * SAMPLE_RATE)
     begin = int(rng.uniform(0.0, 1.2) * SAMPLE_RATE) if rng.random() < 0.7 else 0
     audio, phonemes, sentences = np.zeros(0, np.float32), [], []

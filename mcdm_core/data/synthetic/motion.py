@@ -31,16 +31,32 @@ _FIDGETY = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
+class Manner:
+    """How a person moves when they speak, whatever they say.
+
+    ``articulation``: share of the visemes' weights that is shown; ``liveliness``: how far the head moves; ``fidgety``:
+    whether eyes and brows move by chance; ``smile``: how much of one stays on the face.
+    """
+
+    articulation: float
+    liveliness: float
+    fidgety: bool
+    smile: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Motion:
     """``lips`` and ``expression``: actions ``[t, 52]`` that add up; ``head``: ``[t, 6]`` yaw, pitch, roll in radians
     (signs as in face/landmarks.py) and a shift in the mesh's units; ``closure``: ``[t]`` in [0, 1], how firmly the
-    lips are pressed together; ``expression_weights``: ``[t, 8]``, how much of each named expression is shown."""
+    lips are pressed together; ``expression_weights``: ``[t, 8]``, how much of each named expression is shown;
+    ``manner``: the person's."""
 
     lips: np.ndarray
     expression: np.ndarray
     head: np.ndarray
     closure: np.ndarray
     expression_weights: np.ndarray
+    manner: Manner
 
     @property
     def actions(self) -> np.ndarray:
@@ -56,6 +72,7 @@ def random_motion(
     fps: int,
     rng: np.random.Generator,
     moods: Sequence[Mood] = (),
+    manner: Manner | None = None,
 ) -> Motion:
     """Motion of a clip.
 
@@ -64,17 +81,20 @@ def random_motion(
         audio: ``[s]`` clean float speech of the clip at 16 kHz.
         frames: number of video frames.
         moods: of the sentences, the first begins before the clip; none means neutral.
+        manner: of a certain person; without one it is drawn.
     """
     steps = int(round(frames / fps * _RATE)) + 1
     energy, melody = loudness(audio, steps, _RATE), _pitch(audio, steps)
     pauses = pauses_between(phonemes, steps / _RATE)
-    lips, closure = _lip_track(asset, phonemes, energy, steps, rng.uniform(*_AMPLITUDE))
-    head = _head_track(energy, melody, steps, rng)
-    fidgety = rng.random() < _FIDGETY
+    articulation = rng.uniform(*_AMPLITUDE) if manner is None else manner.articulation
+    lips, closure = _lip_track(asset, phonemes, energy, steps, articulation)
+    liveliness = _random_liveliness(rng) if manner is None else manner.liveliness
+    head = _head_track(energy, melody, steps, liveliness, rng)
+    fidgety = rng.random() < _FIDGETY if manner is None else manner.fidgety
     swell = 0.72 + 0.4 * gaussian_filter1d(energy, 0.30 * _RATE, mode="nearest")
     spans = [(mood.start, mood.name, mood.strength) for mood in moods]
     expression, named = expression_track(asset, spans, swell, _RATE, rng)
-    smile = max(0.0, rng.normal(0.05, 0.15))
+    smile = max(0.0, rng.normal(0.05, 0.15)) if manner is None else manner.smile
     for name in SMILE:
         expression[:, asset.action(name)] += smile * rng.uniform(0.8, 1.2)
     add_blinks(asset, expression, _RATE, pauses, fidgety, rng)
@@ -88,6 +108,7 @@ def random_motion(
         head[at].astype(np.float32),
         closure[at].astype(np.float32),
         named[at].astype(np.float32),
+        Manner(float(articulation), float(liveliness), bool(fidgety), float(smile)),
     )
 
 
@@ -187,10 +208,13 @@ def _lip_track(
     return gaussian_filter1d(np.clip(actions, 0, 1.1), 3, axis=0), closure
 
 
-def _head_track(energy: np.ndarray, pitch: np.ndarray, steps: int, rng: np.random.Generator) -> np.ndarray:
-    """Yaw, pitch, roll and shift ``[steps, 6]``: slow wandering, nods on loud syllables, tilt with pitch."""
+def _random_liveliness(rng: np.random.Generator) -> float:
     # Most people hold their head still while they speak, and nod with what they stress; some are lively.
-    size = rng.uniform(0.3, 1.0) if rng.random() < 0.8 else rng.uniform(1.0, 1.8)
+    return rng.uniform(0.3, 1.0) if rng.random() < 0.8 else rng.uniform(1.0, 1.8)
+
+
+def _head_track(energy: np.ndarray, pitch: np.ndarray, steps: int, size: float, rng: np.random.Generator) -> np.ndarray:
+    """Yaw, pitch, roll and shift ``[steps, 6]``: slow wandering, nods on loud syllables, tilt with pitch."""
     delay = int(rng.uniform(0.02, 0.10) * _RATE)
     stress = np.roll(gaussian_filter1d(energy - energy.mean(), 0.10 * _RATE), delay)
     melody = np.roll(gaussian_filter1d(pitch, 0.12 * _RATE), delay)

@@ -16,6 +16,7 @@ from ..shards import ShardWriter
 from ..tar_shards import TarWriter
 from .clip import CLIP_FRAMES, FPS, Clip, ClipMaker
 from .people.head_asset import load_head_asset
+from .person import PersonNumber
 from .speech.neural import NeuralVoices
 from .speech.text import SPLITS
 
@@ -23,6 +24,7 @@ _LOGGER = logging.getLogger(__name__)
 
 CLIPS_PER_SHARD = 20
 SPOKEN_PER_SHARD, NEURAL_PER_SHARD = 250, 20
+_SUFFIXES = (".safetensors", ".tar")
 _TALK_CLIPS = 4
 """Clips in a row of one neural voice."""
 _TENSORS = ("frames", "landmarks", "pose", "values", "audio", "actions", "pairs", "pair_landmarks", "pair_values")
@@ -40,6 +42,7 @@ def render(
     engine: str = "processes",
     tars: bool = False,
     voices: Path | None = None,
+    person: PersonNumber | None = None,
 ) -> list[Path]:
     """Render a split into ``output`` as shards of 20 clips of 3 s.
 
@@ -51,13 +54,14 @@ def render(
         engine: ``"processes"``, or ``"ray"`` for a cluster whose hosts see the same folders.
         tars: shards as ``curate`` writes them (``tar_shards.py``), their pictures coded as video.
         voices: folder of neural voices (``speech/neural.py``) that speak in place of espeak-ng and flite.
+        person: who is in all clips, in place of another person in each.
 
     Returns:
         The shard files in order.
 
     Raises:
-        MCDMError: if not exactly one of ``hours`` and ``clips`` is given, the split is unknown, or a shard could not be
-            made. The other shards are there then.
+        MCDMError: if not exactly one of ``hours`` and ``clips`` is given, the split is unknown, or ``output`` has clips
+            of others than ``person``. Also if a shard could not be made; the other shards are there then.
     """
     if hours is not None and clips is None:
         clips = max(1, round(hours * 3600 * FPS / CLIP_FRAMES))
@@ -65,10 +69,21 @@ def render(
         raise MCDMError("Rendering needs either hours or clips; give one of them.")
     if split not in SPLITS:
         raise MCDMError(f"Split {split!r} is unknown; choose one of {', '.join(SPLITS)}.")
+    if person is not None:
+        _refuse_others(Path(output), person)
     load_head_asset(asset_path)  # built once, before the workers need it
     suffix = ".tar" if tars else ".safetensors"
-    jobs = _jobs(Path(output), "", split, seed, clips, CLIPS_PER_SHARD, asset_path, voices, suffix)
+    jobs = _jobs(Path(output), "", split, seed, clips, CLIPS_PER_SHARD, asset_path, voices, suffix, person)
     return _make(_render_shard, jobs, workers, resume, engine)
+
+
+def _refuse_others(output: Path, person: PersonNumber) -> None:
+    """Who trains an adapter on a folder takes it for one person's."""
+    for path in sorted(output.glob("*")):
+        if path.suffix in _SUFFIXES and not path.stem.rpartition("-")[0].endswith(f"-{person}"):
+            raise MCDMError(
+                f"{output} has clips of others than {person} ({path.name}); give each person a folder of their own."
+            )
 
 
 class RenderPlan(NamedTuple):
@@ -130,6 +145,18 @@ def render_speech(
     return _make(_speak_shard, jobs, workers, resume, engine)
 
 
+class _Job(NamedTuple):
+    """A shard that is to be made: its file, and what decides its clips."""
+
+    path: Path
+    seed: int
+    split: str
+    indices: range
+    asset_path: Path | str | None
+    voices: Path | None
+    person: PersonNumber | None = None
+
+
 def _jobs(
     output: Path,
     prefix: str,
@@ -140,36 +167,39 @@ def _jobs(
     asset_path: Path | str | None,
     voices: Path | None = None,
     suffix: str = ".safetensors",
-) -> list[tuple]:
+    person: PersonNumber | None = None,
+) -> list[_Job]:
     """What :func:`_render_shard` and :func:`_speak_shard` are given, a shard each."""
+    whose = "" if person is None else f"{person}-"
     return [
-        (
-            output / f"{prefix}{split}-s{seed}-{first // per_shard:05d}{suffix}",
+        _Job(
+            output / f"{prefix}{split}-s{seed}-{whose}{first // per_shard:05d}{suffix}",
             seed,
             split,
             range(first, min(first + per_shard, clips)),
             asset_path,
             voices,
+            person,
         )
         for first in range(0, clips, per_shard)
     ]
 
 
 def _make(
-    function: Callable[[tuple], int], jobs: list[tuple], workers: int, resume: bool, engine: str = "processes"
+    function: Callable[[_Job], int], jobs: list[_Job], workers: int, resume: bool, engine: str = "processes"
 ) -> list[Path]:
     """Run the jobs whose shard is missing (all without ``resume``) and tell of each; returns all shards in order.
 
     Raises:
         MCDMError: if some could not be made.
     """
-    waiting = [job for job in jobs if not (resume and job[0].is_file())]
+    waiting = [job for job in jobs if not (resume and job.path.is_file())]
     if jobs:
-        _LOGGER.info("%d of %d shards to make in %s", len(waiting), len(jobs), jobs[0][0].parent)
+        _LOGGER.info("%d of %d shards to make in %s", len(waiting), len(jobs), jobs[0].path.parent)
     started, frames = time.monotonic(), 0
     failed: list[str] = []
     for done, outcome in enumerate(run_all(function, waiting, workers, engine), start=1):
-        name = waiting[outcome.number][0].name
+        name = waiting[outcome.number].path.name
         if outcome.error:
             failed.append(f"{name}: {outcome.error}")
             continue
@@ -180,18 +210,18 @@ def _make(
         raise MCDMError(
             f"{len(failed)} of {len(waiting)} shards could not be made ({failed[0]}); the same command tries again."
         )
-    return [job[0] for job in jobs]
+    return [job.path for job in jobs]
 
 
 _MAKERS: dict[str, ClipMaker] = {}
 
 
-def _maker(asset_path: Path | str | None, voices: Path | None = None) -> ClipMaker:
+def _maker(asset_path: Path | str | None, voices: Path | None = None, person: PersonNumber | None = None) -> ClipMaker:
     """This process's maker of clips."""
-    key = str(asset_path) if voices is None else f"{asset_path}, {voices}"
+    key = ", ".join([str(asset_path), *(str(other) for other in (voices, person) if other is not None)])
     if key not in _MAKERS:
         speakers = None if voices is None else NeuralVoices(voices)
-        _MAKERS[key] = ClipMaker(load_head_asset(asset_path), voices=speakers)
+        _MAKERS[key] = ClipMaker(load_head_asset(asset_path), voices=speakers, person=person)
     return _MAKERS[key]
 
 
@@ -199,26 +229,26 @@ def _writer(path: Path) -> ShardWriter | TarWriter:
     return TarWriter(path) if path.suffix == ".tar" else ShardWriter(path)
 
 
-def _render_shard(job: tuple[Path, int, str, range, Path | str | None, Path | None]) -> int:
+def _render_shard(job: _Job) -> int:
     """Make a shard; returns its number of frames."""
     from threadpoolctl import threadpool_limits
 
-    path, seed, split, indices, asset_path, voices = job
+    path, seed, split, indices, asset_path, voices, person = job
     # The mesh step is many small matrix products: with several BLAS threads it is ten times slower.
     with threadpool_limits(1), _writer(path) as writer:
         for index in indices:
-            clip = _maker(asset_path, voices).make(seed, split, index)
+            clip = _maker(asset_path, voices, person).make(seed, split, index)
             writer.add(clip_tensors(clip), clip.info)
     return len(indices) * CLIP_FRAMES
 
 
-def _speak_shard(job: tuple[Path, int, str, range, Path | str | None, Path | None]) -> int:
+def _speak_shard(job: _Job) -> int:
     """Make a shard of spoken clips; returns its number of frames."""
     from threadpoolctl import threadpool_limits
 
     from ..shards import write_spoken_shard
 
-    path, seed, split, indices, asset_path, voices = job
+    path, seed, split, indices, asset_path, voices, _ = job
     maker, together = _maker(asset_path, voices), 1 if voices is None else _TALK_CLIPS
     with threadpool_limits(1):
         talks = [maker.talk(seed, split, index, together) for index in indices[::together]]
