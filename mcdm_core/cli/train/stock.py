@@ -33,6 +33,12 @@ def add_arguments(parser: Any) -> None:
         help="keep the optimiser's moments in 8 bits, a quarter of their memory; needs bitsandbytes",
     )
     group.add_argument("--float32", action="store_true", help="compute in float32 instead of bfloat16")
+    group.add_argument(
+        "--track",
+        choices=("tensorboard", "wandb"),
+        help="send the numbers of the log to TensorBoard's files in OUTPUT/tensorboard, or to the project mcdm of "
+        "Weights & Biases (WANDB_MODE=offline keeps them here); its package has to be installed",
+    )
     group.add_argument("--readers", type=arguments.size, help="processes that decode video (default: 4)")
 
 
@@ -72,6 +78,7 @@ def run(options: argparse.Namespace) -> int:
 def _unet(options: argparse.Namespace, workers: Any, device: Any) -> None:
     from ...training.lora.train import LoraRecipe
     from ...training.stock.train import ADAPTER_CHANGES, RECIPES, StockRecipe, train_stock, with_changes
+    from ...training.tracking import tracking
 
     adapter = options.stage == "lora"
     stage = 3 if adapter else int(options.stage[-1])
@@ -92,17 +99,20 @@ def _unet(options: argparse.Namespace, workers: Any, device: Any) -> None:
     recipe = with_changes(with_changes(recipe, ADAPTER_CHANGES if adapter else {}), changes)
     start = [options.start] if stage == 1 or adapter else [options.start, options.output]
     name = "lora" if adapter else "unet_stage1" if stage == 1 else "unet"
-    train_stock(
-        stage,
-        options.data[0],
-        start,
-        options.output / f"{name}.safetensors",
-        recipe,
-        workers=workers,
-        device=device,
-        minutes=options.minutes,
-        person=options.person,
-    )
+    output = options.output / f"{name}.safetensors"
+    with tracking(options.track if workers.first else None, output) as tracker:
+        train_stock(
+            stage,
+            options.data[0],
+            start,
+            output,
+            recipe,
+            workers=workers,
+            device=device,
+            minutes=options.minutes,
+            tracker=tracker,
+            person=options.person,
+        )
 
 
 def _bundle(options: argparse.Namespace) -> None:
