@@ -36,10 +36,18 @@ def encode_frames(vae: Autoencoder, frames: Tensor) -> Tensor:
     return torch.cat([vae.encode(part) for part in flat.split(_ENCODED)]).unflatten(0, frames.shape[:2])
 
 
-def noise_loss(
+class NoisePrediction(NamedTuple):
+    """What the UNet says of ``noisy``, and the clean ``target``: latents ``[b, f, c, h, w]`` all."""
+
+    prediction: Tensor
+    noisy: Tensor
+    target: Tensor
+
+
+def predict_noise(
     denoiser: Denoiser, parts: Parts, schedule: FrameDiffusion, batch: Mapping[str, Tensor], stage: int
-) -> Tensor:
-    """Mean squared error ``[b]`` of each sample of a batch (``samples.py``) under its own noise and timestep."""
+) -> NoisePrediction:
+    """Each sample of a batch (``samples.py``) under its own noise and timestep."""
     frames = batch["target"].shape[1]
     reference = encode_frames(parts.vae, batch["reference"][:, None])[:, 0]
     target = encode_frames(parts.vae, batch["target"])
@@ -57,8 +65,16 @@ def noise_loss(
         motion = motion * ~batch["dropped"].view(-1, 1, 1, 1)
     noisy = schedule.add_noise(target, batch["noise"], batch["timestep"])
     prediction, _ = denoiser.unet(noisy, batch["timestep"], f_ac, motion, bypass_temporal=stage == 1)
-    wanted = schedule.target(target, batch["noise"], batch["timestep"])
-    return (prediction.float() - wanted.float()).square().mean((1, 2, 3, 4))
+    return NoisePrediction(prediction, noisy, target)
+
+
+def noise_loss(
+    denoiser: Denoiser, parts: Parts, schedule: FrameDiffusion, batch: Mapping[str, Tensor], stage: int
+) -> Tensor:
+    """Mean squared error ``[b]`` of each sample of a batch."""
+    found = predict_noise(denoiser, parts, schedule, batch, stage)
+    wanted = schedule.target(found.target, batch["noise"], batch["timestep"])
+    return (found.prediction.float() - wanted.float()).square().mean((1, 2, 3, 4))
 
 
 class NoiseObjective:

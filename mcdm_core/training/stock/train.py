@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...adapter import AdapterInfo, adapter_metadata, weights_name
 from ...checkpoint import StateDict, load_weights
@@ -22,14 +22,12 @@ from ..loop import LoopSettings, Tracker, TrainResult, train
 from ..lora.layers import LowRankChange
 from ..unet.denoiser import Denoiser, freeze_for_stage
 from ..workers import Workers
-from .objective import NoiseObjective, Parts, noise_loss
+from .objective import NoiseObjective, Parts
 from .recompute import recompute_activations
 from .samples import ClipSamples
+from .validation import held_out, validation_loss, validation_sheet
 
 logger = logging.getLogger(__name__)
-
-VALIDATION_BATCHES = 8
-_VALIDATION_SEED = 4242
 
 
 @dataclass(frozen=True)
@@ -152,11 +150,14 @@ def train_stock(
         eight_bit=recipe.eight_bit,
         metadata=metadata,
     )
-    held = _held_out(data, config, stage)
+    held = held_out(data, config, stage)
 
     def validate(_: nn.Module, step: int) -> dict[str, float]:
         if held is None:
             return {}
+        if workers.first:
+            sheet = output.parent / "pictures" / f"{output.stem}_{step:06d}.png"
+            validation_sheet(sheet, denoiser, parts, held, objective, device)
         return {"mse": validation_loss(denoiser, parts, held, objective, device)}
 
     return train(module, objective, settings, validate)
@@ -200,28 +201,6 @@ def load_start(stage: int, start_from: Sequence[Path], device: torch.device) -> 
         if name in states:
             module.load_state_dict(states[name])
     return config, denoiser.to(device), Parts(vae.to(device), codec)
-
-
-@torch.no_grad()
-def validation_loss(
-    denoiser: Denoiser, parts: Parts, held: ClipSamples, objective: NoiseObjective, device: torch.device
-) -> float:
-    """Mean squared error on the same held-out samples, noise and timesteps each time."""
-    total: list[Tensor] = []
-    for number in range(VALIDATION_BATCHES):
-        batch = {key: value[None].to(device) for key, value in held[number].items()}
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=objective.bfloat16):
-            total.append(noise_loss(denoiser, parts, objective.schedule, batch, objective.stage))
-    return float(torch.cat(total).mean())
-
-
-def _held_out(data: Path, config: MCDMConfig, stage: int) -> ClipSamples | None:
-    tars = sorted((Path(data) / "val").glob("*.tar"))
-    if not tars:
-        logger.warning("%s has no shards in val/: nothing is validated", data)
-        return None
-    clips = TarClips(tars, at_least=2 * config.clip_frames)
-    return ClipSamples(clips, config, _VALIDATION_SEED, motion=stage == 3)
 
 
 def with_changes(recipe: StockRecipe, changes: dict[str, object]) -> StockRecipe:
