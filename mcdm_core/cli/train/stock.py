@@ -8,7 +8,10 @@ from typing import Any
 
 from .. import arguments
 
-STAGES = ("unet1", "unet3", "bundle", "lora")
+STAGES = ("codec", "unet1", "unet3", "bundle", "lora")
+_CODEC: dict[str, Any] = {"learning_rate": 3e-4, "couples": 64, "quadruples": 12, "validate_every": 1000}
+"""What the codec of these presets has otherwise (C): it is wider than tiny's."""
+_CODEC_STEPS = 30_000
 
 
 def add_arguments(parser: Any) -> None:
@@ -18,7 +21,7 @@ def add_arguments(parser: Any) -> None:
         "data is then a folder of curate; start several processes by "
         "`accelerate launch -m mcdm_core train ...` or torchrun",
     )
-    group.add_argument("--start", type=Path, metavar="FILE", help="the assembled model (convert)")
+    group.add_argument("--start", type=Path, metavar="FILE", help="the assembled model (convert); not for codec")
     group.add_argument("--steps", type=arguments.count, help="optimiser steps, of lora too (base: the paper's 30000)")
     group.add_argument("--batch", type=arguments.count, help="samples a step over all processes (base: 4)")
     group.add_argument("--accumulate", type=arguments.count, help="turns a step is computed in (base: 1)")
@@ -49,6 +52,7 @@ def run(options: argparse.Namespace) -> int:
         WeightsError: if something to start from is missing, or the stage is none of these presets'.
         MediaError: if there are no data.
     """
+    from ...data.folders import check_for_training
     from ...errors import MediaError, WeightsError
     from ...training.loop import log_to_file
     from ...training.workers import join_workers
@@ -57,10 +61,12 @@ def run(options: argparse.Namespace) -> int:
         raise WeightsError(
             f"Stage {options.stage} is not trained for {options.preset} here. Choose one of {', '.join(STAGES)}."
         )
-    if options.start is None:
+    if options.start is None and options.stage != "codec":
         raise WeightsError("Nothing to start from: give --start and the file that `python -m mcdm_core convert` made.")
     if options.stage != "bundle" and not options.data:
         raise MediaError("No data: give --data and the folder that `python -m mcdm_core curate` made.")
+    if options.stage == "codec":
+        check_for_training(options.data)
     options.output.mkdir(parents=True, exist_ok=True)
     workers, device = join_workers(options.device)
     if workers.first:
@@ -68,6 +74,8 @@ def run(options: argparse.Namespace) -> int:
     try:
         if options.stage == "bundle":
             _bundle(options)
+        elif options.stage == "codec":
+            _codec(options, workers, device)
         else:
             _unet(options, workers, device)
     except KeyboardInterrupt:
@@ -113,6 +121,33 @@ def _unet(options: argparse.Namespace, workers: Any, device: Any) -> None:
             tracker=tracker,
             person=options.person,
         )
+
+
+def _codec(options: argparse.Namespace, workers: Any, device: Any) -> None:
+    """The motion codec, on shards of ``render-data`` and ``label-data`` as tiny's is.
+
+    Raises:
+        MCDMError: in one of several processes.
+    """
+    from ...config import PRESETS
+    from ...data.folders import holding_clips
+    from ...errors import MCDMError
+    from ...training.codec.train import train_codec
+
+    if workers.count > 1:
+        raise MCDMError("The motion codec trains in one process; start it without accelerate or torchrun.")
+    changes = {"learning_rate": options.learning_rate, "couples": options.batch}
+    steps = options.steps or (None if options.minutes else _CODEC_STEPS)
+    train_codec(
+        [folder / "train" for folder in options.data],
+        options.output / "motion_codec.safetensors",
+        options.minutes,
+        holding_clips([folder / "val" for folder in options.data], speech=True),
+        PRESETS[options.preset],
+        steps=steps,
+        device=device,
+        **{**_CODEC, **{name: value for name, value in changes.items() if value is not None}},
+    )
 
 
 def _bundle(options: argparse.Namespace) -> None:

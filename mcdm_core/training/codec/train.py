@@ -103,7 +103,7 @@ def finish_codec(codec: MotionCodec, data: CodecFrames) -> None:
 def train_codec(
     folders: Sequence[Path],
     output: Path,
-    minutes: float,
+    minutes: float | None,
     validation: Sequence[Path] = (),
     config: MCDMConfig = TINY,
     limit: int | None = None,
@@ -116,13 +116,15 @@ def train_codec(
     quadruples: int = 5,
     learning_rate: float = 1.5e-3,
     validate_every: int = 400,
+    steps: int | None = None,
 ) -> dict[str, float]:
     """Train, fill the buffers and write ``output`` (keys prefixed ``motion_codec.``). Returns the validation.
 
     ``start_from`` is a codec's plain state, such as the ``..._training`` file of an earlier run, to begin with.
     ``refine`` is a file of a codec (keys prefixed ``motion_codec.``) that a prior and a painter know. Training begins
     with it. What its tokens mean in clips stays, and so do head tokens, statistics and named expressions. ``device`` is
-    where the data lie and the training runs; ``couples`` and ``quadruples`` are the batch.
+    where the data lie and the training runs; ``couples`` and ``quadruples`` are the batch. It ends after ``minutes`` or
+    ``steps``, whichever are given.
     """
     torch.manual_seed(seed)
     codec = MotionCodec(config)
@@ -138,6 +140,7 @@ def train_codec(
     raw_output = output.with_name(output.stem + "_training.safetensors")
     settings = LoopSettings(
         raw_output,
+        steps=steps,
         minutes=minutes,
         learning_rate=learning_rate,
         validate_every=validate_every,

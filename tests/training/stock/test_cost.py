@@ -10,7 +10,7 @@ from mcdm_core.config import PRESETS
 from mcdm_core.training.stock.cost import cost_table, stage_cost, stage_costs
 from mcdm_core.training.stock.train import StockRecipe
 
-from .test_stock import NARROW
+from .narrow import NARROW
 
 KEPT = StockRecipe(checkpointing=False)
 

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import socket
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -14,81 +13,13 @@ import pytest
 import torch
 
 from mcdm_core.__main__ import main
-from mcdm_core.checkpoint import load_checkpoint, save_checkpoint
-from mcdm_core.config import BASE, MCDMConfig
+from mcdm_core.checkpoint import load_checkpoint
 from mcdm_core.data.tar_clips import TarClips
-from mcdm_core.models.archived_clip_prior import ArchivedClipPrior
-from mcdm_core.models.motion_codec import MotionCodec
-from mcdm_core.models.unet import DenoisingUNet
-from mcdm_core.models.vae import build_autoencoder
 from mcdm_core.training.stock.samples import ClipSamples, batches
 from mcdm_core.training.stock.train import StockRecipe, load_start, train_stock
 from mcdm_core.training.workers import Workers, join_workers
 
-from ...data.tar_set import add_clip
-
-NARROW: MCDMConfig = dataclasses.replace(
-    BASE,
-    image_size=64,
-    clip_frames=4,
-    archive_frames=4,
-    vae=dataclasses.replace(BASE.vae, stock_channels=(4, 4, 8, 8), norm_groups=2),
-    motion_codec=dataclasses.replace(BASE.motion_codec, width=16, num_layers=1, num_heads=2, motion_dim=8),
-    archived_clip_prior=dataclasses.replace(BASE.archived_clip_prior, width=8, num_queries=2, latent_size=8),
-    unet=dataclasses.replace(
-        BASE.unet,
-        latent_size=8,
-        block_channels=(8, 8),
-        attention_levels=(True, False),
-        num_heads=2,
-        norm_groups=2,
-        text_context_dim=0,
-        layers_per_block=1,
-    ),
-)
-RECIPE = StockRecipe(
-    steps=4,
-    learning_rate=1e-3,
-    batch=4,
-    warmup_steps=1,
-    ema_decay=0.0,
-    backbone=True,
-    bfloat16=False,
-    readers=0,
-    validate_every=100,
-    save_every=100,
-    log_every=1,
-)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("set")
-    for split, count in (("train", 3), ("val", 1)):
-        (folder / split).mkdir()
-        with tarfile.open(folder / split / f"{split}-00000.tar", "w") as tar:
-            for number in range(count):
-                add_clip(tar, f"{split}{number}-0000", 12 + 5 * number, number)
-            add_clip(tar, f"{split}9-0000", 5, 9)  # too short for a sample
-    return folder
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    parts = {
-        "vae": build_autoencoder(NARROW),
-        "unet": DenoisingUNet(NARROW),
-        "motion_codec": MotionCodec(NARROW),
-        "archived_clip_prior": ArchivedClipPrior(NARROW),
-    }
-    for module in parts.values():
-        for parameter in module.parameters():
-            if parameter.abs().sum() == 0:
-                torch.nn.init.normal_(parameter, std=0.05)
-    path = tmp_path_factory.mktemp("start") / "start.safetensors"
-    save_checkpoint(path, {name: module.state_dict() for name, module in parts.items()}, NARROW, stage=0)
-    return path
+from .narrow import NARROW, RECIPE
 
 
 def run(data: Path, start: Path, output: Path, recipe: StockRecipe, stage: int = 1, **more) -> list[float]:

@@ -18,7 +18,7 @@ from mcdm_core.training.stock.validation import SHEET_SAMPLES, validation_sheet
 from mcdm_core.training.unet.denoiser import Denoiser
 from mcdm_core.training.workers import Workers
 
-from .test_stock import NARROW, RECIPE, data, start  # noqa: F401 fixtures
+from .narrow import NARROW, RECIPE
 
 CPU = torch.device("cpu")
 
@@ -48,7 +48,7 @@ class KnowsTheNoise(nn.Module):
 
 
 @pytest.mark.parametrize("off", [0.0, 1.0])
-def test_who_knows_the_noise_shows_the_true_frame(data: Path, tmp_path: Path, off: float) -> None:  # noqa: F811
+def test_who_knows_the_noise_shows_the_true_frame(data: Path, tmp_path: Path, off: float) -> None:
     held = ClipSamples(TarClips(sorted((data / "train").glob("*.tar")), at_least=8), NARROW, seed=3)
     denoiser = Denoiser(NARROW)
     denoiser.unet = KnowsTheNoise(held, off)  # type: ignore[assignment]
@@ -65,6 +65,6 @@ def test_who_knows_the_noise_shows_the_true_frame(data: Path, tmp_path: Path, of
     assert np.abs(noisy - true).mean() > 10 and np.abs(reference - true).mean() > 1
 
 
-def test_a_stage_leaves_sheets_beside_its_weights(data: Path, start: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_stage_leaves_sheets_beside_its_weights(data: Path, start: Path, tmp_path: Path) -> None:
     train_stock(3, data, [start], tmp_path / "unet.safetensors", RECIPE)
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["unet_000004.png"]
