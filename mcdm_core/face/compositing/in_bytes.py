@@ -72,11 +72,12 @@ class MovingPicture:
             return self.pixels.copy()
         whole = x0 == y0 == 0 and (y1, x1) == (height, width)
         frame = np.empty_like(self.pixels) if whole else self.pixels.copy()
+        # Rows go with the low resolution across, so that only the columns are added at the full one.
         across_rows, down_rows = (
             cv2.resize(plane * self.crop[2], (plane.shape[1], side))[y0 - top : y1 - top] for plane in flow
         )
-        down_rows = down_rows + np.arange(y0, y1, dtype=np.float32)[:, None]
-        columns = np.arange(x0, x1, dtype=np.float32)
+        down_rows += np.arange(y0, y1, dtype=np.float32)[:, None]
+        columns = np.broadcast_to(np.arange(x0, x1, dtype=np.float32), (_BAND, x1 - x0)).copy()
         # Written again for every band: memory that was just used is near.
         across_band, down_band = np.empty((2, _BAND, side), np.float32)
         seen = np.empty((_BAND, x1 - x0, 4), np.uint8)
@@ -86,10 +87,9 @@ class MovingPicture:
                 cv2.resize(rows[start : start + number], (side, number), dst=band[:number])[:, x0 - left : x1 - left]
                 for rows, band in ((across_rows, across_band), (down_rows, down_band))
             )
-            across += columns
+            cv2.add(across, columns[:number], dst=across)
             cv2.remap(self.padded, across, down, cv2.INTER_LINEAR, dst=seen[:number], borderMode=cv2.BORDER_REPLICATE)
-            band = slice(y0 + start, y0 + start + number), slice(x0, x1)
-            frame[band] = cv2.cvtColor(seen[:number], cv2.COLOR_RGBA2RGB)
+            cv2.cvtColor(seen[:number], cv2.COLOR_RGBA2RGB, dst=frame[y0 + start : y0 + start + number, x0:x1])
         return frame
 
     def _lay(self, frame: Bytes, square: NDArray[np.float64], region: NDArray[np.float32], part: Bytes) -> None:
