@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..errors import MCDMError
 from .layers.attention import CrossAttention, random_features
 from .layers.feed_forward import FeedForward
+from .layers.memory_attention import memory_attention, update_memory
 
 
 def recursion_weights(frames: int, alpha: float, carried: bool) -> tuple[Tensor, Tensor]:
@@ -110,13 +111,13 @@ class TemporalBlock(nn.Module):
             self.norm3 = nn.LayerNorm(dim)
             self.ff = FeedForward(dim)
 
-    def forward(self, x: Tensor, memory: Tensor | None, features: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, memory: Tensor | None, features: Tensor | None, kernels: bool = False) -> Tensor:
         """``x [B, f, c]``, ``memory [B, f', c]`` -> ``[B, f, c]``. The memory is read, never changed.
 
         The memory comes first in time: positions 0 .. f'-1, the clip's f' .. f'+f-1 (0 .. f-1 without a memory).
         """
-        past = 0 if memory is None else memory.shape[1]
-        total = past + x.shape[1]
+        behind = 0 if memory is None else memory.shape[1]
+        total = behind + x.shape[1]
         if total > self.pos_embed.pe.shape[1]:
             raise MCDMError(
                 f"Temporal attention over {total} frames (memory and clip), but it has positions for "
@@ -125,9 +126,14 @@ class TemporalBlock(nn.Module):
         positions = self.pos_embed.pe.to(x)
         pairs = [(self.norm1, self.attn1)] + ([(self.norm2, self.attn2)] if self.twice else [])
         for norm, attention in pairs:
-            y = norm(x) + positions[:, past:total]
-            context = y if memory is None else torch.cat([norm(memory) + positions[:, :past], y], 1)
-            x = x + attention(y, context, features)
+            y = norm(x) + positions[:, behind:total]
+            before = None if memory is None else norm(memory) + positions[:, :behind]
+            if kernels and before is not None and features is None:
+                past, own = ((attention.to_k(of), attention.to_v(of)) for of in (before, y))
+                attended = memory_attention(attention.to_q(y), past, own, attention.heads, kernel=True)
+                x = x + attention.to_out[0](attended)
+            else:
+                x = x + attention(y, y if before is None else torch.cat([before, y], 1), features)
         if self.ff is not None:
             x = x + self.ff(self.norm3(x))
         return x
@@ -141,10 +147,14 @@ class MemoryEfficientTemporalAttention(nn.Module):
             attentions, a feed-forward), so that its weights load. Otherwise there is one attention only.
         length: positions in time, 2 f (32 in the paper and in AnimateDiff v2).
         features: random features of FAVOR+; used when :attr:`kind` is ``"favor"``.
+
+    Attributes:
+        kernels: whether Triton's kernels compute, where the attention is exact.
     """
 
     random_features: Tensor
     recursion: Tensor
+    kernels: bool = False
 
     def __init__(
         self,
@@ -210,13 +220,15 @@ class MemoryEfficientTemporalAttention(nn.Module):
             F_m ``[b, f, N, c]`` (on F_pc_ref's residual) and the M to carry on ``[b, N, c]`` (None without F_ac_ref).
         """
         past = None
-        if f_ac_ref is not None:
+        if f_ac_ref is not None and self.kernels:
+            past = update_memory(f_ac_ref, self.alpha, memory)
+        elif f_ac_ref is not None:
             weights = self._recursion_weights(f_ac_ref.shape[1], memory is not None)
             past = memory_recursion(f_ac_ref, self.alpha, memory, weights)
         features = self.random_features if self.kind == "favor" else None
         context = None if past is None else self._enter(past)
         y = self._enter(f_pc_ref)
-        z = self.transformer_blocks[0](y, context, features)
+        z = self.transformer_blocks[0](y, context, features, self.kernels)
         # Without a projection on the way in, the block's own residual is the clip itself: leave it out.
         z = self.proj_out(z if self.proj_in is not None else z - y)
         result = f_pc_ref + rearrange(z, "(b n) f c -> b f n c", b=len(f_pc_ref))
