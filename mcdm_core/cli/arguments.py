@@ -131,3 +131,14 @@ def mark_of(options: argparse.Namespace, size: tuple[int, int]) -> Callable[[Ten
     from ..media.transparency.visible_mark import VisibleMark
 
     return VisibleMark(options.mark, *size)
+
+
+def add_compile(parser: Any) -> None:
+    """Add the option of how the network of the pictures is computed."""
+    parser.add_argument(
+        "--compile",
+        choices=("no", "graphs", "blocks"),
+        default="no",
+        help="how the network of the pictures is computed: as CUDA graphs, or in blocks that torch compiles; both try "
+        "Triton's kernels on a GPU, and go on without where something fails (default: no)",
+    )

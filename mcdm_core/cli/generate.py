@@ -80,6 +80,7 @@ def add_parser(commands: Any) -> None:
         help="in which the networks of the pictures multiply; auto: bfloat16 on processors that are measured to do it "
         "faster, else float32 (default: auto)",
     )
+    arguments.add_compile(parser)
     parser.add_argument("--seed", type=int, default=0, help="same seed and inputs, same video (default: 0)")
     parser.add_argument("--steps", type=arguments.count, help=f"denoising steps of the pictures (tiny: {tiny.steps})")
     parser.add_argument(
@@ -196,6 +197,7 @@ def _prepare_and_generate(options: argparse.Namespace) -> int:
     from ..media.audio_reader import AudioReader
     from ..media.portrait import load_portrait, picture_size
     from ..pipeline.memory import MotionMemory
+    from ..pipeline.run.gpu import prepare
     from ..pipeline.run.threads import Threads
 
     threads = Threads(fixed=os.getenv("OMP_NUM_THREADS") is not None)
@@ -209,6 +211,7 @@ def _prepare_and_generate(options: argparse.Namespace) -> int:
     # The inputs are read for it once, whatever the number of formats it is asked for.
     key = functools.cache(functools.partial(_run_key, options, pipe))
     pipe.model.picture_format = numbers = _format(options, key)
+    pipe.clips.network = prepare(pipe.model, options.compile)
     with threads:
         threads.begin()
         try:
@@ -306,6 +309,8 @@ def _run_key(options: argparse.Namespace, pipe: MCDMPipeline, numbers: torch.dty
 
     files = [options.portrait or default_portrait(), options.audio or default_voice(), options.driver]
     settings = {name: getattr(options, name) for name in _SETTINGS}
+    if options.compile == "blocks":  # their frames differ in the last bit
+        settings["compile"] = options.compile
     defaults = sampling_defaults(pipe.config.preset)
     return run_key(
         pipe.fingerprint,

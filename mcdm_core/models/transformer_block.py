@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from .archived_clip_prior import ArchivePlaces
 from .layers.attention import CrossAttention
 from .layers.feed_forward import FeedForward
+from .layers.once import Kept
 from .temporal_attention import MemoryEfficientTemporalAttention
 
 
@@ -63,6 +65,7 @@ class MCDMTransformerBlock(nn.Module):
         memory: Tensor | None = None,
         text: Tensor | None = None,
         bypass_temporal: bool = False,
+        kept: Kept | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Run the block on the frames of b clips.
 
@@ -71,11 +74,13 @@ class MCDMTransformerBlock(nn.Module):
             frames: f.
             f_ac: archived tokens ``[b f, n, d]``; frame j of the clip reads archived frame j. None: no layer 2,
                 and layer 4 attends over the clip alone.
-            f_pc: motion tokens ``[b f, m, dm]``, or None (no layer 3).
+            f_pc: motion tokens ``[b f, m, dm]``, or None (no layer 3). Where they are of fewer clips, they are of the
+                first ones, and the others have no layer 3.
             memory: carried M ``[b, N, c]``.
             text: ``[b f, k, text_dim]``, only with ``text_dim``.
             bypass_temporal: leave layer 4 out and add what layer 2 found to the residual directly. Stage 1 trains
                 so: F_ac_ref has no other way to the output, and layer 2 would have no gradient.
+            kept: keys and values of layers 2 and 3, through the steps of a clip.
 
         Returns:
             ``[b f, N, c]`` and the new memory ``[b, N, c]`` (None without F_ac or layer 4).
@@ -84,8 +89,12 @@ class MCDMTransformerBlock(nn.Module):
         if text is not None and self.attn2 is not None and self.norm2 is not None:
             y = y + self.attn2(self.norm2(y), text)
         places = None if self.archive_places is None else self.archive_places()
-        archived = None if f_ac is None else self.archived_attn(self.archived_norm(y), f_ac, places=places)
-        z = y if f_pc is None else y + self.present_attn(self.present_norm(y), f_pc)
+        archived = None if f_ac is None else self.archived_attn(self.archived_norm(y), f_ac, places=places, kept=kept)
+        z = y
+        if f_pc is not None:
+            told, untold = y[: len(f_pc)], y[len(f_pc) :]
+            z = told + self.present_attn(self.present_norm(told), f_pc, kept=kept)
+            z = torch.cat([z, untold]) if len(untold) else z
         new_memory = None
         if not bypass_temporal:
             f_ac_ref = None if archived is None else rearrange(y + archived, "(b f) n c -> b f n c", f=frames)

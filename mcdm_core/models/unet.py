@@ -8,11 +8,13 @@ Motion tokens also enter through the time embedding, and drawn (``shape_maps.py`
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -21,6 +23,7 @@ from ..errors import MCDMError
 from ..face.part_shapes import SHAPE_TOKENS
 from .archived_clip_prior import ArchivePlaces
 from .inputs.shape_maps import MAP_CHANNELS, draw_shapes
+from .layers.once import Kept, once
 from .layers.residual_block import Downsample, ResidualBlock, Upsample
 from .layers.time_embedding import TimestepEmbedding, timestep_waves
 from .layers.zero_module import zero_module
@@ -203,6 +206,18 @@ class DenoisingUNet(nn.Module):
         modules = (module for _, level in self._levels() for module in level.modules())
         return [module for module in modules if isinstance(module, MCDMTransformerBlock)]
 
+    def memory_shapes(self) -> dict[str, tuple[int, int]]:
+        """Of every block of :attr:`memory_keys`, its positions N and channels c: a memory is ``[b, N, c]``."""
+        last, side = len(self.down_blocks) - 1, self.config.unet.latent_size
+        shapes = {}
+        for key, block in zip(self.memory_keys, self.transformer_blocks(), strict=True):
+            place, _, rest = key.partition(".")
+            level = last if place == "mid_block" else int(rest.split(".")[0])
+            level = last - level if place == "up_blocks" else level
+            (channels,) = block.norm1.normalized_shape
+            shapes[key] = ((side >> level) ** 2, channels)
+        return shapes
+
     def forward(
         self,
         latents: Tensor,
@@ -213,6 +228,7 @@ class DenoisingUNet(nn.Module):
         guide: Tensor | None = None,
         text: Tensor | None = None,
         bypass_temporal: bool = False,
+        kept: Kept | None = None,
     ) -> tuple[Tensor, Memory]:
         """Predict the network's target (see ``diffusion/parameterization.py``) for a clip.
 
@@ -221,30 +237,33 @@ class DenoisingUNet(nn.Module):
             timestep: ``[b]`` in [0, 1000), may be fractional.
             f_ac: ``[b, f, n, d]`` from the archived-clip prior.
             f_pc: motion tokens ``[b, f, m, dm]`` in the order head, lip, expression, and with ``shape_maps`` two of
-                points; or None (stage 1).
+                points; or None (stage 1). Of fewer clips than the latents, they are of the first ones: guided and
+                free predictions in one batch.
             memory: carried at this timestep by the previous clip, or None at the start of a video.
             guide: ``[b, f, g, h, w]`` where the configuration has a warped reference.
             text: ``[b, k, text_context_dim]``, stock layout only.
             bypass_temporal: leave out layer 4 (stage 1, see the block).
+            kept: an empty dict that all steps of a clip share, for what stays the same in them (``once.py``).
 
         Returns:
             ``[b, f, c, h, w]`` and the memory to carry on at this timestep.
         """
         b, f = latents.shape[:2]
-        x = self._input(latents, guide, f_pc)
+        x = self._input(latents, guide, f_pc, kept)
         embedding = self.time_embedding(timestep_waves(timestep.reshape(-1).expand(b), self._waves).to(x.dtype))
         embedding = embedding.repeat_interleave(f, 0)
         if f_pc is not None:
             f_pc = f_pc.flatten(0, 1)
-            if self.motion_tokens is not None and self.motion_embedding is not None:
-                embedding = embedding + self.motion_embedding(f_pc.flatten(1))
-                f_pc = self.motion_tokens(f_pc)
+            added, f_pc = once(kept, "motion", functools.partial(self._motion, f_pc))
+            if added is not None:
+                embedding = embedding + F.pad(added, (0, 0, 0, len(embedding) - len(added)))
         context: dict[str, Any] = {
             "frames": f,
             "f_ac": None if f_ac is None else f_ac.flatten(0, 1),
             "f_pc": f_pc,
             "text": None if text is None else text.repeat_interleave(f, 0),
             "bypass_temporal": bypass_temporal,
+            "kept": kept,
         }
         carried, new_memory = memory or {}, {}
 
@@ -274,7 +293,7 @@ class DenoisingUNet(nn.Module):
                 x = attend(f"up_blocks.{i}", level, j, resnet(torch.cat([x, skips.pop()], 1), embedding))
             if i < len(self.up_blocks) - 1:
                 x = level.upsamplers[0](x)
-        x = self.conv_out(nn.functional.silu(self.conv_norm_out(x)))
+        x = self.conv_out(F.silu(self.conv_norm_out(x)))
         return x.unflatten(0, (b, f)), new_memory
 
     def _shape_maps(self, f_pc: Tensor | None, like: Tensor) -> Tensor:
@@ -282,9 +301,16 @@ class DenoisingUNet(nn.Module):
         if f_pc is None:
             return like.new_zeros(*like.shape[:2], MAP_CHANNELS, *like.shape[-2:])
         maps = draw_shapes(f_pc[:, :, -SHAPE_TOKENS:].flatten(0, 1), like.shape[-1])
-        return maps.unflatten(0, like.shape[:2]).to(like.dtype)
+        maps = maps.unflatten(0, f_pc.shape[:2]).to(like.dtype)
+        return F.pad(maps, (0,) * 9 + (len(like) - len(maps),))
 
-    def _input(self, latents: Tensor, guide: Tensor | None, f_pc: Tensor | None) -> Tensor:
+    def _motion(self, f_pc: Tensor) -> tuple[Tensor | None, Tensor]:
+        """What motion tokens ``[b f, m, dm]`` add to the time embedding, and the tokens as layer 3 reads them."""
+        if self.motion_tokens is None or self.motion_embedding is None:
+            return None, f_pc
+        return self.motion_embedding(f_pc.flatten(1)), self.motion_tokens(f_pc)
+
+    def _input(self, latents: Tensor, guide: Tensor | None, f_pc: Tensor | None, kept: Kept | None) -> Tensor:
         if latents.dim() != 5 or latents.shape[2] != self.config.unet.latent_channels:
             raise MCDMError(
                 f"Latents have shape {tuple(latents.shape)}, expected [b, f, {self.config.unet.latent_channels}, h, w]."
@@ -298,6 +324,7 @@ class DenoisingUNet(nn.Module):
                 )
             latents = torch.cat([latents, guide], 2)
         if self.config.unet.shape_maps:
-            latents = torch.cat([latents, self._shape_maps(f_pc, latents)], 2)
+            maps = once(kept, "maps", functools.partial(self._shape_maps, f_pc, latents))
+            latents = torch.cat([latents, maps], 2)
         x = latents.flatten(0, 1)
         return x.contiguous(memory_format=torch.channels_last) if not self.stock else x

@@ -8,9 +8,11 @@ as it is ready, so memory does not grow with the video.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +34,8 @@ from .memory import MotionMemory
 from .memory_builder import MemoryBuilder
 from .prediction import MotionPredictor
 from .reference import Reference, ReferenceEncoder
-from .sampling import Clip, ClipSampler
+from .run.overlap import while_the_next
+from .sampling import Clip, ClipSampler, Denoised
 
 __all__ = ["AudioEmbedding", "Clip", "MCDMPipeline", "Reference", "preset_weights"]
 
@@ -274,7 +277,7 @@ class MCDMPipeline:
             MemoryMismatchError: if the memory belongs to another model.
         """
         memory.check(self.fingerprint)
-        landmarks = self.motion.landmarks(reference, motion) if self.config.unet.warped_reference else None
+        landmarks = self._needed_landmarks(reference, motion)
         clip = self.clips.sample(
             reference, motion, memory, landmarks=landmarks, steps=steps, guidance=guidance, callback=callback
         )
@@ -327,7 +330,7 @@ class MCDMPipeline:
         start_frame: int = 0,
         callback: Callback | None = None,
     ) -> Iterator[Clip]:
-        """Yield finished clips until the sound ends.
+        """Yield finished clips until the sound ends. On a GPU a clip is painted while the next one is denoised.
 
         Args:
             memory: continue a video after it; None begins one with ``seed``.
@@ -343,6 +346,25 @@ class MCDMPipeline:
             raise FrameRateError(f"start_frame is {start_frame}; the sound has {audio.num_frames} frames, from 0 on.")
         memory = memory or self.start_memory(reference, seed)
         memory.check(self.fingerprint)
+        of_motion = {"steps": motion_steps, "guidance": motion_guidance, "temperature": temperature}
+        of_pictures = {"steps": steps, "guidance": guidance, "callback": callback}
+        blinking = blink_rate if blinks else None
+        denoised = self._denoised(reference, audio, memory, start_frame, landmarks, blinking, of_motion, of_pictures)
+        paint = functools.partial(self.clips.paint, reference)
+        return while_the_next(paint, denoised, self.device)
+
+    def _denoised(
+        self,
+        reference: Reference,
+        audio: AudioEmbedding,
+        memory: MotionMemory,
+        start_frame: int,
+        landmarks: Tensor | None,
+        blink_rate: float | None,
+        of_motion: dict[str, Any],
+        of_pictures: dict[str, Any],
+    ) -> Iterator[Denoised]:
+        """The clips of :meth:`generate` before they are painted, with the options of prediction and of denoising."""
         size = self.config.clip_frames
         for first in range(start_frame, audio.num_frames, size):
             with torch.no_grad():
@@ -350,17 +372,18 @@ class MCDMPipeline:
                     reference,
                     audio.tokens[first : first + size],
                     memory,
-                    steps=motion_steps,
-                    guidance=motion_guidance,
-                    temperature=temperature,
                     landmarks=None if landmarks is None else landmarks[first : first + size],
+                    **of_motion,
                 )
-                motion = self.motion.decode(reference, tokens, audio.fps, memory if blinks else None, blink_rate)
-                clip, after = self.sample_clip(
-                    reference, motion, memory, steps=steps, guidance=guidance, callback=callback
-                )
+                blinking = (None, BLINK_RATE) if blink_rate is None else (memory, blink_rate)
+                motion = self.motion.decode(reference, tokens, audio.fps, *blinking)
+                needed = self._needed_landmarks(reference, motion)
+                denoised = self.clips.denoise(reference, motion, memory, landmarks=needed, **of_pictures)
                 # The next clip goes on from what was predicted, as when all motion comes first: blinks come after it.
                 memory = dataclasses.replace(
-                    after, audio_context=predicted.audio_context, motion_context=predicted.motion_context
+                    denoised.after, audio_context=predicted.audio_context, motion_context=predicted.motion_context
                 )
-            yield dataclasses.replace(clip, memory=memory)
+            yield dataclasses.replace(denoised, after=memory)
+
+    def _needed_landmarks(self, reference: Reference, motion: Motion) -> Tensor | None:
+        return self.motion.landmarks(reference, motion) if self.config.unet.warped_reference else None

@@ -14,6 +14,7 @@ from ..diffusion.sampling import Callback, classifier_free_guidance
 from ..errors import MCDMError
 from ..face.part_places import PartPlaces
 from ..model import MCDMModel
+from ..models.layers.once import Kept
 from ..models.motion_tokens import MotionTokens
 from ..motion.motion import Motion
 from .canvas.canvas import build_canvas
@@ -22,6 +23,7 @@ from .canvas.painting import Painting
 from .defaults import sampling_defaults
 from .memory import MotionMemory
 from .reference import Reference
+from .run.gpu import Network
 
 Memory = dict[str, Tensor]
 """The UNet's memory at one timestep, by block."""
@@ -53,13 +55,29 @@ class Clip:
         return Painting(self.frames, self.painted, self.places)
 
 
+@dataclass(frozen=True)
+class Denoised:
+    """A clip whose pictures are still latents ``[v, f, c, h, w]`` on the model's device."""
+
+    motion: Motion
+    latents: Tensor
+    places: PartPlaces | None
+    before: MotionMemory
+    after: MotionMemory
+
+
 class ClipSampler:
     """Denoises and decodes clips.
 
     Args:
         model: all networks.
         stage: the UNet's training stage; one of stage 1 runs with layer 4 bypassed (section 3.5).
+
+    Attributes:
+        network: computes in the UNet's place (``run/gpu.py``); None: the UNet itself.
     """
+
+    network: Network | None = None
 
     def __init__(self, model: MCDMModel, stage: int = LAST_STAGE) -> None:
         self.model, self.config, self.stage = model, model.config, stage
@@ -79,7 +97,33 @@ class ClipSampler:
         whole: bool = True,
         callback: Callback | None = None,
     ) -> Clip:
-        """Denoise and decode one clip; its ``memory`` is the one after it. See :meth:`MCDMPipeline.sample_clip`.
+        """Denoise and decode one clip; its ``memory`` is the one after it. See :meth:`denoise`."""
+        denoised = self.denoise(
+            reference,
+            motion,
+            memory,
+            landmarks=landmarks,
+            steps=steps,
+            guidance=guidance,
+            whole=whole,
+            callback=callback,
+        )
+        return self.paint(reference, denoised)
+
+    @torch.no_grad()
+    def denoise(
+        self,
+        reference: Reference,
+        motion: Motion,
+        memory: MotionMemory,
+        *,
+        landmarks: Tensor | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        whole: bool = True,
+        callback: Callback | None = None,
+    ) -> Denoised:
+        """Denoise one clip. What comes after it needs its latents alone, not its pictures.
 
         Args:
             landmarks: of the motion [f, 68, 2]; needed where it carries none and the model warps the reference.
@@ -115,25 +159,33 @@ class ClipSampler:
             after,
             guidance,
             bypass=self.stage < LAST_STAGE,
+            network=self.network,
         )
         # The frames of a video with shared noise go on from one clip to the next with the same texture.
         purpose = "video" if self.diffusion.shared_noise else "frames"
         like = reference.latents[:, None].to(device).expand(-1, size, -1, -1, -1)
-        noise, videos = self.diffusion.draw_noise(like, memory.generator(purpose)), len(like)
+        noise = self.diffusion.draw_noise(like, memory.generator(purpose))
         latents = self.diffusion.sample(predict, noise, steps or defaults.steps, guide, callback)[:, :count]
         shown = None if places is None else places[:count]
-        painting = self.canvas.paint(reference, latents, shown, memory.archive_latents.to(device))
         rows = model.archived_clip_prior(memory.reference_map.to(device), latents)
         context = self._context(memory, motion.tokens.map(lambda stream: stream.to(device)))
         following = memory.advanced(latents, rows, after, context, memory.audio_context)
-        kept = rearrange(latents, "v f c h w -> f v c h w").cpu() if videos > 1 else latents[0].cpu()
+        return Denoised(motion, latents, shown, memory, following)
+
+    @torch.no_grad()
+    def paint(self, reference: Reference, denoised: Denoised) -> Clip:
+        """The pictures of a denoised clip."""
+        latents, before = denoised.latents, denoised.before
+        archive = before.archive_latents.to(self.model.device)
+        painting = self.canvas.paint(reference, latents, denoised.places, archive)
+        kept = rearrange(latents, "v f c h w -> f v c h w").cpu() if len(latents) > 1 else latents[0].cpu()
         return Clip(
-            memory.clip_index,
-            memory.frame_index,
+            before.clip_index,
+            before.frame_index,
             painting.frames,
             kept,
-            motion,
-            following,
+            denoised.motion,
+            denoised.after,
             painting.parts,
             painting.places,
         )
@@ -161,30 +213,59 @@ class _Denoiser:
         guidance: float,
         *,
         bypass: bool,
+        network: Network | None = None,
     ) -> None:
         self.model, self.rows, self.tokens, self.guide = model, rows, tokens, guide
         self.before, self.after, self.guidance, self.bypass = before, after, guidance, bypass
+        self.together = rows.device.type != "cpu"
+        self.unet: Network = network or model.unet
+        # A graph or a compiled block takes tensors alone.
+        self.kept: dict[tuple[int, int, int], Kept] | None = None if network else {}
 
     def __call__(self, x: Tensor, timestep: Tensor) -> Tensor:
         key = f"{float(timestep):.1f}"
         past = {block: value.to(x.device) for block, value in _nearest(self.before, key).items()} or None
         time = torch.full((len(x),), float(timestep), device=x.device)  # copied from the host it would wait for a GPU
-        prediction, self.after[key] = self._evaluate(x, time, self.tokens, past)
         if self.guidance == 1.0:
+            prediction, self.after[key] = self._evaluate(x, time, past, len(x))
             return prediction
-        free, _ = self._evaluate(x, time, None, past)
+        # On a GPU one batch of twice the size costs less than two; on a CPU it only holds more memory.
+        if self.together:
+            doubled = None if past is None else {block: torch.cat([value, value]) for block, value in past.items()}
+            both, memory = self._evaluate(torch.cat([x, x]), torch.cat([time, time]), doubled, len(x))
+            self.after[key] = {block: value[: len(x)] for block, value in memory.items()}
+            prediction, free = both.chunk(2)
+        else:
+            prediction, self.after[key] = self._evaluate(x, time, past, len(x))
+            free, _ = self._evaluate(x, time, past, 0)
         return classifier_free_guidance(prediction, free, self.guidance)
 
-    def _evaluate(self, x: Tensor, time: Tensor, tokens: Tensor | None, past: Memory | None) -> tuple[Tensor, Memory]:
-        """The UNet's prediction and memory; of one part of the face after the other where memory is short."""
+    def _evaluate(self, x: Tensor, time: Tensor, past: Memory | None, told: int) -> tuple[Tensor, Memory]:
+        """The UNet's prediction and memory, for videos of which the first ``told`` know the motion.
+
+        Of one part of the face after the other where memory is short.
+        """
+        videos = len(self.rows)
 
         def of_parts(which: Tensor) -> tuple[Tensor, Memory]:
-            given = [None if value is None else value[which] for value in (self.rows, tokens)]
+            # Where a part begins is known without asking the device.
+            first, count = which.storage_offset(), len(which)
+            of_video = which % videos
+            knowing = max(0, min(told - first, count))
+            tokens = self.tokens[of_video[:knowing]] if knowing else None
             before = None if past is None else {block: value[which] for block, value in past.items()}
-            guide = None if self.guide is None else self.guide[which]
+            guide = None if self.guide is None else self.guide[of_video]
+            kept = None if self.kept is None else self.kept.setdefault((int(first), count, int(knowing)), {})
             with self.model.products():
-                made, memory = self.model.unet(
-                    x[which], time[which], *given, before, guide, bypass_temporal=self.bypass
+                made, memory = self.unet(
+                    x[which],
+                    time[which],
+                    self.rows[of_video],
+                    tokens,
+                    before,
+                    guide,
+                    bypass_temporal=self.bypass,
+                    kept=kept,
                 )
             return made.to(x.dtype), {block: value.to(x.dtype) for block, value in memory.items()}
 

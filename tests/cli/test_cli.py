@@ -56,10 +56,10 @@ def test_an_interruption_keeps_what_is_done(inputs, tmp_path, monkeypatch, capsy
 
 
 def test_the_same_command_goes_on_and_makes_the_same_video(inputs, tmp_path, monkeypatch, capsys) -> None:
-    from mcdm_core.pipeline import MCDMPipeline
+    from mcdm_core.pipeline.sampling import ClipSampler
 
     assert main([*inputs[:-1], str(tmp_path / "whole.mp4"), "--memory-out", str(tmp_path / "m.safetensors")]) == 0
-    original, made = MCDMPipeline.sample_clip, []
+    original, made = ClipSampler.denoise, []
 
     def fail_once(self, *args, **kwargs):
         if len(made) == 2:
@@ -68,7 +68,7 @@ def test_the_same_command_goes_on_and_makes_the_same_video(inputs, tmp_path, mon
         made.append(1)
         return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(MCDMPipeline, "sample_clip", fail_once)
+    monkeypatch.setattr(ClipSampler, "denoise", fail_once)
     again = [*inputs, "--memory-out", str(tmp_path / "n.safetensors")]
     capsys.readouterr()
     assert main(again) == 1
@@ -88,10 +88,10 @@ def test_the_same_command_goes_on_and_makes_the_same_video(inputs, tmp_path, mon
 
 def test_a_video_goes_on_in_the_number_format_it_was_begun_in(inputs, tmp_path, monkeypatch, capsys) -> None:
     """Which format is fast is measured, and may come out otherwise the next time."""
-    from mcdm_core.pipeline import MCDMPipeline
     from mcdm_core.pipeline.run import number_format
+    from mcdm_core.pipeline.sampling import ClipSampler
 
-    original, formats = MCDMPipeline.sample_clip, []
+    original, formats = ClipSampler.denoise, []
 
     def stop_at_the_third(self, *args, **kwargs):
         if len(formats) == 2:
@@ -100,7 +100,7 @@ def test_a_video_goes_on_in_the_number_format_it_was_begun_in(inputs, tmp_path, 
         formats.append(self.model.picture_format)
         return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(MCDMPipeline, "sample_clip", stop_at_the_third)
+    monkeypatch.setattr(ClipSampler, "denoise", stop_at_the_third)
     for measured, status in ((torch.bfloat16, 130), (torch.float32, 0)):
         monkeypatch.setattr(number_format, "fast_format", lambda measured=measured: measured)
         assert main(inputs) == status

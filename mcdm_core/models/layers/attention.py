@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ...errors import MCDMError
+from .once import Kept, once
 from .zero_module import zero_module
 
 
@@ -79,18 +80,24 @@ class CrossAttention(nn.Module):
         context: Tensor | None = None,
         features: Tensor | None = None,
         places: tuple[Tensor, Tensor] | None = None,
+        kept: Kept | None = None,
     ) -> Tensor:
         """``x [b, l, c]``, ``context [b, s, d]`` -> ``[b, l, c]``; with ``features``, by FAVOR+.
 
-        ``places``: codes ``[l, c]`` and ``[s, c]`` of where queries and keys are, added to them.
+        ``places``: codes ``[l, c]`` and ``[s, c]`` of where queries and keys are, added to them. ``kept`` holds keys
+        and values of a context that stays the same (``once.py``).
         """
         context = x if context is None else context
-        query, key = self.to_q(x), self.to_k(context)
+        query = self.to_q(x)
+
+        def keys_and_values() -> tuple[Tensor, Tensor]:
+            key = self.to_k(context)
+            return key if places is None else key + places[1].to(key), self.to_v(context)
+
         if places is not None:
-            query, key = query + places[0].to(query), key + places[1].to(key)
-        q, k, v = (
-            rearrange(y, "b l (heads d) -> b heads l d", heads=self.heads) for y in (query, key, self.to_v(context))
-        )
+            query = query + places[0].to(query)
+        given = (query, *once(kept, self, keys_and_values))
+        q, k, v = (rearrange(y, "b l (heads d) -> b heads l d", heads=self.heads) for y in given)
         y = F.scaled_dot_product_attention(q, k, v) if features is None else fast_attention(q, k, v, features)
         return self.to_out[0](rearrange(y, "b heads l d -> b l (heads d)"))
 
