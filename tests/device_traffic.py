@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -33,9 +34,44 @@ class Traffic(TorchDispatchMode):
         if "copy" not in str(func):
             tensors = [tensor for tensor in tensors if tensor.dim() or tensor.device.type != "cpu"]
         if len({tensor.device.type for tensor in tensors}) > 1:
-            frame = [frame for frame in traceback.extract_stack()[:-1] if "torch" not in frame.filename][-1]
-            self.found[f"{func} in {Path(frame.filename).name}:{frame.lineno}"] += 1
+            self.found[f"{func} in {asked_by()}"] += 1
         return made
+
+
+class Fetched(TorchFunctionMode):
+    """Counts what the host asks back of the ``meta`` device, by the line that asks: it would wait for a GPU there.
+
+    What is asked for is made up, so that the host goes on.
+    """
+
+    _VALUES = ("item", "tolist", "numpy", "__float__", "__int__", "__bool__", "__index__")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: Counter[str] = Counter()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name, asked = getattr(func, "__name__", ""), args[0] if args else None
+        if isinstance(asked, Tensor) and asked.device.type == "meta":
+            values = name in self._VALUES
+            if values or name == "cpu" or (name == "to" and self._to_cpu((*args[1:], *kwargs.values()))):
+                self.found[asked_by()] += 1
+                made_up = torch.rand(asked.shape).to(asked.dtype)
+                return getattr(made_up, name)() if values else made_up
+        return func(*args, **kwargs)
+
+    @staticmethod
+    def _to_cpu(given: tuple[Any, ...]) -> bool:
+        devices = [value.device if isinstance(value, Tensor) else value for value in given]
+        return any(device in ("cpu", torch.device("cpu")) for device in devices)
+
+
+def asked_by() -> str:
+    """The function and line of the package that asked."""
+    stack = [frame for frame in traceback.extract_stack() if "/torch/" not in frame.filename]
+    frame = [frame for frame in stack if frame.filename != __file__][-1]
+    return f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"
 
 
 def outlined(*shape: int) -> Tensor:

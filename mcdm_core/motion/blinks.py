@@ -74,7 +74,8 @@ class LidAxis:
         amounts = torch.tensor(_AMOUNTS)
         faces = still.map(lambda stream: stream.expand(len(amounts), -1, -1)[None])
         faces = dataclasses.replace(faces, expression=self.move(faces.expression[0], amounts.to(landmarks))[None])
-        left = lid_opening(codec.decode(faces, still, landmarks).landmarks[0]) / lid_opening(landmarks).clamp_min(1e-6)
+        moved = codec.decode(faces, still, landmarks).landmarks[0]
+        left = (lid_opening(moved) / lid_opening(landmarks).clamp_min(1e-6)).cpu()
         low = (left <= _NEARLY).nonzero()
         # Lids fall evenly until they touch; then only the points' sideways distance is left.
         return float(amounts[low[0, 0]]) / (1 - _NEARLY) if len(low) else float(amounts[left.argmin()])
@@ -134,7 +135,7 @@ def keep_blinks(
     Returns:
         ``[f, ne, dm]``. Where the lids are left as they are the tokens are the same numbers.
     """
-    rest = float(axis.read(still.to(expression)))
+    rest = axis.read(still.to(expression))  # fetched from a GPU it would make the host wait in every clip
     closed = (axis.read(expression) - rest) / reach
     time = (torch.arange(first_frame, first_frame + len(expression)) + 0.5) / fps
     wanted = torch.zeros(len(expression))
