@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import arguments
 
-STAGES = ("codec", "unet1", "unet3", "bundle", "lora")
+STAGES = ("codec", "unet1", "prior", "unet3", "bundle", "lora")
 _CODEC: dict[str, Any] = {"learning_rate": 3e-4, "couples": 64, "quadruples": 12, "validate_every": 1000}
 """What the codec of these presets has otherwise (C): it is wider than tiny's."""
 _CODEC_STEPS = 30_000
@@ -77,19 +77,21 @@ def run(options: argparse.Namespace) -> int:
         elif options.stage == "codec":
             _codec(options, workers, device)
         else:
-            _unet(options, workers, device)
+            _from_video(options, workers, device)
     except KeyboardInterrupt:
         return 130
     return 0
 
 
-def _unet(options: argparse.Namespace, workers: Any, device: Any) -> None:
+def _from_video(options: argparse.Namespace, workers: Any, device: Any) -> None:
+    """A stage that reads curated video: 1, 2 or 3, or an adapter."""
     from ...training.lora.train import LoraRecipe
+    from ...training.stock.prior import train_stock_prior
     from ...training.stock.train import ADAPTER_CHANGES, RECIPES, StockRecipe, train_stock, with_changes
     from ...training.tracking import tracking
 
     adapter = options.stage == "lora"
-    stage = 3 if adapter else int(options.stage[-1])
+    stage = {"unet1": 1, "prior": 2}.get(options.stage, 3)
     changes = {
         "steps": options.steps,
         "batch": options.batch,
@@ -105,22 +107,21 @@ def _unet(options: argparse.Namespace, workers: Any, device: Any) -> None:
     }
     recipe = RECIPES.get(options.preset, StockRecipe())
     recipe = with_changes(with_changes(recipe, ADAPTER_CHANGES if adapter else {}), changes)
-    start = [options.start] if stage == 1 or adapter else [options.start, options.output]
-    name = "lora" if adapter else "unet_stage1" if stage == 1 else "unet"
-    output = options.output / f"{name}.safetensors"
+    start = [options.start] if stage == 1 or adapter else [options.start, *_trained(options.output)]
+    names = {1: "unet_stage1", 2: "present_clip_prior", 3: "unet"}
+    output = options.output / f"{'lora' if adapter else names[stage]}.safetensors"
+    common = {"workers": workers, "device": device, "minutes": options.minutes}
     with tracking(options.track if workers.first else None, output) as tracker:
-        train_stock(
-            stage,
-            options.data[0],
-            start,
-            output,
-            recipe,
-            workers=workers,
-            device=device,
-            minutes=options.minutes,
-            tracker=tracker,
-            person=options.person,
-        )
+        if stage == 2:
+            train_stock_prior(options.data[0], start, output, recipe, tracker=tracker, **common)
+        else:
+            train_stock(stage, options.data[0], start, output, recipe, tracker=tracker, person=options.person, **common)
+
+
+def _trained(output: Path) -> list[Path]:
+    """The folder of training, if an earlier stage left weights there."""
+    unfinished = (".resume", "_training")
+    return [output] if any(not path.stem.endswith(unfinished) for path in output.glob("*.safetensors")) else []
 
 
 def _codec(options: argparse.Namespace, workers: Any, device: Any) -> None:

@@ -37,9 +37,30 @@ def diffusion_loss(
     Returns:
         The loss (scalar), the estimate of the clean tokens ``[b, f, nq, dm]`` and the signal alpha ``[b]``.
     """
-    batch, number = len(clean), prior.head_tokens
+    batch = len(clean)
     time = torch.randint(len(prior.alphas_cumprod), (batch,), generator=generator, device=clean.device)
     noise = motion_noise(clean.shape, prior.correlation, generator, clean.device).to(clean)
+    error, weight, estimate, alpha = noised_error(prior, clean, head_given, time, noise, **conditions)
+    return error.sum() / weight.expand_as(error).sum(), estimate, alpha
+
+
+def noised_error(
+    prior: PresentClipPrior,
+    clean: Tensor,
+    head_given: Tensor,
+    time: Tensor,
+    noise: Tensor,
+    **conditions: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Weighted squared errors of :func:`diffusion_loss` under given noise.
+
+    Args:
+        time: timesteps ``[b]``; noise: as ``clean [b, f, nq, dm]``. See :func:`diffusion_loss` for the others.
+
+    Returns:
+        Errors ``[b, f, nq, dm]``, their weights broadcastable to them, the estimate and the signal alpha ``[b]``.
+    """
+    batch, number = len(clean), prior.head_tokens
     alpha, sigma = prior.alpha_sigma(time, clean)
     noisy = alpha * clean + sigma * noise
     out = prior(noisy, time, head=clean[:, :, :number], head_given=head_given, **conditions)
@@ -51,7 +72,7 @@ def diffusion_loss(
         # The first frames after the known ones and the head's are told more exactly: their errors count for more.
         weight = weight * (prior.variance.mean() / prior.variance[: clean.shape[1]]).sqrt()
     error = ((alpha * noisy - estimate) / sigma - target).square() * weight
-    return error.sum() / weight.expand_as(error).sum(), estimate, alpha.flatten()
+    return error, weight, estimate, alpha.flatten()
 
 
 def interpolate(x: Tensor, positions: Tensor, dim: int) -> Tensor:

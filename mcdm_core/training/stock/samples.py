@@ -80,7 +80,7 @@ class _Numbers(Sampler[int]):
 
 
 def batches(
-    samples: ClipSamples, batch: int, first: int, workers: Workers, readers: int = 0
+    samples: Dataset, batch: int, first: int, workers: Workers, readers: int = 0
 ) -> Iterator[dict[str, Tensor]]:
     """This process's shares of batches of ``batch`` samples, from batch ``first`` on; ``readers`` processes decode."""
     more: dict[str, Any] = {"prefetch_factor": 2, "persistent_workers": True} if readers else {}

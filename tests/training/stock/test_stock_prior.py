@@ -1,0 +1,148 @@
+"""Stage 2 of the stock layout on curated clips: what it reads, what it learns, and that the whole model takes it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mcdm_core.__main__ import main
+from mcdm_core.checkpoint import load_checkpoint, save_checkpoint
+from mcdm_core.data.tar_clips import TarClips
+from mcdm_core.errors import WeightsError
+from mcdm_core.models.audio_encoder import Wav2Vec2AudioEncoder, build_audio_encoder
+from mcdm_core.models.image_encoder import build_image_encoder
+from mcdm_core.models.motion_codec import MotionCodec
+from mcdm_core.models.present_clip_prior import PresentClipPrior
+from mcdm_core.training.stock.motion_samples import HEARD, MotionSamples
+from mcdm_core.training.stock.prior import Encoders, train_stock_prior
+
+from .narrow import NARROW, RECIPE
+
+CONFIG = dataclasses.replace(
+    NARROW,
+    audio_encoder=dataclasses.replace(NARROW.audio_encoder, feature_dim=16, num_layers=1, num_heads=2),
+    image_encoder=dataclasses.replace(
+        NARROW.image_encoder, image_size=32, patch_size=16, feature_dim=8, num_layers=1, num_heads=2
+    ),
+    present_clip_prior=dataclasses.replace(NARROW.present_clip_prior, width=16, num_layers=1, num_heads=2),
+)
+KNOWN, FRAMES = CONFIG.present_clip_prior.context_frames, CONFIG.clip_frames
+
+
+@pytest.fixture(autouse=True)
+def quick_ears(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features of the sound that cost nothing; the network's own convolutions are wide in every configuration."""
+    mixed = torch.randn(400, 16, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(Wav2Vec2AudioEncoder, "features", lambda _, sound: sound.unfold(0, 400, 320) @ mixed)
+
+
+@pytest.fixture(scope="module")
+def whole(start: Path, tmp_path_factory) -> Path:
+    """The assembled start with encoders and prior."""
+    pytest.importorskip("transformers", reason="CLIP and Wav2Vec need transformers")
+    torch.manual_seed(1)
+    parts = {
+        "audio_encoder": build_audio_encoder(CONFIG),
+        "image_encoder": build_image_encoder(CONFIG),
+        "motion_codec": MotionCodec(CONFIG),
+        "present_clip_prior": PresentClipPrior(CONFIG),
+    }
+    path = tmp_path_factory.mktemp("whole") / "whole.safetensors"
+    states = {**load_checkpoint(start).states, **{name: module.state_dict() for name, module in parts.items()}}
+    save_checkpoint(path, states, CONFIG, stage=0)
+    return path
+
+
+def losses(data: Path, whole: Path, output: Path, **changes: object) -> list[float]:
+    """The loss after every step."""
+    curve: list[float] = []
+    train_stock_prior(
+        data,
+        [whole],
+        output,
+        dataclasses.replace(RECIPE, **changes),
+        tracker=lambda step, n: curve.append(n["loss"]) if "loss" in n else None,
+    )
+    return curve
+
+
+def test_a_sample_hears_what_it_shows(data: Path) -> None:
+    clips = TarClips(sorted((data / "train").glob("*.tar")), at_least=KNOWN + FRAMES)
+    samples = MotionSamples(clips, CONFIG, seed=3)
+    sample, again, other = samples[5], samples[5], samples[6]
+    assert all(torch.equal(again[key], value) for key, value in sample.items())
+    assert not torch.equal(sample["noise"], other["noise"])
+    assert sample["faces"].shape == (KNOWN + FRAMES, 3, 128, 128) and sample["reference"].shape == (3, 32, 32)
+    assert sample["landmarks"].shape == (KNOWN + FRAMES, 68, 2) and sample["noise"].shape[0] == FRAMES
+    beside = round(HEARD * 16_000)
+    assert sample["sound"].shape == ((KNOWN + FRAMES) * 640 + 2 * beside,)
+    # The sound of the shown frames lies between what is heard before and after: found again in its clip.
+    shown = sample["sound"][beside:-beside].numpy()
+    found = []
+    for index in range(len(clips)):
+        points, sound = clips.labels(index)["landmarks"], clips.sound(index).astype(np.float32) / 32768
+        for first in range(len(points) - KNOWN - FRAMES + 1):
+            if np.array_equal(points[first : first + KNOWN + FRAMES], sample["landmarks"].numpy()):
+                found.append(np.abs(sound[first * 640 :][: len(shown)] - shown).max())
+    assert found == [0.0]
+    shares = [samples[number] for number in range(40)]
+    assert 0 < sum(bool(one["begins"]) for one in shares) < 40 and any(one["given"] for one in shares)
+
+
+def test_the_shown_frames_have_the_tokens_of_their_own_sound() -> None:
+    pytest.importorskip("transformers", reason="CLIP and Wav2Vec need transformers")
+    audio = build_audio_encoder(CONFIG)
+    assert isinstance(audio, Wav2Vec2AudioEncoder)
+    beside, sound = round(HEARD * 16_000), torch.zeros(1, 8 * 640 + 2 * round(HEARD * 16_000))
+    encoders = Encoders(MotionCodec(CONFIG), audio, torch.nn.Identity())
+    silent = encoders.sound_tokens(sound, 8, 25.0)
+    sound[0, beside + 3 * 640 : beside + 4 * 640] = torch.randn(640)
+    change = (encoders.sound_tokens(sound, 8, 25.0) - silent).abs().mean((0, 2, 3))
+    assert silent.shape == (1, 8, 1, 16) and int(change.argmax()) == 3, "the click is in the fourth frame"
+
+
+def test_the_prior_alone_learns_and_goes_on_where_it_was(data: Path, whole: Path, tmp_path: Path) -> None:
+    curve = losses(data, whole, tmp_path / "a.safetensors", steps=40, learning_rate=1e-2)
+    assert np.mean(curve[-10:]) < 0.9 * np.mean(curve[:5])
+    short = losses(data, whole, tmp_path / "b.safetensors")
+    turns = losses(data, whole, tmp_path / "c.safetensors", accumulate=2)
+    assert np.allclose(short, turns, atol=1e-4) and short[0] != short[-1]
+    made = load_checkpoint(whole).states["present_clip_prior"]
+    from safetensors.torch import load_file
+
+    after = load_file(str(tmp_path / "a.safetensors"))
+    assert {key.partition(".")[0] for key in after} == {"present_clip_prior"}
+    moved = [key for key, value in made.items() if not torch.equal(after[f"present_clip_prior.{key}"], value)]
+    assert any("multimodal_blocks" in key for key in moved) and "alphas_cumprod" not in moved
+
+
+def test_validation_tells_the_own_sound_from_anothers(data: Path, whole: Path, tmp_path: Path) -> None:
+    result = train_stock_prior(data, [whole], tmp_path / "a.safetensors", RECIPE)
+    assert result.validation.keys() == {"mse", "mse_wrong"}
+    assert result.validation["mse"] != result.validation["mse_wrong"]
+
+
+def test_the_command_trains_it_and_bundles_it(data: Path, whole: Path, tmp_path: Path, capsys) -> None:
+    common = ["--preset", "base", "--start", str(whole), "--output", str(tmp_path), "--device", "cpu"]
+    steps = ["--data", str(data), "--steps", "2", "--batch", "2", "--readers", "0", "--float32"]
+    for stage in ("prior", "unet3"):
+        assert main(["train", stage, *common, *steps]) == 0
+    assert main(["train", "bundle", *common]) == 0
+    made = load_checkpoint(Path(capsys.readouterr().out.strip()))
+    before = load_checkpoint(whole).states
+    for part, learns in (("present_clip_prior", True), ("audio_encoder", False), ("image_encoder", False)):
+        half = {key: value.half() for key, value in before[part].items()}
+        assert learns == any(not torch.equal(half[key], value) for key, value in made.states[part].items()), part
+
+
+def test_what_is_missing_is_named(data: Path, start: Path, whole: Path, tmp_path: Path) -> None:
+    states = load_checkpoint(whole).states
+    for part, how in (("motion_codec", "codec"), ("audio_encoder", "convert")):
+        path = tmp_path / f"{part}.safetensors"
+        save_checkpoint(path, {name: state for name, state in states.items() if name != part}, CONFIG, stage=0)
+        with pytest.raises(WeightsError, match=f"no {part} .*{how}"):
+            train_stock_prior(data, [path], tmp_path / "a.safetensors", RECIPE)
