@@ -14,7 +14,7 @@ from ...config import MCDMConfig
 from ...data.tar_clips import TarClips
 from ...media.pixels import frames_to_unit
 
-HEARD = 1.0
+MARGIN = 1.0
 """Seconds of sound to either side of a sample: the frozen encoder hears words, not their pieces."""
 BEGIN_SHARE, HEAD_SHARE, SOUND_DROPOUT = 0.3, 0.3, 0.1
 """Samples at a video's start, with a driver's head, and without sound, for guidance."""
@@ -35,7 +35,7 @@ class MotionSamples(Dataset):
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         """``faces`` ``[c + f, 3, k, k]`` and ``reference`` ``[3, h, w]`` in [-1, 1], ``landmarks`` ``[c + f, 68, 2]``,
-        ``sound`` ``[s]`` (:data:`HEARD` longer on either side), ``noise`` ``[f, nq, dm]`` and ``timestep``, ``shake``
+        ``sound`` ``[s]`` (:data:`MARGIN` longer on either side), ``noise`` ``[f, nq, dm]`` and ``timestep``, ``shake``
         ``[c, nq, dm]`` for the known frames, ``begins``, ``given`` (a driver's head) and ``dropped`` (no sound)."""
         config, random = self.config, np.random.default_rng([self.seed, number])
         codec, side = config.motion_codec, config.image_encoder.image_size
@@ -51,7 +51,7 @@ class MotionSamples(Dataset):
             "faces": torch.nn.functional.interpolate(pictures[:-1], size=(codec.image_size,) * 2, mode="area"),
             "reference": pictures[-1],
             "landmarks": torch.from_numpy(self.clips.labels(index)["landmarks"][first : first + known + frames]),
-            "sound": _heard(self.clips.sound(index), first, known + frames, config),
+            "sound": _sound_around(self.clips.sound(index), first, known + frames, config),
             "noise": torch.randn(frames, *tokens, generator=generator),
             "timestep": torch.tensor(int(random.integers(config.present_clip_prior.num_train_timesteps))),
             "shake": shake * (_TRUSTED if random.random() < 0.5 else _SHAKEN),
@@ -61,11 +61,11 @@ class MotionSamples(Dataset):
         }
 
 
-def _heard(sound: np.ndarray, first: int, frames: int, config: MCDMConfig) -> Tensor:
-    """Float samples from :data:`HEARD` before frame ``first`` to as long after the last; silence beyond the ends."""
+def _sound_around(sound: np.ndarray, first: int, frames: int, config: MCDMConfig) -> Tensor:
+    """Float samples from :data:`MARGIN` before frame ``first`` to as long after the last; silence beyond the ends."""
     rate = config.audio_encoder.sample_rate
-    begin = round((first / config.fps - HEARD) * rate)
-    end = begin + round((frames / config.fps + 2 * HEARD) * rate)
+    begin = round((first / config.fps - MARGIN) * rate)
+    end = begin + round((frames / config.fps + 2 * MARGIN) * rate)
     inside = torch.from_numpy(sound[max(0, begin) : max(0, end)].astype(np.float32) / 32768)
     before = max(0, -begin)
     return torch.nn.functional.pad(inside, (before, end - begin - before - len(inside)))

@@ -21,7 +21,7 @@ from ...models.present_clip_prior import PresentClipPrior
 from ..loop import LoopSettings, Tracker, TrainResult, train
 from ..prior.losses import noised_error
 from ..workers import Workers
-from .motion_samples import HEARD, MotionSamples
+from .motion_samples import MARGIN, MotionSamples
 from .samples import batches
 from .train import StockRecipe, load_parts
 
@@ -49,10 +49,10 @@ class Encoders(NamedTuple):
     @torch.no_grad()
     def sound_tokens(self, sound: Tensor, frames: int, fps: float) -> Tensor:
         """Tokens ``[b, n, k, d]`` of the frames in the middle of ``sound [b, s]`` (see ``motion_samples.py``)."""
-        beside = round(HEARD * fps)
+        beside = round(MARGIN * fps)
         rate = self.audio.config.sample_rate
-        heard = [self.audio(self.audio.frame_windows(one, rate, fps, frames + 2 * beside)) for one in sound]
-        return torch.stack(heard)[:, beside : beside + frames]
+        tokens = [self.audio(self.audio.frame_windows(one, rate, fps, frames + 2 * beside)) for one in sound]
+        return torch.stack(tokens)[:, beside : beside + frames]
 
 
 class MotionObjective:
@@ -98,7 +98,7 @@ class MotionObjective:
             before, begins = tokens[:, :known], batch["begins"].view(-1, 1, 1, 1)
             # A video's start: one frame, repeated, is all that is known, and nothing was heard before.
             before = torch.where(begins, before[:, -1:], before) + batch["shake"]
-            heard = torch.where(begins, self.prior.null_audio.to(sound), sound[:, :known])
+            past_sound = torch.where(begins, self.prior.null_audio.to(sound), sound[:, :known])
             error, weight, _, _ = noised_error(
                 self.prior,
                 tokens[:, known:],
@@ -108,7 +108,7 @@ class MotionObjective:
                 audio=sound[:, known:],
                 image=image,
                 context=before,
-                context_audio=heard,
+                context_audio=past_sound,
                 drop_audio=batch["dropped"],
             )
         return error.sum((1, 2, 3)) / weight.expand_as(error).sum((1, 2, 3))

@@ -17,7 +17,7 @@ from mcdm_core.models.audio_encoder import Wav2Vec2AudioEncoder, build_audio_enc
 from mcdm_core.models.image_encoder import build_image_encoder
 from mcdm_core.models.motion_codec import MotionCodec
 from mcdm_core.models.present_clip_prior import PresentClipPrior
-from mcdm_core.training.stock.motion_samples import HEARD, MotionSamples
+from mcdm_core.training.stock.motion_samples import MARGIN, MotionSamples
 from mcdm_core.training.stock.prior import Encoders, train_stock_prior
 
 from .narrow import NARROW, RECIPE
@@ -78,7 +78,7 @@ def test_a_sample_hears_what_it_shows(data: Path) -> None:
     assert not torch.equal(sample["noise"], other["noise"])
     assert sample["faces"].shape == (KNOWN + FRAMES, 3, 128, 128) and sample["reference"].shape == (3, 32, 32)
     assert sample["landmarks"].shape == (KNOWN + FRAMES, 68, 2) and sample["noise"].shape[0] == FRAMES
-    beside = round(HEARD * 16_000)
+    beside = round(MARGIN * 16_000)
     assert sample["sound"].shape == ((KNOWN + FRAMES) * 640 + 2 * beside,)
     # The sound of the shown frames lies between what is heard before and after: found again in its clip.
     shown = sample["sound"][beside:-beside].numpy()
@@ -97,7 +97,7 @@ def test_the_shown_frames_have_the_tokens_of_their_own_sound() -> None:
     pytest.importorskip("transformers", reason="CLIP and Wav2Vec need transformers")
     audio = build_audio_encoder(CONFIG)
     assert isinstance(audio, Wav2Vec2AudioEncoder)
-    beside, sound = round(HEARD * 16_000), torch.zeros(1, 8 * 640 + 2 * round(HEARD * 16_000))
+    beside, sound = round(MARGIN * 16_000), torch.zeros(1, 8 * 640 + 2 * round(MARGIN * 16_000))
     encoders = Encoders(MotionCodec(CONFIG), audio, torch.nn.Identity())
     silent = encoders.sound_tokens(sound, 8, 25.0)
     sound[0, beside + 3 * 640 : beside + 4 * 640] = torch.randn(640)
