@@ -1,31 +1,38 @@
 """Where the time goes, stage by stage, beside what the machine can do at most.
 
-    python -m benchmarks [STAGE ...] [--size 384 1080] [--threads 1 2] [--neighbours 0 1] [--json FILE]
+    python -m benchmarks [STAGE ...] [--size 384 1080] [--threads 1 2] [--dtype float32 bfloat16]
+                         [--neighbours 0 1] [--json FILE]
     python -m benchmarks start video --frames 30 300
 
-All stages take turns, so that other work on the machine meets all alike; medians and quartiles are given. ``unet`` is
-one evaluation, ``paint`` includes ``decode``, ``clip`` is ``guide`` to ``archive``. ``start`` is the first frame of the
-command, in a process of its own; ``video`` the command's whole work. Operations are counted, not estimated. Beside
-other work the time of the CPU says more than that of the clock.
+All stages take turns, each in every format and number of threads, so that other work on the machine meets all alike.
+Medians and quartiles are given. ``unet`` is one evaluation, ``paint`` includes ``decode``, ``clip`` is ``guide`` to
+``archive``. ``start`` is the first frame of the command, in a process of its own, ``server`` that of a process which
+has loaded the model; ``video`` the command's whole work. Operations and bytes are counted, not estimated: the bytes
+that each operation reads and writes by itself. Beside other work the time of the CPU says more than that of the clock.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import statistics
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from mcdm_core.config import PRESETS
+from mcdm_core.model import MCDMModel
 
+from .counting import counted
 from .machine import begin_peak, neighbours, peak_gflops, peak_mib, processor, synchronize
+from .server import first_in_a_server
 from .stages import Stage, prepare, stages
 from .whole import first_frame, whole_video
 
@@ -44,17 +51,34 @@ STAGES = (
     "finish",
     "encode",
 )
-OTHERS = ("start", "video")
+OTHERS = ("start", "server", "video")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def measure(chosen: list[Stage], repeats: int, device: torch.device) -> list[dict[str, Any]]:
-    """Time stages in turns; a row a stage."""
-    times: dict[str, list[float]] = {stage.name: [] for stage in chosen}
-    processor_times: dict[str, list[float]] = {stage.name: [] for stage in chosen}
-    peaks: dict[str, float] = {}
+@dataclass(frozen=True)
+class Variant:
+    """A way of computing that takes turns with others, and the machine's peak in it."""
+
+    threads: int
+    dtype: str
+    peak: float
+
+    def begin(self, model: MCDMModel) -> None:
+        """Compute so from here on."""
+        torch.set_num_threads(self.threads)
+        model.picture_format = DTYPES[self.dtype]
+
+
+def measure(
+    chosen: list[Stage], repeats: int, device: torch.device, variants: Sequence[Variant], model: MCDMModel
+) -> list[dict[str, Any]]:
+    """Time stages in turns, each in every variant; a row a stage and variant."""
+    times: dict[tuple[str, Variant], list[tuple[float, float]]] = {}
+    peaks: dict[tuple[str, Variant], float] = {}
     for repeat in range(repeats + 1):
-        for stage in chosen:
+        for stage, variant in itertools.product(chosen, variants):
+            variant.begin(model)
+            key = stage.name, variant
             begin_peak()
             with torch.no_grad():
                 synchronize(device)
@@ -63,38 +87,51 @@ def measure(chosen: list[Stage], repeats: int, device: torch.device) -> list[dic
                 synchronize(device)
                 taken, used = time.perf_counter() - began, time.process_time() - worked
             if repeat:  # the first time kernels are chosen
-                times[stage.name].append(taken)
-                processor_times[stage.name].append(used)
-            peaks[stage.name] = max(peaks.get(stage.name, 0.0), peak_mib())
+                times.setdefault(key, []).append((taken, used))
+            peaks[key] = max(peaks.get(key, 0.0), peak_mib())
     rows = []
     for stage in chosen:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            stage.call()
-        milliseconds = sorted(1000 * value / stage.frames for value in times[stage.name])
-        low, _, high = statistics.quantiles(milliseconds, n=4, method="inclusive") if repeats > 1 else milliseconds * 3
-        rows.append(
-            {
-                "stage": stage.name,
-                "ms": statistics.median(milliseconds),
-                "quartiles": [low, high],
-                "least": milliseconds[0],
-                "cpu_ms": 1000 * statistics.median(processor_times[stage.name]) / stage.frames,
-                "gflop": counter.get_total_flops() / stage.frames / 1e9,
-                "peak_mib": peaks[stage.name],
-            }
-        )
+        counts = counted(stage.call)
+        for variant in variants:
+            pairs = times[stage.name, variant]
+            clock, used = (
+                sorted(1000 * value / stage.frames for value in column) for column in zip(*pairs, strict=True)
+            )
+            low, _, high = statistics.quantiles(clock, n=4, method="inclusive") if repeats > 1 else clock * 3
+            spent = statistics.median(used)
+            # One thread is judged by its own time, as the peak is.
+            judged = spent if variant.threads == 1 and device.type == "cpu" else clock[0]
+            gflop = counts.operations / stage.frames / 1e9
+            rows.append(
+                {
+                    "stage": stage.name,
+                    "threads": variant.threads,
+                    "dtype": variant.dtype,
+                    "peak_gflops": variant.peak,
+                    "ms": statistics.median(clock),
+                    "quartiles": [low, high],
+                    "least": clock[0],
+                    "cpu_ms": spent,
+                    "cpu_least": used[0],
+                    "gflop": gflop,
+                    "moved_mb": counts.moved / stage.frames / 1e6,
+                    "share_of_peak": gflop / max(judged, 1e-9) * 1000 / variant.peak,
+                    "peak_mib": peaks[stage.name, variant],
+                }
+            )
     return rows
 
 
-def show(rows: list[dict[str, Any]], peak: float) -> None:
+def show(rows: list[dict[str, Any]]) -> None:
     """A table of the stages."""
-    names = f"{'stage':8} {'ms a frame':>10} {'quartiles':>19} {'of the CPU':>10} {'Gflop':>7} {'of peak':>8}"
-    print(f"{names} {'peak MiB':>9}")
+    names = f"{'stage':8} {'threads':>7} {'format':9} {'ms a frame':>10} {'quartiles':>19} {'of the CPU':>10}"
+    print(f"{names} {'Gflop':>7} {'MB moved':>9} {'of peak':>8} {'peak MiB':>9}")
     for row in rows:
         low, high = row["quartiles"]
-        share = row["gflop"] / row["ms"] * 1000 / peak
+        way = f"{row['stage']:8} {row['threads']:7} {row['dtype']:9}"
         times = f"{row['ms']:10.2f} {f'{low:.2f} to {high:.2f}':>19} {row['cpu_ms']:10.2f}"
-        print(f"{row['stage']:8} {times} {row['gflop']:7.3f} {share:8.1%} {row['peak_mib']:9.0f}", flush=True)
+        counts = f"{row['gflop']:7.3f} {row['moved_mb']:9.1f} {row['share_of_peak']:8.1%}"
+        print(f"{way} {times} {counts} {row['peak_mib']:9.0f}", flush=True)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -105,7 +142,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--weights", type=Path, help="weight file or training folder")
     made.add_argument("--portrait", type=Path, help="picture with a face (default: the sample person)")
     made.add_argument("--device", default="cpu")
-    made.add_argument("--dtype", choices=DTYPES, default="float32", help="of the pictures' products")
+    made.add_argument("--dtype", choices=DTYPES, nargs="+", default=["float32"], help="of the pictures' products")
+    made.add_argument("--small", action="store_true", help="base and small in miniature, to be timed on a CPU")
     made.add_argument("--size", type=int, nargs="+", default=[384], help="longer side of the video in pixels")
     made.add_argument("--threads", type=int, nargs="+", default=[torch.get_num_threads()])
     made.add_argument("--neighbours", type=int, nargs="+", default=[0], help="busy processes beside it")
@@ -122,34 +160,37 @@ def main() -> int:
     if wrong:
         print(f"There is no stage {wrong[0]!r}; choose of {', '.join(STAGES + OTHERS)}.", file=sys.stderr)
         return 2
-    device, dtype = torch.device(options.device), DTYPES[options.dtype]
+    device = torch.device(options.device)
     names = [name for name in options.stages if name in STAGES] or ([] if options.stages else list(STAGES))
     facts = {"processor": processor(), "python": platform.python_version(), "torch": torch.__version__}
     print(", ".join(facts.values()))
     results: list[dict[str, Any]] = []
+    variants = []
+    for threads, dtype in itertools.product(options.threads, options.dtype):
+        torch.set_num_threads(threads)
+        variants.append(Variant(threads, dtype, peak_gflops(device, DTYPES[dtype])))
+        print(f"peak of this machine with {threads} threads in {dtype}: {variants[-1].peak:.0f} GFLOP/s")
     for size in options.size:
-        chosen: list[Stage] = []
-        if names:
-            inputs = prepare(options.preset, options.weights, device, size, options.portrait)
-            inputs.pipe.model.picture_format = dtype
-            chosen = [stage for stage in stages(inputs) if stage.name in names]
-        for threads in options.threads:
-            torch.set_num_threads(threads)
-            peak = peak_gflops(device, dtype)
-            for others in options.neighbours:
-                case = {"size": size, "threads": threads, "neighbours": others, "peak_gflops": peak}
-                print(f"\n{size} px, {threads} threads, {others} neighbours; peak of this machine {peak:.0f} GFLOP/s")
-                with neighbours(others):
-                    if chosen:
-                        rows = measure(chosen, options.repeats, device)
-                        show(rows, peak)
-                        results += [{**case, **row} for row in rows]
+        inputs = prepare(options.preset, options.weights, device, size, options.portrait, options.small)
+        chosen = [stage for stage in stages(inputs) if stage.name in names] if names else []
+        for others in options.neighbours:
+            case = {"size": size, "neighbours": others}
+            print(f"\n{size} px, {others} neighbours")
+            with neighbours(others):
+                if chosen:
+                    rows = measure(chosen, options.repeats, device, variants, inputs.pipe.model)
+                    show(rows)
+                    results += [{**case, **row} for row in rows]
+                for variant in variants:
+                    way = {**case, "threads": variant.threads, "dtype": variant.dtype, "peak_gflops": variant.peak}
                     if "start" in options.stages:
-                        results.append({**case, **first_frame(options, size, threads)})
+                        results.append({**way, **first_frame(options, size, variant)})
                     if "video" in options.stages:
-                        results += [{**case, **whole_video(options, size, threads, n)} for n in options.frames]
+                        results += [{**way, **whole_video(options, size, variant, n)} for n in options.frames]
+                if "server" in options.stages:
+                    results.append({**case, **first_in_a_server(inputs, options.repeats)})
     if options.json:
-        found = {**facts, "preset": options.preset, "device": str(device), "dtype": options.dtype, "results": results}
+        found = {**facts, "preset": options.preset, "device": str(device), "results": results}
         options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mcdm_core.config import PRESETS
+from mcdm_core.config import PRESETS, MCDMConfig
 from mcdm_core.media.audio import Audio, load_audio
 from mcdm_core.media.portrait import load_portrait
 from mcdm_core.media.video_writer import VideoWriter
@@ -38,11 +39,14 @@ class Inputs:
     box: tuple[float, float, float, float] | None
 
 
-def prepare(preset: str, weights: Path | None, device: torch.device, size: int, picture: Path | None) -> Inputs:
+def prepare(
+    preset: str, weights: Path | None, device: torch.device, size: int, picture: Path | None, small: bool = False
+) -> Inputs:
     """Load everything; a preset without weights has random ones, which cost what trained ones cost.
 
     Args:
-        size: longer side of the portrait in pixels; it is enlarged or shrunk to it.
+        size: longer side of the portrait in pixels; it is enlarged or shrunk to it. small: a preset without weights in
+            miniature.
     """
     box = None
     if weights is not None:
@@ -50,7 +54,8 @@ def prepare(preset: str, weights: Path | None, device: torch.device, size: int, 
     elif preset_weights(preset).is_file():
         pipe = MCDMPipeline.from_preset(preset, device)
     else:
-        pipe = MCDMPipeline.from_config(PRESETS[preset], device=device)
+        config = PRESETS[preset]
+        pipe = MCDMPipeline.from_config(miniature(config) if small else config, device=device)
         box = (0.3 * size, 0.3 * size, 0.7 * size, 0.7 * size)
     picture = picture or default_portrait()
     portrait = load_portrait(picture)
@@ -60,6 +65,23 @@ def prepare(preset: str, weights: Path | None, device: torch.device, size: int, 
         resized = torch.nn.functional.interpolate(portrait[None], size=(height, width), mode="bicubic", antialias=True)
         portrait = resized[0].clamp(0, 1)
     return Inputs(pipe, picture, portrait, load_audio(default_voice()), box)
+
+
+def miniature(config: MCDMConfig) -> MCDMConfig:
+    """``base`` or ``small`` with narrow layers and pictures of 64 pixels."""
+    return dataclasses.replace(
+        config,
+        image_size=64,
+        vae=dataclasses.replace(config.vae, stock_channels=(32, 32, 32, 32)),
+        audio_encoder=dataclasses.replace(config.audio_encoder, num_layers=1),
+        image_encoder=dataclasses.replace(config.image_encoder, feature_dim=64, num_layers=1, num_heads=2),
+        motion_codec=dataclasses.replace(config.motion_codec, width=48, num_layers=1, num_heads=2, motion_dim=48),
+        present_clip_prior=dataclasses.replace(config.present_clip_prior, width=48, num_layers=1, num_heads=2),
+        archived_clip_prior=dataclasses.replace(config.archived_clip_prior, width=48, latent_size=8),
+        unet=dataclasses.replace(
+            config.unet, latent_size=8, block_channels=(64, 64, 64, 64), layers_per_block=1, text_context_dim=48
+        ),
+    )
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ import time
 import wave
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,6 +22,15 @@ from mcdm_core.media.audio import load_audio
 from mcdm_core.samples import default_voice
 
 _FPS = 25
+
+
+class Variant(Protocol):
+    """Number of threads and number format."""
+
+    @property
+    def threads(self) -> int: ...
+    @property
+    def dtype(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -42,14 +51,14 @@ def _processor_seconds(process: int) -> float:
     return math.nan
 
 
-def _run(options: argparse.Namespace, size: int, threads: int, frames: int) -> _Run:
+def _run(options: argparse.Namespace, size: int, variant: Variant, frames: int) -> _Run:
     """Run the command."""
     voice = load_audio(default_voice())
     wanted = round(frames / _FPS * voice.sample_rate)
     samples = np.resize(voice.waveform.mean(0).numpy(), wanted)
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    if threads != os.cpu_count():  # as a user starts it, it chooses by itself
-        environment["OMP_NUM_THREADS"] = str(threads)
+    if variant.threads != os.cpu_count():  # as a user starts it, it chooses by itself
+        environment["OMP_NUM_THREADS"] = str(variant.threads)
     with tempfile.TemporaryDirectory() as folder:
         sound, output = Path(folder) / "voice.wav", Path(folder) / "video.mp4"
         with wave.open(str(sound), "wb") as file:
@@ -59,7 +68,7 @@ def _run(options: argparse.Namespace, size: int, threads: int, frames: int) -> _
             file.writeframes((samples * 32767).astype("<i2").tobytes())
         command = [sys.executable, "-m", "mcdm_core", "generate", "--audio", str(sound), "--output", str(output)]
         command += ["--preset", options.preset, "--device", options.device, "--max-size", str(size)]
-        command += ["--dtype", options.dtype] if options.dtype in ("float32", "bfloat16") else []
+        command += ["--dtype", variant.dtype] if variant.dtype in ("float32", "bfloat16") else []
         if options.weights:
             command += ["--weights", str(options.weights)]
         if options.portrait:
@@ -78,9 +87,9 @@ def _run(options: argparse.Namespace, size: int, threads: int, frames: int) -> _
     return _Run(first or whole, first_cpu, whole, shown.strip().splitlines()[-1])
 
 
-def first_frame(options: argparse.Namespace, size: int, threads: int, frames: int = 16) -> dict[str, Any]:
+def first_frame(options: argparse.Namespace, size: int, variant: Variant, frames: int = 16) -> dict[str, Any]:
     """Seconds from the command to the first clip of a short video; beside other work the CPU's time says more."""
-    runs = sorted((_run(options, size, threads, frames) for _ in range(options.repeats)), key=lambda run: run.first)
+    runs = sorted((_run(options, size, variant, frames) for _ in range(options.repeats)), key=lambda run: run.first)
     run = runs[len(runs) // 2]
     used = sorted(run.first_cpu for run in runs)
     print(
@@ -91,9 +100,9 @@ def first_frame(options: argparse.Namespace, size: int, threads: int, frames: in
     return {"stage": "start", "first_s": run.first, "first_cpu_s": used, "whole_s": run.whole, "frames": frames}
 
 
-def whole_video(options: argparse.Namespace, size: int, threads: int, frames: int) -> dict[str, Any]:
+def whole_video(options: argparse.Namespace, size: int, variant: Variant, frames: int) -> dict[str, Any]:
     """Frames a second of a whole video, and the most memory the command held."""
-    run = _run(options, size, threads, frames)
+    run = _run(options, size, variant, frames)
     whole, line = run.whole, run.line
     told = re.search(r"([\d.]+) frames a second, peak memory (\d+) MiB", line)
     if told is None:

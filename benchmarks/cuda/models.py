@@ -3,17 +3,18 @@ cost."""
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mcdm_core.config import BASE, MCDMConfig
+from mcdm_core.config import BASE
 from mcdm_core.media.portrait import load_portrait
 from mcdm_core.model import MCDMModel
 from mcdm_core.pipeline import AudioEmbedding, MCDMPipeline, Reference
 from mcdm_core.samples import default_portrait
+
+from ..stages import miniature
 
 RATE = 16_000
 GUIDANCE = 3.0
@@ -52,23 +53,6 @@ def base_video(device: torch.device, seconds: float, small: bool = False) -> Vid
     height, width = picture.shape[-2:]
     box = (0.3 * width, 0.3 * height, 0.7 * width, 0.7 * height)
     return Video(pipe, pipe.encode_reference(picture, box), _voice(pipe, seconds))
-
-
-def miniature(config: MCDMConfig) -> MCDMConfig:
-    """``base`` with narrow layers and pictures of 64 pixels."""
-    return dataclasses.replace(
-        config,
-        image_size=64,
-        vae=dataclasses.replace(config.vae, stock_channels=(32, 32, 32, 32)),
-        audio_encoder=dataclasses.replace(config.audio_encoder, num_layers=1),
-        image_encoder=dataclasses.replace(config.image_encoder, feature_dim=64, num_layers=1, num_heads=2),
-        motion_codec=dataclasses.replace(config.motion_codec, width=48, num_layers=1, num_heads=2, motion_dim=48),
-        present_clip_prior=dataclasses.replace(config.present_clip_prior, width=48, num_layers=1, num_heads=2),
-        archived_clip_prior=dataclasses.replace(config.archived_clip_prior, width=48, latent_size=8),
-        unet=dataclasses.replace(
-            config.unet, latent_size=8, block_channels=(64, 64, 64, 64), layers_per_block=1, text_context_dim=48
-        ),
-    )
 
 
 def _voice(pipe: MCDMPipeline, seconds: float) -> AudioEmbedding:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.cuda.models import miniature
+from benchmarks.stages import miniature
 from mcdm_core.config import BASE, MCDMConfig
 from mcdm_core.pipeline import MCDMPipeline
 
