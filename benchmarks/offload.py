@@ -56,10 +56,11 @@ def read_when_called(unet: nn.Module, path: Path) -> None:
             continue
         if not isinstance(layer, LAYERS):
             # Small tables, which their owner reads without a call.
-            for key in own:
-                shape = own[key].shape
-                value = stored.get_tensor(f"{name}.{key}") if key in kept else 0.02 * torch.randn(shape, dtype=DTYPE)
-                _put(layer, key, value)
+            for key, value in own.items():
+                if key in kept:
+                    _put(layer, key, stored.get_tensor(f"{name}.{key}"))
+                elif value.is_meta:
+                    _put(layer, key, 0.02 * torch.randn(value.shape, dtype=DTYPE))
             continue
 
         def read(layer: nn.Module, _: object, name: str = name, keys: tuple[str, ...] = tuple(own)) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from mcdm_core.models.unet import DenoisingUNet
+from mcdm_core.pipeline.run.gpu import captured
 
 from ..machine import MEBIBYTE, begin_device_peak, device_peak_mib, synchronize
 from .models import Video
@@ -134,19 +135,6 @@ def evaluations(report: Report, video: Video, operations: Operations, dtype: tor
     model.vae.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     latents = latents.contiguous(memory_format=torch.channels_last)
     operations.tell(report, f"decoder, {kept}, channels last", decode, device, frames)
-
-
-def captured(call: Callable[[], object]) -> Callable[[], object]:
-    """The call's kernels as a CUDA graph, which is replayed."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side), torch.no_grad():
-        call()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph), torch.no_grad():
-        call()
-    return graph.replay
 
 
 def stages(report: Report, video: Video) -> None:
