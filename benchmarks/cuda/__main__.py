@@ -30,7 +30,7 @@ from .report import Report
 from .tiny import tiny_equality
 
 BLOCKS = ("tests", "tiny", "waits", "base", "kernels", "graphs", "float16", "compile")
-_LEAST = {"kernels": 10.0, "graphs": 10.0, "float16": 4.0, "compile": 20.0}
+_LEAST = {"kernels": 10.0, "graphs": 10.0, "float16": 4.0, "compile": 150.0}
 """Seconds that a block needs at least."""
 
 
