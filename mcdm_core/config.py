@@ -36,13 +36,15 @@ class PartDecoderConfig:
     """Decoder of painted parts (``models/part_decoder.py``, C); without any widths the autoencoder's own is used.
 
     ``block_channels`` and ``blocks_per_level`` go from half of a part's resolution downwards, as the autoencoder's.
-    With ``portrait_gates`` what it sees of the portrait passes gates; with ``archive_sight`` it looks at the archive.
+    With ``portrait_gates`` what it sees of the portrait passes gates; with ``archive_sight`` it looks at the archive's
+    latents. It finds itself in ``gallery`` pictures of the person, and in the portrait; 0 for none.
     """
 
     block_channels: tuple[int, ...] = ()
     blocks_per_level: tuple[int, ...] = ()
     portrait_gates: bool = False
     archive_sight: bool = False
+    gallery: int = 0
 
 
 @dataclass(frozen=True)
@@ -238,7 +240,7 @@ TINY = MCDMConfig(
     image_size=192,
     vae=VAEConfig(layout="compact", latent_channels=12, scaling_factor=1.0),
     part_decoder=PartDecoderConfig(
-        block_channels=(32, 64, 128), blocks_per_level=(2, 2, 2), portrait_gates=True, archive_sight=True
+        block_channels=(32, 64, 128), blocks_per_level=(2, 2, 2), portrait_gates=True, archive_sight=True, gallery=8
     ),
     audio_encoder=AudioEncoderConfig(
         kind="logmel_context", feature_dim=128, window_frames=62, width=128, dilations=(1, 2, 3), spectral_balance=0.5

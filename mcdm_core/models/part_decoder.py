@@ -9,6 +9,7 @@ archive.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from ..config import MCDMConfig
 from .inputs.shape_maps import MAP_CHANNELS, draw_shapes
+from .layers.picture_sight import PictureSight, SeenPictures
 from .layers.zero_module import zero_module
 from .vae import ResidualBlock, TinyAutoencoder
 
@@ -29,10 +31,12 @@ class PersonFeatures:
     Attributes:
         portrait: of its part, level by level but the lowest, ``[b, c, h, w]``.
         archive: candidates of :class:`ArchiveSight`, if it looks at one.
+        pictures: what :class:`~.layers.picture_sight.PictureSight` has seen, if it looks at any.
     """
 
     portrait: tuple[Tensor, ...]
     archive: Tensor | None
+    pictures: SeenPictures | None
 
 
 class ArchiveSight(nn.Module):
@@ -119,19 +123,27 @@ class PartDecoder(nn.Module):
         self.archive: ArchiveSight | None = None
         if settings.archive_sight:
             self.archive = ArchiveSight(config.vae.latent_channels, widths[-1])
+        self.pictures = PictureSight(widths[1], widths[0]) if settings.gallery else None
 
-    def look(self, portraits: Tensor, archive: Tensor) -> PersonFeatures:
+    def look(self, portraits: Tensor, archive: Tensor, gallery: Tensor | None = None) -> PersonFeatures:
         """See people once, for all frames of a clip.
 
         Args:
             portraits: the portraits' parts ``[b, 3, s, s]`` in [-1, 1].
-            archive: latents of archived frames ``[b, a, c, h, w]``.
+            archive: latents of archived frames ``[b, a, c, h, w]``; gallery: pictures of them ``[b, n, 3, s, s]``, if
+                there are any.
         """
         x, added = F.pixel_unshuffle(portraits, 2), []
         for look, give in zip(self.portrait_in, self.portrait_out, strict=True):
             x = F.silu(look(x))
             added.append(give(x))
-        return PersonFeatures(tuple(added), None if self.archive is None else self.archive.candidates(archive))
+        pictures = None
+        if self.pictures is not None:
+            own = portraits[:, None]
+            pictures = self.pictures.look(own if gallery is None else torch.cat([own, gallery.to(own)], 1))
+        return PersonFeatures(
+            tuple(added), None if self.archive is None else self.archive.candidates(archive), pictures
+        )
 
     def forward(self, latents: Tensor, shapes: Tensor, person: PersonFeatures) -> Tensor:
         """Decode videos of parts.
@@ -143,7 +155,12 @@ class PartDecoder(nn.Module):
         Returns:
             ``[b, f, 3, s, s]``, about in [-1, 1], not clamped.
         """
+        return self.decoded(latents, shapes, person)[0]
+
+    def decoded(self, latents: Tensor, shapes: Tensor, person: PersonFeatures) -> tuple[Tensor, Tensor | None]:
+        """The same, and the queries ``[b*f, 12, s/4, s/4]`` that the pictures were asked, which training judges."""
         videos, frames = latents.shape[:2]
+        sight, queries, found = self.pictures if person.pictures is not None else None, None, None
         drawn = draw_shapes(shapes.flatten(0, 1), latents.shape[-1]).to(latents)
         x = latents.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         x = self.conv_in(x) + self.shape_in(drawn)
@@ -155,8 +172,27 @@ class PartDecoder(nn.Module):
             seen = person.portrait[level].repeat_interleave(frames, 0)
             if self.portrait_gates:
                 seen = seen * (2 * self.portrait_gates[level](x).sigmoid())
+            if found is not None and sight is not None:
+                seen = seen + sight.features(found.to(seen))
             x = self.blocks[level](x + seen)
-        return F.pixel_shuffle(self.conv_out(F.silu(x)), 2).unflatten(0, (videos, frames))
+            if level == 1 and sight is not None and person.pictures is not None:
+                queries = sight.query(x)
+                found = torch.cat(sight(queries.unflatten(0, (videos, frames)), person.pictures), 2).flatten(0, 1)
+        picture = self.conv_out(F.silu(x))
+        if found is not None and sight is not None:
+            picture = sight.laid_over(picture, x, found[:, :-1])
+        return F.pixel_shuffle(picture, 2).unflatten(0, (videos, frames)), queries
+
+    def continue_from(self, state: Mapping[str, Tensor]) -> bool:
+        """Take over the weights of an earlier decoder, which may have looked at no pictures; tells whether it did.
+
+        Raises:
+            RuntimeError: if they do not fit otherwise.
+        """
+        looked = any(name.startswith("pictures.") for name in state)
+        own = {} if looked else {k: v for k, v in self.state_dict().items() if k.startswith("pictures.")}
+        self.load_state_dict({**own, **state})
+        return looked
 
     @torch.no_grad()
     def begin_at(self, vae: TinyAutoencoder) -> None:

@@ -12,16 +12,21 @@ import logging
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
+from ...checkpoint import component_state
 from ...errors import MCDMError
+from ...models.layers.picture_sight import PictureSight, half_resolution_cells
 from ...models.part_decoder import PartDecoder
 from ...models.vae import TinyAutoencoder
 from ..channels_last import channels_last
-from ..loop import LoopSettings, TrainResult, train
+from ..loop import LoopSettings, TrainResult, resume_path, train
+from ..ridge import ridge_solution
 from ..unet.denoiser import Denoiser
 from .losses import LossWeights, PartLosses, half_of_frames
-from .stage import LateCritic, PartMaterial, PartRecipe, PartRun, load_denoiser, load_network
+from .stage import LateCritic, PartMaterial, PartRecipe, PartRun, load_denoiser
 from .validation import validate_parts
 
 logger = logging.getLogger(__name__)
@@ -32,7 +37,7 @@ BEYOND = 1.1
 """How far those may go, where 0 is one step and 1 is two."""
 TOWARDS_TRUE = 0.08
 """Share of clips whose latents go some way to the true ones: sharp latents are to stay sharp."""
-
+_CELLS_OF_A_FRAME, _QUERY_PENALTY = 64, 1e-4
 
 PART_DECODER = PartRecipe(
     stage=3, clips=2, frames=8, learning_rate=7e-4, weights=LossWeights(critic=0.8), critic_from=0.02
@@ -70,10 +75,35 @@ class DecoderLosses:
         (soft, made), _ = self.painter.steps.estimates(batch.begin, self.painter.conditions(batch, batch.archived))
         latents = between_steps(soft, made, batch.clean)
         frames = half_of_frames(latents)
-        decoded = self.painter.shown_by(self.decoder, latents[:, frames], batch.archived, batch, frames)
+        decoded, queries = self.painter.shown_by(self.decoder, latents[:, frames], batch.archived, batch, frames)
         losses = self.painter.picture_losses(decoded, batch, frames, self.weights, self.critic.now())
         losses["loss"] = losses.pop("pictures")
+        if queries is not None:
+            wanted = half_resolution_cells(batch.true[:, frames].flatten(0, 1))
+            losses["query"] = (queries.float() - wanted).abs().mean()
+            losses["loss"] = losses["loss"] + self.weights.query * losses["query"]
         return losses
+
+    @torch.no_grad()
+    def fit_queries(self, sight: PictureSight, batches: int = 40) -> None:
+        """Fit what a new sight asks to the true frames, in closed form: it then finds them from the first step on."""
+        given: list[Tensor] = []
+        hook = sight.query.register_forward_pre_hook(lambda _, features: given.append(features[0].float()))
+        inputs, wanted = [], []
+        for _ in range(batches):
+            batch = self.painter.batch()
+            (_, made), _ = self.painter.steps.estimates(batch.begin, self.painter.conditions(batch, batch.archived))
+            self.painter.shown_by(self.decoder, made, batch.archived, batch, torch.arange(made.shape[1]))
+            around = F.unfold(given.pop(), 3, padding=1)
+            true = half_resolution_cells(batch.true.flatten(0, 1)).flatten(2)
+            some = torch.randint(around.shape[-1], (_CELLS_OF_A_FRAME,), device=around.device)
+            for rows, of in ((inputs, around), (wanted, true)):
+                rows.append(rearrange(of[..., some], "n c k -> (n k) c"))
+        hook.remove()
+        features = F.pad(torch.cat(inputs), (0, 1), value=1.0)
+        solved = ridge_solution(features, torch.cat(wanted), _QUERY_PENALTY * len(features))
+        weight = solved[:-1].T.reshape(sight.query.weight.shape)
+        sight.query.load_state_dict({"weight": weight, "bias": solved[-1]})
 
 
 def train_part_decoder(recipe: PartRecipe, run: PartRun) -> TrainResult:
@@ -93,10 +123,11 @@ def train_part_decoder(recipe: PartRecipe, run: PartRun) -> TrainResult:
     if not isinstance(vae, TinyAutoencoder):
         raise MCDMError(f"vae.layout is {config.vae.layout!r}; the parts' decoder begins as that of a 'compact' one.")
     decoder = PartDecoder(config).to(device)
+    new = decoder.pictures
     if run.refine is None:
         decoder.begin_at(vae)
-    else:
-        load_network(decoder, run.refine, "part_decoder")
+    elif decoder.continue_from(component_state(run.refine, "part_decoder")):
+        new = None
     channels_last(decoder, device)
     denoiser = channels_last(Denoiser(config), device)
     load_denoiser(denoiser, run.start_from)
@@ -112,4 +143,7 @@ def train_part_decoder(recipe: PartRecipe, run: PartRun) -> TrainResult:
             denoiser, vae, rows, config, bypass_temporal=False, picture=picture, steps=2, decoder=module
         )
 
-    return train(decoder, DecoderLosses(decoder, painter, recipe, settings), settings, validate)
+    losses = DecoderLosses(decoder, painter, recipe, settings)
+    if new is not None and not (settings.resume and resume_path(settings.output).exists()):
+        losses.fit_queries(new)
+    return train(decoder, losses, settings, validate)

@@ -30,6 +30,8 @@ SHAPE_ERROR = 0.002
 """The same of contours, in parts: one error a clip."""
 TOKEN_ERROR, ARCHIVE_ERROR = 0.1, 0.15
 """Largest standard deviations of noise on motion tokens and on archived latents."""
+BLURRED_SHARE = 0.5
+"""Share of galleries that are blurred, more or less: what a model has painted is softer than what was filmed."""
 KNOWN_WEIGHT = 0.15
 """Weight of the surroundings in the latents' loss, beside 1 in the region."""
 
@@ -42,6 +44,7 @@ class LossWeights:
         latents: of the latents' squared error; second_latents: the same at the second step, whose matter is pictures.
         absolute, laplacian: of the pictures' differences; perceptual: of their distance for a network that sees.
         reading: of what the codec reads off the lips (:mod:`.lip_reading`).
+        query: of the rough pictures with which a decoder looks for a frame in the gallery.
         critic: gradient of the critic's reward, beside 1 of the other picture losses; at the second step alone.
         retelling: of the archive retold by layers 2 and 4 (:mod:`.retelling`).
         seam: of the change of the error from a clip's last frame to the next one's first.
@@ -53,6 +56,7 @@ class LossWeights:
     laplacian: float = 8.0
     perceptual: float = 1.2
     reading: float = 2.0
+    query: float = 1.0
     critic: float = 0.0
     retelling: float = 1.0
     seam: float = 0.5
@@ -80,7 +84,7 @@ class PaintedBatch:
     Attributes:
         true: the true parts ``[b, f, 3, s, s]``; clean: their latents ``[b, f, c, h, w]``; begin: noise to begin with.
         still: latents of the portraits' parts ``[b, c, h, w]``; guide: see :func:`~...face.part_guide.part_guide`.
-        archived: latents ``[b, f, c, h, w]``.
+        archived: latents ``[b, f, c, h, w]``; gallery: pictures of the same frames ``[b, f, 3, s, s]``.
     """
 
     drawn: Drawn
@@ -92,6 +96,7 @@ class PaintedBatch:
     still: Tensor
     guide: Tensor
     archived: Tensor
+    gallery: Tensor
 
 
 def laplacian_loss(difference: Tensor, levels: int = 3) -> Tensor:
@@ -118,6 +123,14 @@ def seam_loss(error: Tensor, ahead: Tensor, weight: Tensor, follows: Tensor) -> 
 def _at_latents(region: Tensor, latents: Tensor) -> Tensor:
     """Regions ``[b, f, 1, s, s]`` at the size of latents ``[b, f, c, h, w]``."""
     return F.interpolate(region.flatten(0, 1), size=latents.shape[-2:], mode="area").unflatten(0, region.shape[:2])
+
+
+def _softened(pictures: Tensor) -> Tensor:
+    """Some of the videos ``[b, f, 3, s, s]`` blurred, each by its own share."""
+    small = F.avg_pool2d(pictures.flatten(0, 1), 2)
+    blurred = F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False).view_as(pictures)
+    chance, amount = torch.rand(2, len(pictures), 1, 1, 1, 1, device=pictures.device)
+    return torch.lerp(pictures, blurred, amount * (chance < BLURRED_SHARE))
 
 
 def half_of_frames(video: Tensor) -> Tensor:
@@ -224,7 +237,7 @@ class PartLosses:
             self.steps.begin(clean),
             still,
             part_guide(self.encode, views, still),
-            self._archived(drawn.reference, drawn.archive, look, still),
+            *self._archived(drawn.reference, drawn.archive, look, views.still, still),
         )
 
     def conditions(self, batch: PaintedBatch, archived: Tensor) -> Conditions:
@@ -232,14 +245,19 @@ class PartLosses:
         tokens = self._tokens(batch.drawn.reference, batch.drawn.target, batch.views)
         return Conditions(archived, batch.still, tokens, batch.guide)
 
-    def _archived(self, reference: Tensor, rows: Tensor, look: Appearance, still: Tensor) -> Tensor:
-        """Latents of archived rows, as a video would have shown them, and a little noise."""
+    @torch.no_grad()
+    def _archived(
+        self, reference: Tensor, rows: Tensor, look: Appearance, portraits: Tensor, still: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Latents of archived rows, as a video would have shown them, and a little noise; and the pictures."""
         if not self.archive:
-            return still[:, None].expand(-1, rows.shape[1], -1, -1, -1)
+            latents, pictures = (x[:, None].expand(-1, rows.shape[1], -1, -1, -1) for x in (still, portraits))
+            return latents, pictures
         views = self.drawer.views(reference, rows, look, self.size)
-        latents = self.encode(views.shown(self.drawer.true(rows, views, look, self.size)))
+        pictures = views.shown(self.drawer.true(rows, views, look, self.size))
+        latents = self.encode(pictures)
         error = torch.rand(len(latents), 1, 1, 1, 1, device=latents.device) * ARCHIVE_ERROR
-        return latents + torch.randn_like(latents) * error
+        return latents + torch.randn_like(latents) * error, _softened(pictures)
 
     def _tokens(self, reference: Tensor, rows: Tensor, views: PartViews) -> Tensor:
         """Motion tokens with errors; those of the codec, and those of the contours, are left out now and then.
@@ -272,7 +290,7 @@ class PartLosses:
         drawn, look, still, archived = batch.drawn, batch.look, batch.still, batch.archived
         views = self.drawer.views(drawn.reference, drawn.before, look, self.size)
         guide = part_guide(self.encode, views, still)
-        earlier = self._archived(drawn.reference, drawn.before_archive, look, still)
+        earlier, _ = self._archived(drawn.reference, drawn.before_archive, look, views.still, still)
         conditions = Conditions(earlier, still, self._tokens(drawn.reference, drawn.before, views), guide)
         made, carried = self.steps.sample(step, batch.begin, conditions)
         own = (torch.rand(len(made), device=made.device) < 0.5).view(-1, 1, 1, 1, 1)
@@ -298,7 +316,7 @@ class PartLosses:
         frames = half_of_frames(estimate)
         latents = estimate[:, frames]
         if self.decoder is not None:
-            decoded = self.shown_by(self.decoder, latents, archived, batch, frames)
+            decoded, _ = self.shown_by(self.decoder, latents, archived, batch, frames)
         else:
             with self.autocast():
                 decoded = self.vae.decode(latents.flatten(0, 1).contiguous(memory_format=torch.channels_last)).float()
@@ -306,14 +324,16 @@ class PartLosses:
 
     def shown_by(
         self, decoder: PartDecoder, latents: Tensor, archived: Tensor, batch: PaintedBatch, frames: Tensor
-    ) -> Tensor:
-        """Pictures ``[b*n, 3, s, s]`` that ``decoder`` makes of ``latents [b, n, c, h, w]`` of ``frames [n]``."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """Pictures ``[b*n, 3, s, s]`` that ``decoder`` makes of ``latents [b, n, c, h, w]`` of ``frames [n]``, and its
+        queries, see :meth:`~...models.part_decoder.PartDecoder.decoded`."""
         views = batch.views
         shapes = views.shapes + torch.randn_like(views.shapes[:, :1]) * SHAPE_ERROR
         tokens = shape_tokens(shapes, views.own_shapes, SHAPE_WIDTH)[:, frames]
         with self.autocast():
-            decoded = decoder(latents, tokens, decoder.look(views.still, archived))
-        return decoded.flatten(0, 1).float()
+            person = decoder.look(views.still, archived, batch.gallery)
+            decoded, queries = decoder.decoded(latents, tokens, person)
+        return decoded.flatten(0, 1).float(), queries
 
     def picture_losses(
         self, decoded: Tensor, batch: PaintedBatch, frames: Tensor, weights: LossWeights, critic: Adversary | None

@@ -20,14 +20,26 @@ from ...face.part_guide import PartViews, part_guide, part_tokens, part_views, t
 from ...face.part_shapes import SHAPE_TOKENS
 from ...face.parts import EYES, MOUTH
 from ...face.reference_warp import warp_reference
+from ...models.inputs.gallery import most_different
 from ...models.part_decoder import PartDecoder
 from ...models.vae import Autoencoder
 from ..unet.denoiser import DenoisingNetworks
 
-ABLATIONS = ("archive", "f_ac", "tokens", "codec_tokens", "shape_tokens", "unet", "part_decoder", "archive_sight")
+ABLATIONS = (
+    "archive",
+    "f_ac",
+    "tokens",
+    "codec_tokens",
+    "shape_tokens",
+    "unet",
+    "part_decoder",
+    "archive_sight",
+    "gallery",
+)
 """What :meth:`Painter.paint` can switch off, beside ``"memory"``, the M carried between clips (``seams.py``). The
 archive holds the portrait alone then, the autoencoder decodes the parts, or their own decoder sees no archive. F_ac,
-the motion tokens (all, the codec's, those of the contours) and the UNet's output are zero."""
+the motion tokens (all, the codec's, those of the contours) and the UNet's output are zero. Without the gallery alone
+it still sees latents."""
 
 
 Carried = dict[float, dict[str, Tensor]]
@@ -101,11 +113,11 @@ class Painter:
         length = self.config.clip_frames
         still = self.encode(self.views(case, case.landmarks[:1]).still)
         repeated = still[:, None].expand(-1, length, -1, -1, -1)
-        archive = repeated
+        archive, gallery = repeated, None
         if teeth:
             seen = self.views(case, case.archive_landmarks)
-            true = true_parts(case.archive[None], seen.squares, self.config.parts.size)
-            archive = self.encode(seen.shown(true))
+            shown = seen.shown(true_parts(case.archive[None], seen.squares, self.config.parts.size))
+            archive, gallery = self.encode(shown), self._kept(None, shown, seen)
         prior, carried, painted = self.denoiser.archived_clip_prior, {}, []
         attention = prior.reference_attention(still)
         for first in range(0, len(case.frames), length):
@@ -115,22 +127,37 @@ class Painter:
             known = repeated if off == "archive" else archive
             f_ac, tokens = prior(attention, known) * (off != "f_ac"), self._tokens(case, now, views, off)
             archive, carried = self._sample(guide, f_ac, tokens, {} if off == "memory" else carried, first, off, steps)
-            decoded = self.decode(archive, tokens[:, :, -SHAPE_TOKENS:], views, known, off)
-            painted.append(views.shown(decoded.clamp(-1, 1)))
+            kept = None if off == "archive" else gallery
+            decoded = self.decode(archive, tokens[:, :, -SHAPE_TOKENS:], views, known, kept, off).clamp(-1, 1)
+            gallery = self._kept(gallery, decoded, views)
+            painted.append(views.shown(decoded))
         return torch.cat(painted, 1)
 
+    def _kept(self, gallery: Tensor | None, pictures: Tensor, views: PartViews) -> Tensor:
+        """The gallery after more pictures ``[2, f, 3, k, k]``."""
+        if gallery is not None:
+            pictures = torch.cat([gallery, pictures], 1)
+        return most_different(views.still, pictures, self.config.part_decoder.gallery)
+
     def decode(
-        self, latents: Tensor, shapes: Tensor, views: PartViews, archive: Tensor, off: str | None = None
+        self,
+        latents: Tensor,
+        shapes: Tensor,
+        views: PartViews,
+        archive: Tensor,
+        gallery: Tensor | None,
+        off: str | None = None,
     ) -> Tensor:
         """Pictures ``[2, f, 3, k, k]`` of latents ``[2, f, c, h, w]`` with their shape tokens ``[2, f, 2, d]``.
 
-        ``archive``: of latents ``[2, a, c, h, w]``.
+        ``archive``: of latents ``[2, a, c, h, w]``; ``gallery``: of pictures ``[2, n, 3, k, k]``.
         """
         if self.decoder is None or off == "part_decoder":
             flat = latents.flatten(0, 1).contiguous(memory_format=torch.channels_last)
             return self.vae.decode(flat).unflatten(0, latents.shape[:2])
-        person = self.decoder.look(views.still, archive)
-        if off == "archive_sight":
+        blind = off == "archive_sight"
+        person = self.decoder.look(views.still, archive, None if blind or off == "gallery" else gallery)
+        if blind:
             person = dataclasses.replace(person, archive=None)
         return self.decoder(latents, shapes, person)
 

@@ -1,0 +1,117 @@
+"""What pictures of a person show where a painted frame is like them, to the pixel (non-local means, C)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from .zero_module import zero_module
+
+CELL = 4
+"""Side in pixels of the cells that are looked for; they are compared at half of the resolution."""
+REACH = 2
+"""How many pixels off a cell is looked for, each way."""
+SURROUNDINGS = 7
+"""Cells a side whose likeness counts for the middle one."""
+_KEY = 3 * (CELL // 2) ** 2
+_FRAMES_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class SeenPictures:
+    """Cells of pictures, moved every way: ``keys [b, cells, n, 12]``, and their ``values [b, cells, n, 48]``."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class PictureSight(nn.Module):
+    """Finds the cells of a painted frame in pictures of the person, and lays what they show over the frame.
+
+    A query q is a rough picture, told from the decoder's features at a quarter of the resolution. With the cells k_i of
+    the pictures, moved by up to :data:`REACH` pixels, at half of the resolution, and v_i at all of it,
+
+        found = sum_i softmax_i(-sharpness mean |q - k_i|^2) v_i ,
+
+    where the mean is over the cell and its surroundings. A gate says how much of what is found is shown.
+
+    Args:
+        width, below: channels of the features at a quarter and at half of the resolution.
+    """
+
+    def __init__(self, width: int, below: int) -> None:
+        super().__init__()
+        self.log_sharpness = nn.Parameter(torch.full((), math.log(1000.0)))
+        self.query = nn.Conv2d(width, _KEY, 3, padding=1)
+        self.features = zero_module(nn.Conv2d(13, below, 3, padding=1))
+        self.gate = zero_module(nn.Conv2d(below, 1, 3, padding=1))  # half of each
+
+    @staticmethod
+    def look(pictures: Tensor) -> SeenPictures:
+        """See pictures ``[b, n, 3, k, k]`` in [-1, 1].
+
+        >>> PictureSight.look(torch.zeros(1, 2, 3, 16, 16)).values.shape
+        torch.Size([1, 16, 50, 48])
+        """
+        size, number = pictures.shape[-1], pictures.shape[1]
+        wide = F.pad(pictures.flatten(0, 1).float(), (REACH,) * 4, mode="replicate")
+        moves = [(down, across) for down in range(2 * REACH + 1) for across in range(2 * REACH + 1)]
+        keys, values = [], []
+        for y, x in moves:
+            moved = wide[..., y : y + size, x : x + size]
+            keys.append(half_resolution_cells(moved))
+            values.append(F.pixel_unshuffle(F.pixel_unshuffle(moved, 2), 2))
+        return SeenPictures(*(_by_cell(torch.stack(x, 1), number) for x in (keys, values)))
+
+    def forward(self, queries: Tensor, seen: SeenPictures) -> tuple[Tensor, Tensor]:
+        """Find frames in what was seen.
+
+        Args:
+            queries: ``[b, f, 12, h, w]``, see :meth:`query` and :func:`half_resolution_cells`.
+
+        Returns:
+            What was found ``[b, f, 12, 2h, 2w]``, a picture unshuffled by 2, and how far off ``[b, f, 1, 2h, 2w]``.
+        """
+        found, apart = zip(
+            *(self._find(part, seen) for part in queries.split(_FRAMES_AT_ONCE, 1)), strict=True
+        )  # all at once takes a lot of memory
+        return torch.cat(found, 1), torch.cat(apart, 1)
+
+    def _find(self, queries: Tensor, seen: SeenPictures) -> tuple[Tensor, Tensor]:
+        frames, height = queries.shape[1], queries.shape[-2]
+        with torch.autocast(queries.device.type, enabled=False):  # a difference of squares
+            asked = rearrange(queries.float(), "b f c h w -> b (h w) f c")
+            apart = asked.square().sum(3, keepdim=True) + seen.keys.square().sum(3)[:, :, None]
+            apart = (apart - 2 * asked @ seen.keys.transpose(2, 3)) / _KEY
+            around = rearrange(apart, "b (h w) f n -> b (f n) h w", h=height)
+            around = F.avg_pool2d(around, SURROUNDINGS, 1, SURROUNDINGS // 2, count_include_pad=False)
+            apart = rearrange(around, "b (f n) h w -> b (h w) f n", f=frames)
+            shares = (-self.log_sharpness.float().exp() * apart).softmax(3)
+            cells = torch.cat([shares @ seen.values, (shares * apart).sum(3, keepdim=True)], 3)
+            cells = rearrange(cells, "b (h w) f c -> (b f) c h w", h=height)
+            found = F.pixel_shuffle(cells[:, :-1], 2)
+            off = F.interpolate(cells[:, -1:], scale_factor=2.0)
+        return found.unflatten(0, (-1, frames)), off.unflatten(0, (-1, frames))
+
+    def laid_over(self, own: Tensor, features: Tensor, found: Tensor) -> Tensor:
+        """The decoder's own picture and what was found, both unshuffled ``[n, 12, h, w]``, by the gate's share."""
+        return torch.lerp(own, found.to(own), self.gate(features).sigmoid().to(own))
+
+
+def half_resolution_cells(pictures: Tensor) -> Tensor:
+    """Pictures ``[n, 3, k, k]`` at half of the resolution, cell by cell ``[n, 12, k/4, k/4]``: what queries should be.
+
+    >>> half_resolution_cells(torch.zeros(2, 3, 96, 96)).shape
+    torch.Size([2, 12, 24, 24])
+    """
+    return F.pixel_unshuffle(F.avg_pool2d(pictures, 2), CELL // 2)
+
+
+def _by_cell(cells: Tensor, number: int) -> Tensor:
+    """Cells ``[(b number), moves, c, h, w]`` as ``[b, h w, number moves, c]``."""
+    return rearrange(cells, "(b n) m c h w -> b (h w) (n m) c", n=number).contiguous()
