@@ -36,6 +36,8 @@ class MotionMemory:
         unet_memory: last M per denoising step and transformer block, [1, N, c]; the outer key is the timestep.
         motion_context: the last frames of motion already shown [k, n, dm] a stream, or None at the start.
         audio_context: the sound tokens of those frames [k, ka, da], or None if unknown.
+        gallery: pictures of each video's part that differ most from one another, uint8 [v, n, 3, k, k], where the
+            parts' decoder looks for what it paints (``models/layers/picture_sight.py``); None before the first clip.
         frame_index: number of frames made so far; clip_index: number of clips.
         seed: of the video; with the counters it is the whole random state, every clip draws from
             :meth:`generator`, so a resumed video continues bit for bit.
@@ -48,6 +50,7 @@ class MotionMemory:
     unet_memory: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     motion_context: MotionTokens | None = None
     audio_context: Tensor | None = None
+    gallery: Tensor | None = None
     frame_index: int = 0
     clip_index: int = 0
     seed: int = 0
@@ -94,6 +97,8 @@ class MotionMemory:
             flat.update({f"motion_context/{name}": part for name, part in self.motion_context.streams().items()})
         if self.audio_context is not None:
             flat["audio_context"] = self.audio_context
+        if self.gallery is not None:
+            flat["gallery"] = self.gallery
         return flat
 
     @property
@@ -192,6 +197,7 @@ def _from_tensors(tensors: dict[str, Tensor], counters: dict[str, Any]) -> Motio
         unet_memory=unet_memory,
         motion_context=context,
         audio_context=tensors.get("audio_context"),
+        gallery=tensors.get("gallery"),
         frame_index=_count(counters, "frame_index"),
         clip_index=_count(counters, "clip_index"),
         seed=_count(counters, "seed", least=-_LARGEST_COUNT),
@@ -205,17 +211,20 @@ def _check_shapes(tensors: dict[str, Tensor]) -> None:
     Raises:
         ValueError: if they do not.
     """
-    axes = {"reference_map": 3, "archive_latents": 5, "archive_rows": 4, "audio_context": 3}
+    axes = {"reference_map": 3, "archive_latents": 5, "archive_rows": 4, "audio_context": 3, "gallery": 5}
     for name, tensor in tensors.items():
         kind = name.partition("/")[0]
         wanted = axes.get(name) or {"unet_memory": 3, "motion_context": 3}.get(kind)
         if wanted is None:
             raise ValueError(f"the part {name[:60]!r} is unknown")
-        if tensor.ndim != wanted or tensor.numel() == 0 or not tensor.is_floating_point():
+        right_kind = tensor.dtype == torch.uint8 if name == "gallery" else tensor.is_floating_point()
+        if tensor.ndim != wanted or tensor.numel() == 0 or not right_kind:
             raise ValueError(f"{name} is {tensor.dtype} of shape {list(tensor.shape)}")
-    batched = [name for name in tensors if name.startswith(("reference_map", "archive_", "unet_memory/"))]
+    batched = [name for name in tensors if name.startswith(("reference_map", "archive_", "unet_memory/", "gallery"))]
     if len({tensors[name].shape[0] for name in batched}) > 1:
         raise ValueError("its parts are of different numbers of videos")
+    if "gallery" in tensors and (tensors["gallery"].shape[2] != 3 or len(set(tensors["gallery"].shape[3:])) != 1):
+        raise ValueError(f"its gallery has shape {list(tensors['gallery'].shape)}")
     if tensors["archive_latents"].shape[1] != tensors["archive_rows"].shape[1]:
         raise ValueError("its archive holds frames without their rows")
     if tensors["reference_map"].shape[1] != tensors["archive_rows"].shape[2]:

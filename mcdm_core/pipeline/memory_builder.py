@@ -74,4 +74,5 @@ class MemoryBuilder:
             context.map(lambda stream: stream[0, -keep:]),
             None,
         )
-        return dataclasses.replace(after, frame_index=frames.shape[0])
+        gallery = self.canvas.gallery_after(reference, None, self.canvas.seen_in(reference, crops, landmarks))
+        return dataclasses.replace(after, frame_index=frames.shape[0], gallery=gallery)

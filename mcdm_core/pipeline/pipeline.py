@@ -8,7 +8,6 @@ as it is ready, so memory does not grow with the video.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -350,7 +349,14 @@ class MCDMPipeline:
         of_pictures = {"steps": steps, "guidance": guidance, "callback": callback}
         blinking = blink_rate if blinks else None
         denoised = self._denoised(reference, audio, memory, start_frame, landmarks, blinking, of_motion, of_pictures)
-        paint = functools.partial(self.clips.paint, reference)
+        gallery = memory.gallery
+
+        def paint(clip: Denoised) -> Clip:
+            nonlocal gallery
+            painted = self.clips.paint(reference, clip, gallery)
+            gallery = painted.memory.gallery
+            return painted
+
         return while_the_next(paint, denoised, self.device)
 
     def _denoised(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -108,7 +109,7 @@ class ClipSampler:
             whole=whole,
             callback=callback,
         )
-        return self.paint(reference, denoised)
+        return self.paint(reference, denoised, memory.gallery)
 
     @torch.no_grad()
     def denoise(
@@ -173,11 +174,12 @@ class ClipSampler:
         return Denoised(motion, latents, shown, memory, following)
 
     @torch.no_grad()
-    def paint(self, reference: Reference, denoised: Denoised) -> Clip:
-        """The pictures of a denoised clip."""
+    def paint(self, reference: Reference, denoised: Denoised, gallery: Tensor | None) -> Clip:
+        """The pictures of a denoised clip; ``gallery``: that of the clip ahead, as it was painted."""
         latents, before = denoised.latents, denoised.before
         archive = before.archive_latents.to(self.model.device)
-        painting = self.canvas.paint(reference, latents, denoised.places, archive)
+        painting = self.canvas.paint(reference, latents, denoised.places, archive, gallery)
+        after = dataclasses.replace(denoised.after, gallery=self.canvas.gallery_after(reference, gallery, painting))
         kept = rearrange(latents, "v f c h w -> f v c h w").cpu() if len(latents) > 1 else latents[0].cpu()
         return Clip(
             before.clip_index,
@@ -185,7 +187,7 @@ class ClipSampler:
             painting.frames,
             kept,
             denoised.motion,
-            denoised.after,
+            after,
             painting.parts,
             painting.places,
         )

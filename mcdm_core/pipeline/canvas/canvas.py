@@ -45,15 +45,34 @@ class Canvas(Protocol):
         """
         ...
 
-    def paint(self, reference: Reference, latents: Tensor, places: PartPlaces | None, archive: Tensor) -> Painting:
+    def paint(
+        self,
+        reference: Reference,
+        latents: Tensor,
+        places: PartPlaces | None,
+        archive: Tensor,
+        gallery: Tensor | None = None,
+    ) -> Painting:
         """Pictures of denoised latents ``[v, f, c, h, w]`` of frames with these places.
 
         Args:
             archive: latents of the archived frames that they were denoised with, ``[v, a, c, h, w]``.
+            gallery: see :class:`~..memory.MotionMemory`.
         """
         ...
 
-    def decode(self, reference: Reference, latents: Tensor, places: PartPlaces | None, archive: Tensor) -> Tensor:
+    def gallery_after(self, reference: Reference, gallery: Tensor | None, painting: Painting) -> Tensor | None:
+        """The gallery after another clip, on the CPU; None where nothing looks at one."""
+        ...
+
+    def decode(
+        self,
+        reference: Reference,
+        latents: Tensor,
+        places: PartPlaces | None,
+        archive: Tensor,
+        gallery: Tensor | None = None,
+    ) -> Tensor:
         """The same as the decoder gives them, ``[v, f, 3, k, k]``, about in [-1, 1], with nothing around them."""
         ...
 

@@ -21,6 +21,7 @@ from ...face.parts import moved_squares, reference_squares
 from ...face.reference_warp import warp
 from ...media.pixels import to_bytes, to_unit
 from ...model import MCDMModel
+from ...models.inputs.gallery import most_different
 from ..reference import Reference
 from .memory_fallback import in_smaller_parts
 from .painting import Painting, to_signed, unit_to_bytes
@@ -63,10 +64,17 @@ class FaceParts:
         guide = part_guide(self._encode, views, reference.latents.to(landmarks.device))
         return guide, part_tokens(tokens, reference.motion_tokens.cat().to(tokens), views)
 
-    def paint(self, reference: Reference, latents: Tensor, places: PartPlaces | None, archive: Tensor) -> Painting:
+    def paint(
+        self,
+        reference: Reference,
+        latents: Tensor,
+        places: PartPlaces | None,
+        archive: Tensor,
+        gallery: Tensor | None = None,
+    ) -> Painting:
         """See :class:`~.canvas.Canvas`."""
         places = _placed(places)
-        painted = self.decode(reference, latents, places, archive).float().clamp(-1, 1)
+        painted = self.decode(reference, latents, places, archive, gallery).float().clamp(-1, 1)
         if reference.colourless:
             # Networks taught on colour give grey mouths a tint, which nothing else in the picture has.
             painted = painted.mean(2, keepdim=True).expand_as(painted)
@@ -74,7 +82,24 @@ class FaceParts:
         places = places.cpu()
         return Painting(_crops(reference, painted, places), painted, places)
 
-    def decode(self, reference: Reference, latents: Tensor, places: PartPlaces | None, archive: Tensor) -> Tensor:
+    def gallery_after(self, reference: Reference, gallery: Tensor | None, painting: Painting) -> Tensor | None:
+        """See :class:`~.canvas.Canvas`."""
+        count = self.config.part_decoder.gallery
+        if not count or painting.parts is None:
+            return None
+        made = rearrange(painting.parts, "f p c h w -> p f c h w")
+        pictures = made if gallery is None else torch.cat([gallery.cpu(), made], 1)
+        portrait = to_bytes(self._still(reference, painting.frames))
+        return most_different(portrait, pictures, count)
+
+    def decode(
+        self,
+        reference: Reference,
+        latents: Tensor,
+        places: PartPlaces | None,
+        archive: Tensor,
+        gallery: Tensor | None = None,
+    ) -> Tensor:
         """See :class:`~.canvas.Canvas`."""
         decoder, shapes = self.model.part_decoder, _placed(places).shapes[None].to(latents)
         with self.model.products():
@@ -84,8 +109,8 @@ class FaceParts:
             landmarks = reference.landmarks[None].to(latents)
             squares = reference_squares(landmarks)
             tokens = shape_tokens(shapes, part_shapes(landmarks, squares), SHAPE_WIDTH)
-            portrait = to_signed(reference.crop).to(latents)
-            person = decoder.look(still_parts(portrait, squares, self.size), archive.to(latents))
+            seen = None if gallery is None else to_unit(gallery.to(latents.device)).to(latents)
+            person = decoder.look(self._still(reference, latents), archive.to(latents), seen)
 
             def of_frames(which: Tensor) -> Tensor:
                 return decoder(latents[:, which], tokens[:, which], person)
@@ -110,6 +135,11 @@ class FaceParts:
             return _finished_in_bytes(reference, painting.parts, places, paste=paste)
         finished = _finished(reference, painting.parts, places, paste=paste)
         return map(unit_to_bytes, finished) if in_bytes else finished
+
+    def _still(self, reference: Reference, like: Tensor) -> Tensor:
+        """The portrait's own parts ``[p, 3, k, k]`` in [-1, 1]."""
+        squares = reference_squares(reference.landmarks[None].to(like))
+        return still_parts(to_signed(reference.crop).to(like), squares, self.size)
 
     def _encode(self, pictures: Tensor) -> Tensor:
         flat = pictures.contiguous(memory_format=torch.channels_last)

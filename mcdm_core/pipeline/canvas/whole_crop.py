@@ -53,12 +53,29 @@ class WholeCrop:
         still = reference.landmarks[None].to(landmarks)
         return warp_guide(self._encode, signed, still, landmarks[None])[0], tokens
 
-    def paint(self, reference: Reference, latents: Tensor, places: PartPlaces | None, archive: Tensor) -> Painting:
+    def paint(
+        self,
+        reference: Reference,
+        latents: Tensor,
+        places: PartPlaces | None,
+        archive: Tensor,
+        gallery: Tensor | None = None,
+    ) -> Painting:
         """See :class:`~.canvas.Canvas`."""
         painted = self.decode(reference, latents, places, archive)[0]
         return Painting(painted.float().clamp(-1, 1).cpu() / 2 + 0.5)
 
-    def decode(self, reference: Reference, latents: Tensor, places: PartPlaces | None, archive: Tensor) -> Tensor:
+    def gallery_after(self, reference: Reference, gallery: Tensor | None, painting: Painting) -> None:
+        """See :class:`~.canvas.Canvas`."""
+
+    def decode(
+        self,
+        reference: Reference,
+        latents: Tensor,
+        places: PartPlaces | None,
+        archive: Tensor,
+        gallery: Tensor | None = None,
+    ) -> Tensor:
         """See :class:`~.canvas.Canvas`."""
         with self.model.products():
             return in_smaller_parts(self.model.vae.decode, latents[0])[None]
