@@ -15,7 +15,7 @@ from mcdm_core.models.vae import TinyAutoencoder
 NARROW = dataclasses.replace(
     TINY,
     vae=dataclasses.replace(TINY.vae, block_channels=(8, 12, 16)),
-    part_decoder=PartDecoderConfig((8, 12, 16), (2, 2, 2), portrait_gates=True, archive_sight=True),
+    part_decoder=PartDecoderConfig((8, 12, 16), (2, 2, 2), portrait_gates=True, archive_sight=True, gallery=4),
 )
 
 
@@ -41,7 +41,8 @@ def given(videos: int = 2, frames: int = 3) -> tuple[torch.Tensor, torch.Tensor,
 @torch.no_grad()
 def test_it_begins_with_the_autoencoders_pictures() -> None:
     torch.manual_seed(0)
-    vae, decoder = TinyAutoencoder(NARROW), PartDecoder(NARROW)
+    blind = dataclasses.replace(NARROW.part_decoder, gallery=0)  # the gallery is shown from the start
+    vae, decoder = TinyAutoencoder(NARROW), PartDecoder(dataclasses.replace(NARROW, part_decoder=blind))
     vae.latent_mean.normal_()
     vae.latent_std.uniform_(0.5, 2.0)
     decoder.begin_at(vae)
@@ -106,6 +107,7 @@ def test_a_shut_gate_hides_the_portrait(decoder: PartDecoder) -> None:
         return decoder(latents, shapes, decoder.look(portraits, archives))
 
     assert not torch.equal(decoded(portraits), decoded(-portraits))
+    decoder.pictures = None  # a portrait is a picture, too
     for gate in decoder.portrait_gates:
         torch.nn.init.constant_(gate.bias, -200.0)
     torch.testing.assert_close(decoded(portraits), decoded(-portraits))
@@ -115,9 +117,11 @@ def test_a_shut_gate_hides_the_portrait(decoder: PartDecoder) -> None:
 def test_without_gates_and_archive_it_is_the_decoder_of_older_weights() -> None:
     torch.manual_seed(0)
     plain = dataclasses.replace(
-        NARROW, part_decoder=dataclasses.replace(NARROW.part_decoder, portrait_gates=False, archive_sight=False)
+        NARROW,
+        part_decoder=dataclasses.replace(NARROW.part_decoder, portrait_gates=False, archive_sight=False, gallery=0),
     )
-    older, newer = PartDecoder(plain), PartDecoder(NARROW)
+    blind = dataclasses.replace(NARROW, part_decoder=dataclasses.replace(NARROW.part_decoder, gallery=0))
+    older, newer = PartDecoder(plain), PartDecoder(blind)
     for parameter in older.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     missing = newer.load_state_dict(older.state_dict(), strict=False).missing_keys
@@ -125,6 +129,35 @@ def test_without_gates_and_archive_it_is_the_decoder_of_older_weights() -> None:
     latents, shapes, portraits, archives = given()
     wanted = older(latents, shapes, older.look(portraits, archives))
     torch.testing.assert_close(newer(latents, shapes, newer.look(portraits, archives)), wanted)
+
+
+@torch.no_grad()
+def test_a_decoder_goes_on_from_one_that_saw_no_pictures_and_from_one_that_did(decoder: PartDecoder) -> None:
+    state = decoder.state_dict()
+    earlier = {name: value for name, value in state.items() if not name.startswith("pictures.")}
+    newer = PartDecoder(NARROW)
+    own = newer.pictures.query.weight.clone()
+    assert not newer.continue_from(earlier)
+    assert torch.equal(newer.pictures.query.weight, own) and torch.equal(newer.conv_in.weight, decoder.conv_in.weight)
+    assert newer.continue_from(state) and torch.equal(newer.pictures.query.weight, decoder.pictures.query.weight)
+    with pytest.raises(RuntimeError):
+        newer.continue_from({name: value for name, value in earlier.items() if not name.startswith("conv_in.")})
+
+
+@torch.no_grad()
+def test_a_gallery_is_seen_and_a_shut_gate_hides_it(decoder: PartDecoder) -> None:
+    latents, shapes, portraits, archives = given()
+    gallery = torch.rand(2, 3, 3, 96, 96, generator=torch.Generator().manual_seed(2)) * 2 - 1
+
+    def decoded(*seen: torch.Tensor) -> torch.Tensor:
+        return decoder(latents, shapes, decoder.look(portraits, archives, *seen))
+
+    assert (decoded(gallery) - decoded()).abs().mean() > 1e-2
+    torch.testing.assert_close(decoded(portraits[:, None].expand(-1, 3, -1, -1, -1)), decoded(), rtol=0, atol=1e-4)
+    torch.nn.init.zeros_(decoder.pictures.gate.weight)
+    torch.nn.init.constant_(decoder.pictures.gate.bias, -200.0)
+    torch.nn.init.zeros_(decoder.pictures.features.weight)
+    torch.testing.assert_close(decoded(gallery), decoded())
 
 
 @torch.no_grad()

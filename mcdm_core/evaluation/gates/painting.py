@@ -63,6 +63,22 @@ PAINTING_RULES = (
         "mouth",
     ),
     Rule(
+        "widest mouths: loss without the gallery of archived pictures, dB",
+        lambda s: s["wide"] - s["wide_without_gallery"],
+        0.5,
+        99,
+        lambda s: f"{s['wide_without_gallery']:.2f}, the archived mouth most alike {s['wide_nearest']:.2f} dB",
+        "mouth",
+    ),
+    Rule(
+        "widest mouths above the archived mouth most alike, dB",
+        lambda s: s["wide"] - s["wide_nearest"],
+        0.5,
+        99,
+        _db("wide_nearest"),
+        "mouth",
+    ),
+    Rule(
         "mouth: loss without F_ac, dB", lambda s: s["mouth"] - s["without_f_ac"], 0.05, 99, _db("without_f_ac"), "mouth"
     ),
     Rule(

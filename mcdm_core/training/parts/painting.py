@@ -133,6 +133,13 @@ class Painter:
             painted.append(views.shown(decoded))
         return torch.cat(painted, 1)
 
+    def most_alike(self, case: PaintingCase, views: PartViews) -> Tensor:
+        """Of each frame the archived one whose contours are most like its own, part by part ``[2, n, 3, k, k]``."""
+        seen = self.views(case, case.archive_landmarks)
+        true = true_parts(case.archive[None], seen.squares, self.config.parts.size)
+        apart = (views.shapes[0][:, None] - seen.shapes[0][None]).abs().mean(-1)
+        return torch.stack([true[part, apart[:, :, part].argmin(1)] for part in range(len(true))])
+
     def _kept(self, gallery: Tensor | None, pictures: Tensor, views: PartViews) -> Tensor:
         """The gallery after more pictures ``[2, f, 3, k, k]``."""
         if gallery is not None:
@@ -210,8 +217,9 @@ def score_painting(painter: Painter, case: PaintingCase, steps: int = 1) -> tupl
     """Scores of a case in dB, and the videos they come from ``[2, n, 3, k, k]`` by name.
 
     ``mouth`` and ``lids`` are over all frames; ``wide``: the widest fifth of the mouths; ``blink``: lids in the half
-    second around the deepest blink, if there is one. ``_warp`` and ``_still`` name the baselines, ``without_*`` the
-    mouth with a part switched off. ``sharpness`` is Laplacian energy of the painted mouths over the true ones'.
+    second around the deepest blink, if there is one. ``_warp``, ``_still`` and ``_nearest`` (of the archive, the frame
+    whose contours are most alike) name the baselines, ``without_*`` the mouth with a part switched off. ``sharpness``
+    is Laplacian energy of the painted mouths over the true ones'.
     """
     views = painter.views(case, case.landmarks)
     true = true_parts(case.frames[None], views.squares, painter.config.parts.size)
@@ -223,6 +231,7 @@ def score_painting(painter: Painter, case: PaintingCase, steps: int = 1) -> tupl
         "true": true,
         "still": views.composite,
         "warp": true_parts(warped[None], views.squares, size),
+        "nearest": painter.most_alike(case, views),
         "painted": painter.paint(case, steps=steps),
         **{f"without_{name}": painter.paint(case, off=name, steps=steps) for name in ABLATIONS},
     }
@@ -234,7 +243,7 @@ def score_painting(painter: Painter, case: PaintingCase, steps: int = 1) -> tupl
     moving = case.judged
     wide = moving[case.lips[moving].argsort(descending=True)[: max(1, len(moving) // 5)]]
     scores = {}
-    for name, suffix in (("painted", ""), ("warp", "_warp"), ("still", "_still")):
+    for name, suffix in (("painted", ""), ("warp", "_warp"), ("still", "_still"), ("nearest", "_nearest")):
         scores[f"mouth{suffix}"] = psnr(name, MOUTH, moving)
         scores[f"wide{suffix}"] = psnr(name, MOUTH, wide)
         scores[f"lids{suffix}"] = psnr(name, EYES, moving)

@@ -1,0 +1,80 @@
+"""Pictures of a person in which a painted frame is found: to the pixel, and no further than the sight reaches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mcdm_core.models.layers.picture_sight import REACH, PictureSight, half_resolution_cells
+
+SIZE = 48
+
+
+def sharp_pictures(number: int, seed: int = 0) -> torch.Tensor:
+    """Pictures ``[number, 3, 48, 48]`` of spots of several sizes."""
+    draw = torch.Generator().manual_seed(seed)
+    spots = [torch.rand(number, 3, SIZE // k, SIZE // k, generator=draw) for k in (2, 4, 8)]
+    return sum(F.interpolate(s, size=SIZE, mode="bilinear") for s in spots) / 1.5 - 1
+
+
+def found_in(pictures: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a sight finds of frames ``[f, 3, k, k]``, asked with them as they are, and how far off."""
+    sight = PictureSight(8, 4)
+    found, off = sight(half_resolution_cells(wanted)[None], sight.look(pictures[None]))
+    return F.pixel_shuffle(found[0], 2), off[0]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("aside", [(0, 0), (1, -1), (-REACH, REACH)])
+def test_a_frame_is_found_to_the_pixel_in_another_picture(aside: tuple[int, int]) -> None:
+    wanted, others = sharp_pictures(5, 1), sharp_pictures(3, 2)
+    moved = torch.roll(wanted[2:3], aside, (-2, -1))
+    inside = (..., slice(16, -16), slice(16, -16))
+    found, off = found_in(torch.cat([others, moved]), wanted[2:3])
+    assert float((found - wanted[2:3])[inside].abs().mean()) < 0.02
+    none, far = found_in(others, wanted[2:3])
+    assert float((none - wanted[2:3])[inside].abs().mean()) > 0.1
+    assert float(far.mean()) > 5 * float(off[..., 8:-8, 8:-8].mean())
+
+
+@torch.no_grad()
+def test_beyond_its_reach_nothing_is_found() -> None:
+    wanted = sharp_pictures(1, 1)
+    far = torch.roll(wanted, (0, REACH + 4), (-2, -1))
+    found, _ = found_in(far, wanted)
+    assert float((found - wanted).abs().mean()) > 0.1
+
+
+@torch.no_grad()
+def test_a_blurred_question_finds_a_sharp_answer() -> None:
+    wanted, others = sharp_pictures(1, 1), sharp_pictures(3, 2)
+    soft = F.interpolate(F.avg_pool2d(wanted, 4), scale_factor=4, mode="bilinear")
+    found, _ = found_in(torch.cat([others, wanted]), soft)
+    assert float((found - wanted).abs().mean()) < 0.5 * float((soft - wanted).abs().mean())
+
+
+@torch.no_grad()
+def test_frames_are_found_alike_alone_and_together_whatever_the_order() -> None:
+    wanted, pictures = sharp_pictures(6, 1), sharp_pictures(4, 2)
+    together, _ = found_in(pictures, wanted)
+    alone, _ = found_in(pictures.flip(0), wanted[5:])
+    torch.testing.assert_close(together[5:], alone, rtol=0, atol=1e-4)
+
+
+def test_it_can_learn_what_to_ask() -> None:
+    torch.manual_seed(0)
+    sight, wanted = PictureSight(8, 4), sharp_pictures(4, 1)
+    features = torch.randn(4, 8, SIZE // 4, SIZE // 4)
+    found, _ = sight(sight.query(features)[None], sight.look(wanted[None]))
+    (found[0] - F.pixel_unshuffle(wanted, 2)).abs().mean().backward()
+    assert sight.query.weight.grad is not None and float(sight.query.weight.grad.abs().sum()) > 0
+
+
+@torch.no_grad()
+def test_a_gate_decides_how_much_of_it_is_shown() -> None:
+    sight = PictureSight(8, 4)
+    own, features, found = torch.zeros(2, 12, 8, 8), torch.randn(2, 4, 8, 8), torch.ones(2, 12, 8, 8)
+    assert torch.equal(sight.laid_over(own, features, found), torch.full_like(own, 0.5))
+    torch.nn.init.constant_(sight.gate.bias, -50.0)
+    torch.testing.assert_close(sight.laid_over(own, features, found), own)
