@@ -177,7 +177,9 @@ class PartDecoder(nn.Module):
             x = self.blocks[level](x + seen)
             if level == 1 and sight is not None and person.pictures is not None:
                 queries = sight.query(x)
-                found = torch.cat(sight(queries.unflatten(0, (videos, frames)), person.pictures), 2).flatten(0, 1)
+                # Training judges what is asked by itself: gradients through the search led it away from the frame.
+                asked = queries.detach().unflatten(0, (videos, frames))
+                found = torch.cat(sight(asked, person.pictures), 2).flatten(0, 1)
         picture = self.conv_out(F.silu(x))
         if found is not None and sight is not None:
             picture = sight.laid_over(picture, x, found[:, :-1])

@@ -343,6 +343,16 @@ def test_train_refines_single_stages_alone(tmp_path, capsys) -> None:
     assert "--shares has 2 numbers, --data 1 folders" in capsys.readouterr().err
 
 
+def test_train_refuses_what_a_stage_would_not_heed(tmp_path, capsys) -> None:
+    arguments = ["--data", str(tmp_path), "--output", str(tmp_path)]
+    assert main(["train", "prior", *arguments, "--shares", "1"]) == 1
+    assert "--shares is heeded by unet1, unet3, decoder alone" in capsys.readouterr().err
+    assert main(["train", "decoder", *arguments, "--steps", "5", "--learning-rate", "0.1"]) == 1
+    assert "--steps, --learning-rate: an option of the presets base and small" in capsys.readouterr().err
+    assert main(["train", "lora", *arguments, "--steps", "5"]) == 1
+    assert "--steps" not in capsys.readouterr().err, "an adapter of tiny takes it"
+
+
 def test_train_says_what_is_missing(tmp_path, capsys) -> None:
     assert main(["train", "all", "--output", str(tmp_path / "run")]) == 1
     assert "--data" in capsys.readouterr().err

@@ -66,8 +66,11 @@ def run(options: argparse.Namespace) -> int:
         raise MCDMError(
             f"--shares has {len(options.shares)} numbers, --data {len(options.data)} folders: one for each."
         )
+    if options.shares and options.stage not in (*PAINTERS, "all"):
+        raise MCDMError(f"--shares is heeded by {', '.join(PAINTERS)} alone; leave it out for {options.stage}.")
     if options.preset != "tiny":
         return stock.run(options)
+    stock.refuse_for_tiny(options)
     if options.device == "auto":
         options.device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True  # training batches keep their sizes

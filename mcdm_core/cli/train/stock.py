@@ -12,6 +12,19 @@ STAGES = ("codec", "unet1", "prior", "unet3", "bundle", "lora")
 _CODEC: dict[str, Any] = {"learning_rate": 3e-4, "couples": 64, "quadruples": 12, "validate_every": 1000}
 """What the codec of these presets has otherwise (C): it is wider than tiny's."""
 _CODEC_STEPS = 30_000
+OPTIONS = (
+    "start",
+    "steps",
+    "batch",
+    "accumulate",
+    "learning_rate",
+    "whole_unet",
+    "no_checkpointing",
+    "eight_bit",
+    "float32",
+    "readers",
+)
+"""What only these presets take; ``steps`` is taken by ``lora`` of ``tiny``, too."""
 
 
 def add_arguments(parser: Any) -> None:
@@ -43,6 +56,20 @@ def add_arguments(parser: Any) -> None:
         "Weights & Biases (WANDB_MODE=offline keeps them here); its package has to be installed",
     )
     group.add_argument("--readers", type=arguments.size, help="processes that decode video (default: 4)")
+
+
+def refuse_for_tiny(options: argparse.Namespace) -> None:
+    """Refuse options that ``tiny`` would not heed.
+
+    Raises:
+        MCDMError: if one of them was given.
+    """
+    from ...errors import MCDMError
+
+    given = [name for name in OPTIONS if getattr(options, name) and not (name == "steps" and options.stage == "lora")]
+    if given:
+        names = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise MCDMError(f"{names}: an option of the presets base and small; tiny's stages are limited by --minutes.")
 
 
 def run(options: argparse.Namespace) -> int:
