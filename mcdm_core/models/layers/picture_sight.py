@@ -58,15 +58,17 @@ class PictureSight(nn.Module):
         >>> PictureSight.look(torch.zeros(1, 2, 3, 16, 16)).values.shape
         torch.Size([1, 16, 50, 48])
         """
-        size, number = pictures.shape[-1], pictures.shape[1]
+        window, count = CELL + 2 * REACH, 2 * REACH + 1
         wide = F.pad(pictures.flatten(0, 1).float(), (REACH,) * 4, mode="replicate")
-        moves = [(down, across) for down in range(2 * REACH + 1) for across in range(2 * REACH + 1)]
-        keys, values = [], []
-        for y, x in moves:
-            moved = wide[..., y : y + size, x : x + size]
-            keys.append(half_resolution_cells(moved))
-            values.append(F.pixel_unshuffle(F.pixel_unshuffle(moved, 2), 2))
-        return SeenPictures(*(_by_cell(torch.stack(x, 1), number) for x in (keys, values)))
+        windows = rearrange(F.unfold(wide, window, stride=CELL), "(b n) p c -> b c n p", b=len(pictures))
+        # Which pixels of a window are the cell that is moved so far, in the order of a picture unshuffled twice.
+        pixels = torch.arange(3 * window**2, dtype=torch.float, device=wide.device).view(1, 3, window, window)
+        moved = [pixels[..., y : y + CELL, x : x + CELL] for y in range(count) for x in range(count)]
+        places = F.pixel_unshuffle(F.pixel_unshuffle(torch.cat(moved), 2), 2).flatten(1).long()
+        values = windows[..., places].flatten(2, 3)
+        # Half of the resolution: the mean over what the first unshuffling has put apart.
+        keys = values.unflatten(3, (3, 4, 4)).mean(4).flatten(3)
+        return SeenPictures(keys, values)
 
     def forward(self, queries: Tensor, seen: SeenPictures) -> tuple[Tensor, Tensor]:
         """Find frames in what was seen.
@@ -110,8 +112,3 @@ def half_resolution_cells(pictures: Tensor) -> Tensor:
     torch.Size([2, 12, 24, 24])
     """
     return F.pixel_unshuffle(F.avg_pool2d(pictures, 2), CELL // 2)
-
-
-def _by_cell(cells: Tensor, number: int) -> Tensor:
-    """Cells ``[(b number), moves, c, h, w]`` as ``[b, h w, number moves, c]``."""
-    return rearrange(cells, "(b n) m c h w -> b (h w) (n m) c", n=number).contiguous()
