@@ -50,14 +50,37 @@ class MCDMStartMemory(io.ComfyNode):
         return schema(
             "MCDMStartMemory",
             "Start Motion Memory",
-            description="The memory at a video's start: the archive is the reference repeated.",
-            inputs=[inputs.model(), inputs.reference(), inputs.seed()],
+            description="The memory at a video's start: the archive is the reference repeated, or further pictures of "
+            "the person.",
+            inputs=[
+                inputs.model(),
+                inputs.reference(),
+                inputs.seed(),
+                io.Image.Input(
+                    "images",
+                    optional=True,
+                    tooltip="Further pictures of the person, each with a face, of any size: teeth, tongue and shut "
+                    "lids are then theirs, and not invented. Of more than 16 some are taken.",
+                ),
+            ],
             outputs=[Memory.Output("memory", display_name="memory", tooltip="For Sample Clip or Sample Video.")],
         )
 
     @classmethod
-    def execute(cls, model: LoadedModel, reference: CoreReference, seed: int) -> io.NodeOutput:
-        return io.NodeOutput(model.ready().start_memory(reference, seed=seed))
+    def execute(
+        cls, model: LoadedModel, reference: CoreReference, seed: int, images: Tensor | None = None
+    ) -> io.NodeOutput:
+        pipeline = model.ready()
+        with StoppableTorch():
+            seen = [] if images is None else seen_in(pipeline, images)
+            return io.NodeOutput(pipeline.start_memory(reference, seed=seed, seen=seen))
+
+
+def seen_in(pipeline: ManagedPipeline, images: Tensor) -> list[CoreReference]:
+    """Pictures of a person, an IMAGE, each with its face found; of many some, spread over all."""
+    count = min(len(images), pipeline.config.archive_frames)
+    some = images[[index * len(images) // count for index in range(count)]]
+    return [pipeline.encode_reference(picture) for picture in media_bridge.image_to_frames(some, "images")]
 
 
 class MCDMMemoryFromVideo(io.ComfyNode):

@@ -16,6 +16,7 @@ from ..files import check_destination
 from ..pipeline.defaults import sampling_defaults
 from ..samples import default_portrait, default_voice
 from . import arguments
+from .archived_pictures import archived_pictures
 from .generate_many import run_manifest
 from .interruption import exit_status, hold_interrupts
 
@@ -100,6 +101,14 @@ def add_parser(commands: Any) -> None:
         "--temperature", type=arguments.number, help="liveliness of the motion: 0 most typical, 1 people's (default: 1)"
     )
     parser.add_argument("--driver", type=Path, help="video whose head movement is taken over")
+    parser.add_argument(
+        "--archive",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="further pictures of the person, or videos: teeth, tongue and shut lids are then theirs, and not invented",
+    )
     parser.add_argument("--no-blinks", action="store_true", help="leave the model's own blinks as they come")
     parser.add_argument("--blink-rate", type=arguments.number, help="blinks a minute (default: 17)")
     parser.add_argument(
@@ -159,6 +168,9 @@ def _check_places(options: argparse.Namespace) -> None:
     import torch
 
     inputs = [options.portrait or default_portrait(), options.audio or default_voice(), options.driver, options.weights]
+    inputs += options.archive
+    if options.archive and options.memory_in is not None:
+        raise MCDMError("--memory-in has an archive of its own: leave --archive out, or begin without a memory.")
     check_destination(options.output, (".mp4", ".m4v", ".mov"), [*inputs, options.memory_in])
     if options.memory_out is not None:
         check_destination(options.memory_out, (".safetensors",), inputs)
@@ -221,6 +233,9 @@ def _prepare_and_generate(options: argparse.Namespace) -> int:
                 raise
             hint = f"It was shrunk to {scale:.0%} of its size for the video: a larger --max-size (0: none) may help."
             raise type(error)(f"{error} {hint}") from error
+        if options.archive:
+            seen = archived_pictures(pipe, options.archive)
+            memory = pipe.start_memory(reference, options.seed, seen)
         for finding in pipe.check_portrait(portrait, box, reference):
             # Several faces are told of when the reference is made, with their boxes.
             if finding.kind != "several faces":
@@ -307,7 +322,7 @@ def _run_key(options: argparse.Namespace, pipe: MCDMPipeline, numbers: torch.dty
     """Hash of everything that determines the video: the files' contents, the weights, the settings."""
     from ..pipeline.run.run_key import run_key
 
-    files = [options.portrait or default_portrait(), options.audio or default_voice(), options.driver]
+    files = [options.portrait or default_portrait(), options.audio or default_voice(), options.driver, *options.archive]
     settings = {name: getattr(options, name) for name in _SETTINGS}
     if options.compile == "blocks":  # their frames differ in the last bit
         settings["compile"] = options.compile

@@ -21,7 +21,7 @@ from ..files import part_path, replace_finished
 
 Generate = Callable[[Sequence[str], argparse.Namespace], int]
 FAILURES = "failed.jsonl"
-_PATHS = ("portrait", "audio", "driver", "weights", "memory-in", "memory-out", "lora")
+_PATHS = ("portrait", "audio", "driver", "weights", "memory-in", "memory-out", "lora", "archive")
 _OWN = ("output", "manifest", "workers", "engine", "help")
 _BY_SIGNAL = 128
 """Exit statuses above this tell of a signal."""

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..errors import FaceNotFoundError, FaceTooSmallError, MediaError
-from ..face.crops import FACE_FRACTION
+from ..errors import FaceNotFoundError, MediaError
 from ..face.lower_face import lower_face_mask, respoken, with_lips_of
 from ..face.reading.face_track import FaceTrack, track_face
 from ..media.audio import Audio
 from ..motion.editing import resample_motion
 from ..motion.motion import Motion
 from .audio import AudioEmbedding
-from .reference import Reference
+from .memory_builder import seen_in_video
+from .reference import Reference, face_box, framed_face
 from .sampling import Clip
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def prepare_dubbing(
     first = int(track.found.nonzero()[0])
     picture = next(frame for index, frame in enumerate(frames()) if index == first)
     reference = pipe.encode_reference(picture, box=face_box(track, first))
-    memory = pipe.start_memory(reference, seed)
+    memory = pipe.start_memory(reference, seed, seen_in_video(pipe, track, frames()))
     sound = fitted_sound(audio, count / fps)
     embedding = pipe.embed_audio(sound.waveform, sound.sample_rate, allow_silent=True)
     motion = pipe.predict_motion(
@@ -117,13 +117,6 @@ def prepare_dubbing(
     motion = resample_motion(motion, fps)
     index = torch.arange(count).clamp_max(len(motion) - 1)
     return Dubbing(track, motion if len(motion) == count else _picked(motion, index), memory)
-
-
-def face_box(track: FaceTrack, index: int) -> tuple[float, float, float, float]:
-    """The face's box in pixels in a frame."""
-    x, y, side = track.squares[index].tolist()
-    half = side * FACE_FRACTION / 2
-    return x - half, y - half, x + half, y + half
 
 
 def _at_rate(track: FaceTrack, fps: float, embedding: AudioEmbedding) -> Tensor:
@@ -177,7 +170,7 @@ def _dub_clip(
     pipe: MCDMPipeline, dubbing: Dubbing, first: int, frames: list[Tensor], memory: MotionMemory, settings: Any
 ) -> DubbedClip:
     motion = dubbing.motion[first : first + len(frames)]
-    portraits = [_portrait(pipe, dubbing.track, first + index, frame) for index, frame in enumerate(frames)]
+    portraits = [framed_face(pipe, dubbing.track, first + index, frame) for index, frame in enumerate(frames)]
     seen = [portrait for portrait in portraits if portrait is not None]
     if not seen or motion.landmarks is None:
         return DubbedClip(torch.stack(frames), motion, memory)
@@ -190,16 +183,6 @@ def _dub_clip(
         for index, (frame, portrait) in enumerate(zip(frames, portraits, strict=True))
     ]
     return DubbedClip(torch.stack(made), motion, memory)
-
-
-def _portrait(pipe: MCDMPipeline, track: FaceTrack, index: int, frame: Tensor) -> Reference | None:
-    """A frame as a portrait of its own; None where the face is lost or too small."""
-    if not bool(track.found[index]):
-        return None
-    try:
-        return pipe.encode_reference(frame, box=face_box(track, index))
-    except (FaceTooSmallError, MediaError):
-        return None
 
 
 def _pasted(pipe: MCDMPipeline, sampled: Reference, portrait: Reference, clip: Clip, index: int) -> Tensor:

@@ -3,16 +3,45 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..errors import MCDMError
 from ..face.crops import resample_crop
+from ..face.landmarks import lip_opening
 from ..model import MCDMModel
 from .canvas.canvas import build_canvas
 from .memory import MotionMemory
-from .reference import Reference, at_size
+from .reference import Reference, at_size, framed_face
+
+if TYPE_CHECKING:
+    from ..face.reading.face_track import FaceTrack
+    from .pipeline import MCDMPipeline
+
+
+_SEEN_OF = 1500
+"""Frames at a video's beginning that may show the person, a minute at 25 frames a second."""
+
+
+def seen_in_video(pipe: MCDMPipeline, track: FaceTrack, frames: Iterable[Tensor]) -> list[Reference]:
+    """Frames of a video's beginning for :meth:`MemoryBuilder.start`, from lips that are shut to the widest.
+
+    Args:
+        track: of the face; frames: ``[3, h, w]`` in [0, 1] from the first on.
+    """
+    found = track.found[:_SEEN_OF].nonzero()[:, 0]
+    if not len(found):
+        return []
+    order = found[lip_opening(track.landmarks[found]).argsort()]
+    places = torch.linspace(0, len(order) - 1, pipe.config.archive_frames).round().long()
+    chosen = set(order[places].tolist())
+    shown = ((index, frame) for index, frame in enumerate(frames) if index in chosen)
+    portraits = (framed_face(pipe, track, index, frame) for index, frame in itertools.islice(shown, len(chosen)))
+    return [portrait for portrait in portraits if portrait is not None]
 
 
 class MemoryBuilder:
@@ -28,15 +57,27 @@ class MemoryBuilder:
         self.canvas = build_canvas(model)
 
     @torch.no_grad()
-    def start(self, reference: Reference, seed: int = 0) -> MotionMemory:
-        """The memory before the first frame: the archive is the reference, repeated (section 3.2)."""
+    def start(self, reference: Reference, seed: int = 0, seen: Sequence[Reference] = ()) -> MotionMemory:
+        """The memory before the first frame: the archive is the reference, repeated (section 3.2).
+
+        Args:
+            seen: further pictures of the person, which fill the archive in its place. They show what teeth, tongue and
+                shut lids look like; of more than the archive holds, the last.
+        """
         prior, count = self.model.archived_clip_prior, self.config.archive_frames
         attention = prior.reference_attention(reference.latents)
-        rows = prior(attention, reference.latents[:, None])
+        latents, gallery = reference.latents[:, None], None
+        if seen := seen[-count:]:
+            crops = torch.stack([picture.crop for picture in seen])
+            landmarks = torch.stack([picture.landmarks for picture in seen])
+            latents = self.canvas.latents_of(reference, (crops * 2 - 1).to(self.model.device), landmarks)
+            gallery = self.canvas.gallery_after(reference, None, self.canvas.seen_in(reference, crops, landmarks))
+        every = torch.arange(count, device=latents.device) * len(latents[0]) // count
         return MotionMemory(
             reference_map=attention,
-            archive_latents=reference.latents[:, None].repeat(1, count, 1, 1, 1),
-            archive_rows=rows.repeat(1, count, 1, 1),
+            archive_latents=latents[:, every],
+            archive_rows=prior(attention, latents)[:, every],
+            gallery=gallery,
             seed=seed,
             fingerprint=self.fingerprint,
         )

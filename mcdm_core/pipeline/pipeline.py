@@ -195,9 +195,12 @@ class MCDMPipeline:
         """
         return self.audio.embed(waveform, sample_rate, fps, allow_silent=allow_silent)
 
-    def start_memory(self, reference: Reference, seed: int = 0) -> MotionMemory:
-        """The memory before the first frame: the archive is the reference, repeated (section 3.2)."""
-        return self.memories.start(reference, seed)
+    def start_memory(self, reference: Reference, seed: int = 0, seen: Sequence[Reference] = ()) -> MotionMemory:
+        """The memory before the first frame: the archive is the reference, repeated (section 3.2).
+
+        ``seen``: further pictures of the person that fill it instead, for teeth and lids that the portrait lacks.
+        """
+        return self.memories.start(reference, seed, seen)
 
     def memory_from_frames(self, reference: Reference, frames: Tensor, seed: int = 0) -> MotionMemory:
         """The memory after given frames, to continue a video whose memory was not kept.

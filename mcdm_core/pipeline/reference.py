@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import FaceNotFoundError, FaceTooSmallError, MCDMError
+from ..errors import FaceNotFoundError, FaceTooSmallError, MCDMError, MediaError
 from ..face.compositing.in_bytes import picture_bytes
 from ..face.crops import FACE_FRACTION, MIN_FACE_PIXELS, CropTransform, check_box, crop_face, resample_crop
 from ..face.reading.face_network import FaceBox, FaceReading
@@ -23,6 +24,10 @@ from ..face.reading.part_reader import DETAIL_SIZE
 from ..face.reading.portrait_check import Finding, check_face, lying_face
 from ..model import MCDMModel
 from ..models.motion_tokens import MotionTokens
+
+if TYPE_CHECKING:
+    from ..face.reading.face_track import FaceTrack
+    from .pipeline import MCDMPipeline
 
 logger = logging.getLogger(__name__)
 
@@ -204,6 +209,23 @@ class ReferenceEncoder:
             return network(crop)
         detail = resample_crop(image, transform, network.crop_size)[None] * 2 - 1
         return network(crop, detail.to(self.model.device))
+
+
+def face_box(track: FaceTrack, index: int) -> tuple[float, float, float, float]:
+    """The face's box (left, top, right, bottom) in pixels in a frame."""
+    x, y, side = track.squares[index].tolist()
+    half = side * FACE_FRACTION / 2
+    return x - half, y - half, x + half, y + half
+
+
+def framed_face(pipe: MCDMPipeline, track: FaceTrack, index: int, frame: Tensor) -> Reference | None:
+    """A frame of a video as a portrait of its own; None where the face is lost or too small."""
+    if not bool(track.found[index]):
+        return None
+    try:
+        return pipe.encode_reference(frame, box=face_box(track, index))
+    except (FaceTooSmallError, MediaError):
+        return None
 
 
 def _covers(face: FaceBox, box: Sequence[float]) -> bool:
