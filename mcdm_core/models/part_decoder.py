@@ -172,17 +172,15 @@ class PartDecoder(nn.Module):
             seen = person.portrait[level].repeat_interleave(frames, 0)
             if self.portrait_gates:
                 seen = seen * (2 * self.portrait_gates[level](x).sigmoid())
-            if found is not None and sight is not None:
-                seen = seen + sight.features(found.to(seen))
             x = self.blocks[level](x + seen)
             if level == 1 and sight is not None and person.pictures is not None:
                 queries = sight.query(x)
                 # Training judges what is asked by itself: gradients through the search led it away from the frame.
                 asked = queries.detach().unflatten(0, (videos, frames))
-                found = torch.cat(sight(asked, person.pictures), 2).flatten(0, 1)
+                found = [x.flatten(0, 1) for x in sight(asked, person.pictures)]
         picture = self.conv_out(F.silu(x))
         if found is not None and sight is not None:
-            picture = sight.laid_over(picture, x, found[:, :-1])
+            picture = sight.laid_over(picture, x, *found)
         return F.pixel_shuffle(picture, 2).unflatten(0, (videos, frames)), queries
 
     def continue_from(self, state: Mapping[str, Tensor]) -> bool:

@@ -154,9 +154,9 @@ def test_a_gallery_is_seen_and_a_shut_gate_hides_it(decoder: PartDecoder) -> Non
 
     assert (decoded(gallery) - decoded()).abs().mean() > 1e-2
     torch.testing.assert_close(decoded(portraits[:, None].expand(-1, 3, -1, -1, -1)), decoded(), rtol=0, atol=1e-4)
-    torch.nn.init.zeros_(decoder.pictures.gate.weight)
-    torch.nn.init.constant_(decoder.pictures.gate.bias, -200.0)
-    torch.nn.init.zeros_(decoder.pictures.features.weight)
+    torch.nn.init.zeros_(decoder.pictures.gates.weight)
+    torch.nn.init.constant_(decoder.pictures.gates.bias, -200.0)
+    torch.nn.init.zeros_(decoder.pictures.correction.weight)
     torch.testing.assert_close(decoded(gallery), decoded())
 
 

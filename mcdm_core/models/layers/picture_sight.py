@@ -19,6 +19,8 @@ REACH = 2
 SURROUNDINGS = 7
 """Cells a side whose likeness counts for the middle one."""
 _KEY = 3 * (CELL // 2) ** 2
+_UNSHUFFLED = 12
+"""Channels of a picture unshuffled by 2."""
 _FRAMES_AT_ONCE = 4
 
 
@@ -38,7 +40,8 @@ class PictureSight(nn.Module):
 
         found = sum_i softmax_i(-sharpness mean |q - k_i|^2) v_i ,
 
-    where the mean is over the cell and its surroundings. A gate says how much of what is found is shown.
+    where the mean is over the cell and its surroundings. It is laid over the decoder's own picture by gates, one for
+    each pixel, and a correction is added.
 
     Args:
         width, below: channels of the features at a quarter and at half of the resolution.
@@ -48,8 +51,9 @@ class PictureSight(nn.Module):
         super().__init__()
         self.log_sharpness = nn.Parameter(torch.full((), math.log(1000.0)))
         self.query = nn.Conv2d(width, _KEY, 3, padding=1)
-        self.features = zero_module(nn.Conv2d(13, below, 3, padding=1))
-        self.gate = zero_module(nn.Conv2d(below, 1, 3, padding=1))  # half of each
+        self.compare = nn.Conv2d(below + 2 * _UNSHUFFLED + 1, below, 3, padding=1)
+        self.gates = zero_module(nn.Conv2d(below, _UNSHUFFLED // 3, 3, padding=1))  # half of each picture
+        self.correction = zero_module(nn.Conv2d(below, _UNSHUFFLED, 3, padding=1))
 
     @staticmethod
     def look(pictures: Tensor) -> SeenPictures:
@@ -100,9 +104,16 @@ class PictureSight(nn.Module):
             off = F.interpolate(cells[:, -1:], scale_factor=2.0)
         return found.unflatten(0, (-1, frames)), off.unflatten(0, (-1, frames))
 
-    def laid_over(self, own: Tensor, features: Tensor, found: Tensor) -> Tensor:
-        """The decoder's own picture and what was found, both unshuffled ``[n, 12, h, w]``, by the gate's share."""
-        return torch.lerp(own, found.to(own), self.gate(features).sigmoid().to(own))
+    def laid_over(self, own: Tensor, features: Tensor, found: Tensor, off: Tensor) -> Tensor:
+        """The picture to show ``[n, 12, h, w]``, unshuffled by 2 as all.
+
+        Args:
+            own: the decoder's; features: what it was made of ``[n, c, h, w]``; found, off: see :meth:`forward`.
+        """
+        found, off = found.to(own), off.to(own)
+        compared = F.silu(self.compare(torch.cat([features, own, found, off], 1)))
+        gates = self.gates(compared).sigmoid().repeat(1, _UNSHUFFLED // 4, 1, 1)
+        return torch.lerp(own, found, gates) + self.correction(compared)
 
 
 def half_resolution_cells(pictures: Tensor) -> Tensor:

@@ -37,6 +37,8 @@ BEYOND = 1.1
 """How far those may go, where 0 is one step and 1 is two."""
 TOWARDS_TRUE = 0.08
 """Share of clips whose latents go some way to the true ones: sharp latents are to stay sharp."""
+SIGHT_RATE, SIGHT_WEIGHTS = 1e-3, LossWeights(critic=1.0)
+"""Of a new sight of the gallery, which alone is taught where the rest is a finished decoder's."""
 _CELLS_OF_A_FRAME, _QUERY_PENALTY = 64, 1e-4
 
 PART_DECODER = PartRecipe(
@@ -110,7 +112,8 @@ def train_part_decoder(recipe: PartRecipe, run: PartRun) -> TrainResult:
     """Train the decoder, which begins as the autoencoder's; the weights have bare keys.
 
     ``run.start_from`` holds the weights of the denoiser's last stage, or a whole model's. With ``run.refine`` the
-    decoder begins as that model's, else as the autoencoder's.
+    decoder begins as that model's, else as the autoencoder's. If that model has no sight of the gallery, it alone is
+    taught.
 
     Raises:
         MCDMError: without a denoiser or clips, or if the configuration has no such decoder.
@@ -128,6 +131,11 @@ def train_part_decoder(recipe: PartRecipe, run: PartRun) -> TrainResult:
         decoder.begin_at(vae)
     elif decoder.continue_from(component_state(run.refine, "part_decoder")):
         new = None
+    elif new is not None:
+        # The rest has learnt all it can, and a critic would change it as long as the sight knows nothing.
+        decoder.requires_grad_(False)
+        new.requires_grad_(True)
+        recipe = dataclasses.replace(recipe, learning_rate=SIGHT_RATE, weights=SIGHT_WEIGHTS)
     channels_last(decoder, device)
     denoiser = channels_last(Denoiser(config), device)
     load_denoiser(denoiser, run.start_from)

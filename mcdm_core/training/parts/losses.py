@@ -30,8 +30,9 @@ SHAPE_ERROR = 0.002
 """The same of contours, in parts: one error a clip."""
 TOKEN_ERROR, ARCHIVE_ERROR = 0.1, 0.15
 """Largest standard deviations of noise on motion tokens and on archived latents."""
-BLURRED_SHARE = 0.5
-"""Share of galleries that are blurred, more or less: what a model has painted is softer than what was filmed."""
+BLURRED_SHARE, EMPTY_SHARE = 0.5, 0.2
+"""Shares of galleries that are blurred, more or less, for what a model has painted is softer than what was filmed, and
+that hold the portrait alone, as at a video's start."""
 KNOWN_WEIGHT = 0.15
 """Weight of the surroundings in the latents' loss, beside 1 in the region."""
 
@@ -125,12 +126,13 @@ def _at_latents(region: Tensor, latents: Tensor) -> Tensor:
     return F.interpolate(region.flatten(0, 1), size=latents.shape[-2:], mode="area").unflatten(0, region.shape[:2])
 
 
-def _softened(pictures: Tensor) -> Tensor:
-    """Some of the videos ``[b, f, 3, s, s]`` blurred, each by its own share."""
+def _as_kept(pictures: Tensor, portraits: Tensor) -> Tensor:
+    """Galleries of videos ``[b, f, 3, s, s]``: some blurred, each by its own share, some of the portrait alone."""
     small = F.avg_pool2d(pictures.flatten(0, 1), 2)
     blurred = F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False).view_as(pictures)
-    chance, amount = torch.rand(2, len(pictures), 1, 1, 1, 1, device=pictures.device)
-    return torch.lerp(pictures, blurred, amount * (chance < BLURRED_SHARE))
+    chance, amount, empty = torch.rand(3, len(pictures), 1, 1, 1, 1, device=pictures.device)
+    softened = torch.lerp(pictures, blurred, amount * (chance < BLURRED_SHARE))
+    return torch.where(empty < EMPTY_SHARE, portraits[:, None].expand_as(pictures), softened)
 
 
 def half_of_frames(video: Tensor) -> Tensor:
@@ -257,7 +259,7 @@ class PartLosses:
         pictures = views.shown(self.drawer.true(rows, views, look, self.size))
         latents = self.encode(pictures)
         error = torch.rand(len(latents), 1, 1, 1, 1, device=latents.device) * ARCHIVE_ERROR
-        return latents + torch.randn_like(latents) * error, _softened(pictures)
+        return latents + torch.randn_like(latents) * error, _as_kept(pictures, portraits)
 
     def _tokens(self, reference: Tensor, rows: Tensor, views: PartViews) -> Tensor:
         """Motion tokens with errors; those of the codec, and those of the contours, are left out now and then.

@@ -72,9 +72,15 @@ def test_it_can_learn_what_to_ask() -> None:
 
 
 @torch.no_grad()
-def test_a_gate_decides_how_much_of_it_is_shown() -> None:
+def test_gates_decide_how_much_of_it_is_shown() -> None:
     sight = PictureSight(8, 4)
-    own, features, found = torch.zeros(2, 12, 8, 8), torch.randn(2, 4, 8, 8), torch.ones(2, 12, 8, 8)
-    assert torch.equal(sight.laid_over(own, features, found), torch.full_like(own, 0.5))
-    torch.nn.init.constant_(sight.gate.bias, -50.0)
-    torch.testing.assert_close(sight.laid_over(own, features, found), own)
+    own, found = torch.zeros(2, 12, 8, 8), torch.ones(2, 12, 8, 8)
+    given = own, torch.randn(2, 4, 8, 8), found, torch.rand(2, 1, 8, 8)
+    assert torch.equal(sight.laid_over(*given), torch.full_like(own, 0.5))
+    torch.nn.init.constant_(sight.gates.bias, -50.0)
+    torch.testing.assert_close(sight.laid_over(*given), own)
+    # A gate is one of a pixel, whatever the colour.
+    sight.gates.bias[3] = 50.0
+    shown = F.pixel_shuffle(sight.laid_over(*given), 2)
+    assert torch.equal(shown[..., 1::2, 1::2], torch.ones_like(shown[..., 1::2, 1::2]))
+    assert float(shown[..., ::2, :].abs().max()) < 1e-6 and float(shown[..., :, ::2].abs().max()) < 1e-6
