@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -77,6 +79,33 @@ def test_sampling_leaves_the_memory_alone(pipe, reference, voice) -> None:
 def test_the_memory_does_not_grow(pipe, reference, voice) -> None:
     sizes = [clip.memory.num_bytes for clip in run(pipe, reference, pipe.embed_audio(voice, 16_000))]
     assert len(set(sizes)) == 1
+
+
+def test_the_gallery_is_of_what_was_painted_and_is_looked_at(pipe, reference, voice) -> None:
+    clips = run(pipe, reference, pipe.embed_audio(voice[:5120], 16_000))
+    gallery, painted = clips[0].memory.gallery, clips[0].painted
+    assert gallery.shape == (2, 4, 3, 96, 96) and gallery.dtype == torch.uint8
+    for part in range(2):
+        assert all(any(torch.equal(kept, made) for made in painted[:, part]) for kept in gallery[part])
+    blank = dataclasses.replace(clips[0].memory, gallery=torch.zeros_like(gallery))
+    without, _ = pipe.sample_clip(reference, clips[1].motion, blank, steps=2)
+    assert not torch.equal(without.painted, clips[1].painted)
+
+
+def test_further_pictures_of_the_person_fill_the_archive(pipe, portrait, reference, voice) -> None:
+    darker, lighter = (pipe.encode_reference(portrait * gain, box=(40, 50, 120, 130)) for gain in (0.7, 1.2))
+    alone, seen = pipe.start_memory(reference, 3), pipe.start_memory(reference, 3, [darker, lighter])
+    own = pipe.start_memory(darker).archive_latents[:, 0]
+    assert alone.gallery is None and seen.gallery.shape == (2, 2, 3, 96, 96)
+    torch.testing.assert_close(seen.archive_latents[:, 0], own, rtol=0, atol=0.05)
+    assert torch.equal(seen.archive_latents[:, 0], seen.archive_latents[:, 1])
+    assert not torch.equal(seen.archive_latents[:, 1], seen.archive_latents[:, 2])
+    assert seen.archive_rows.shape == alone.archive_rows.shape and seen.seed == 3
+    motion = pipe.predict_motion(reference, pipe.embed_audio(voice[:2560], 16_000), alone, steps=1)
+    first, other = (pipe.sample_clip(reference, motion, memory, steps=1)[0] for memory in (alone, seen))
+    assert not torch.equal(first.painted, other.painted)
+    again = pipe.predict_motion(reference, pipe.embed_audio(voice[:2560], 16_000), seen, steps=1)
+    assert torch.equal(again.tokens.cat(), motion.tokens.cat()), "pictures change no motion"
 
 
 def test_the_map_is_made_once_a_video_and_a_row_once_a_frame(pipe, reference, voice, monkeypatch) -> None:
