@@ -19,6 +19,7 @@ from . import arguments
 from .archived_pictures import archived_pictures
 from .generate_many import run_manifest
 from .interruption import exit_status, hold_interrupts
+from .peak_memory import peak_memory
 
 if TYPE_CHECKING:
     import torch
@@ -389,21 +390,3 @@ def _make_clips(
         except KeyboardInterrupt as stop:
             return exit_status(stop)
     return 0
-
-
-def peak_memory(device_type: str) -> str:
-    """Largest memory this process has held, in readable words."""
-    words = []
-    try:
-        import resource
-
-        # Kilobytes on Linux, bytes on macOS.
-        unit = 1 if sys.platform == "darwin" else 1024
-        words.append(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20:.0f} MiB")
-    except ImportError:  # Windows has no such count
-        words.append("unknown")
-    if device_type == "cuda":
-        import torch
-
-        words.append(f"{torch.cuda.max_memory_allocated() / 2**20:.0f} MiB on the GPU")
-    return ", ".join(words)

@@ -22,6 +22,7 @@ OPTIONS = (
     "no_checkpointing",
     "eight_bit",
     "float32",
+    "track",
     "readers",
 )
 """What only these presets take; ``steps`` is taken by ``lora`` of ``tiny``, too."""
