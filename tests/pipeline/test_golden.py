@@ -143,7 +143,11 @@ def test_the_archive_knows_the_teeth_and_its_prior_is_why(shipped, teeth) -> Non
     assert likeness(seen) > likeness(alone) + 0.1
     assert likeness(seen) > likeness(dead) + 0.2
     with zeroed(shipped.model.part_decoder.archive):
-        assert likeness(seen) > likeness(mouths(True)) + 0.05
+        assert likeness(seen) > likeness(mouths(True)) + 0.02
+    # Without the gallery the teeth are painted from latents alone.
+    blind = painter.paint(teeth, off="gallery", steps=steps)[MOUTH]
+    assert likeness(seen) > likeness(blind) + 0.5
+    assert likeness(seen) > likeness(painter.most_alike(teeth, views)[MOUTH]) + 0.5
 
 
 def test_the_person_stays_the_same(shipped, speaking) -> None:
@@ -172,8 +176,9 @@ def test_mouths_are_sharp_by_their_own_decoder_which_sees_contours_and_portrait(
     clip, decoder, archive = clips[1], shipped.model.part_decoder, clips[0].memory.archive_latents
     region = clip.places.regions[:, MOUTH]
 
-    def mouths() -> Tensor:
-        return shipped.clips.canvas.decode(reference, clip.latents.transpose(0, 1), clip.places, archive)[MOUTH]
+    def mouths(gallery: Tensor | None = clips[0].memory.gallery) -> Tensor:
+        latents = clip.latents.transpose(0, 1)
+        return shipped.clips.canvas.decode(reference, latents, clip.places, archive, gallery)[MOUTH]
 
     def apart(other: Tensor) -> float:
         """Mean difference of the painted pixels, of 255."""
@@ -188,5 +193,6 @@ def test_mouths_are_sharp_by_their_own_decoder_which_sees_contours_and_portrait(
         assert apart(mouths()) > 0.3
     with zeroed(decoder.archive):
         assert apart(mouths()) > 0.2
+    assert apart(mouths(None)) > 0.3
     monkeypatch.setitem(shipped.model._modules, "part_decoder", None)
     assert laplacian_energy(own, region) > 1.15 * laplacian_energy(mouths(), region)
