@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import MCDMConfig
+from .inputs.gallery import Gallery
 from .inputs.shape_maps import MAP_CHANNELS, draw_shapes
 from .layers.picture_sight import PictureSight, SeenPictures
 from .layers.zero_module import zero_module
@@ -125,13 +126,15 @@ class PartDecoder(nn.Module):
             self.archive = ArchiveSight(config.vae.latent_channels, widths[-1])
         self.pictures = PictureSight(widths[1], widths[0]) if settings.gallery else None
 
-    def look(self, portraits: Tensor, archive: Tensor, gallery: Tensor | None = None) -> PersonFeatures:
+    def look(
+        self, portraits: Tensor, own_shapes: Tensor, archive: Tensor, gallery: Gallery | None = None
+    ) -> PersonFeatures:
         """See people once, for all frames of a clip.
 
         Args:
-            portraits: the portraits' parts ``[b, 3, s, s]`` in [-1, 1].
-            archive: latents of archived frames ``[b, a, c, h, w]``; gallery: pictures of them ``[b, n, 3, s, s]``, if
-                there are any.
+            portraits: the portraits' parts ``[b, 3, s, s]`` in [-1, 1]; own_shapes: their contours ``[b, w]``.
+            archive: latents of archived frames ``[b, a, c, h, w]``.
+            gallery: pictures of them in [-1, 1], if there are any.
         """
         x, added = F.pixel_unshuffle(portraits, 2), []
         for look, give in zip(self.portrait_in, self.portrait_out, strict=True):
@@ -139,8 +142,9 @@ class PartDecoder(nn.Module):
             added.append(give(x))
         pictures = None
         if self.pictures is not None:
-            own = portraits[:, None]
-            pictures = self.pictures.look(own if gallery is None else torch.cat([own, gallery.to(own)], 1))
+            own = Gallery(portraits[:, None], own_shapes[:, None])
+            known = own if gallery is None else own.joined(gallery)
+            pictures = self.pictures.look(known.pictures, known.shapes)
         return PersonFeatures(
             tuple(added), None if self.archive is None else self.archive.candidates(archive), pictures
         )
@@ -177,7 +181,7 @@ class PartDecoder(nn.Module):
                 queries = sight.query(x)
                 # Training judges what is asked by itself: gradients through the search led it away from the frame.
                 asked = queries.detach().unflatten(0, (videos, frames))
-                found = [x.flatten(0, 1) for x in sight(asked, person.pictures)]
+                found = [x.flatten(0, 1) for x in sight(asked, shapes[:, :, 0], person.pictures)]
         picture = self.conv_out(F.silu(x))
         if found is not None and sight is not None:
             picture = sight.laid_over(picture, x, *found)

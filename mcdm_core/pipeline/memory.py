@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..errors import MemoryMismatchError
 from ..files import read_json, read_tensors, write_tensors
+from ..models.inputs.gallery import Gallery
 from ..models.motion_tokens import STREAMS, MotionTokens
 
 FORMAT = "mcdm_memory_1"
@@ -36,8 +37,8 @@ class MotionMemory:
         unet_memory: last M per denoising step and transformer block, [1, N, c]; the outer key is the timestep.
         motion_context: the last frames of motion already shown [k, n, dm] a stream, or None at the start.
         audio_context: the sound tokens of those frames [k, ka, da], or None if unknown.
-        gallery: pictures of each part that differ most from one another, uint8 [v, n, 3, k, k]; None before the first
-            clip. The parts' decoder looks there for what it paints (``models/layers/picture_sight.py``).
+        gallery: pictures of each part that differ most from one another, as uint8, with their contours; None before
+            the first clip. The parts' decoder looks there for what it paints (``models/layers/picture_sight.py``).
         frame_index: number of frames made so far; clip_index: number of clips.
         seed: of the video; with the counters it is the whole random state, every clip draws from
             :meth:`generator`, so a resumed video continues bit for bit.
@@ -50,7 +51,7 @@ class MotionMemory:
     unet_memory: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     motion_context: MotionTokens | None = None
     audio_context: Tensor | None = None
-    gallery: Tensor | None = None
+    gallery: Gallery | None = None
     frame_index: int = 0
     clip_index: int = 0
     seed: int = 0
@@ -98,7 +99,7 @@ class MotionMemory:
         if self.audio_context is not None:
             flat["audio_context"] = self.audio_context
         if self.gallery is not None:
-            flat["gallery"] = self.gallery
+            flat.update({"gallery/pictures": self.gallery.pictures, "gallery/shapes": self.gallery.shapes})
         return flat
 
     @property
@@ -190,6 +191,9 @@ def _from_tensors(tensors: dict[str, Tensor], counters: dict[str, Any]) -> Motio
     if "motion_context/head" in tensors:
         context = MotionTokens(*(tensors[f"motion_context/{name}"] for name in STREAMS))
     _check_shapes(tensors)
+    gallery = None
+    if "gallery/pictures" in tensors:
+        gallery = Gallery(tensors["gallery/pictures"], tensors["gallery/shapes"])
     return MotionMemory(
         reference_map=tensors["reference_map"],
         archive_latents=tensors["archive_latents"],
@@ -197,7 +201,7 @@ def _from_tensors(tensors: dict[str, Tensor], counters: dict[str, Any]) -> Motio
         unet_memory=unet_memory,
         motion_context=context,
         audio_context=tensors.get("audio_context"),
-        gallery=tensors.get("gallery"),
+        gallery=gallery,
         frame_index=_count(counters, "frame_index"),
         clip_index=_count(counters, "clip_index"),
         seed=_count(counters, "seed", least=-_LARGEST_COUNT),
@@ -211,20 +215,23 @@ def _check_shapes(tensors: dict[str, Tensor]) -> None:
     Raises:
         ValueError: if they do not.
     """
-    axes = {"reference_map": 3, "archive_latents": 5, "archive_rows": 4, "audio_context": 3, "gallery": 5}
+    axes = {"reference_map": 3, "archive_latents": 5, "archive_rows": 4, "audio_context": 3}
+    axes |= {"gallery/pictures": 5, "gallery/shapes": 3}
     for name, tensor in tensors.items():
         kind = name.partition("/")[0]
         wanted = axes.get(name) or {"unet_memory": 3, "motion_context": 3}.get(kind)
         if wanted is None:
             raise ValueError(f"the part {name[:60]!r} is unknown")
-        right_kind = tensor.dtype == torch.uint8 if name == "gallery" else tensor.is_floating_point()
+        right_kind = tensor.dtype == torch.uint8 if name == "gallery/pictures" else tensor.is_floating_point()
         if tensor.ndim != wanted or tensor.numel() == 0 or not right_kind:
             raise ValueError(f"{name} is {tensor.dtype} of shape {list(tensor.shape)}")
-    batched = [name for name in tensors if name.startswith(("reference_map", "archive_", "unet_memory/", "gallery"))]
+    batched = [name for name in tensors if name.startswith(("reference_map", "archive_", "unet_memory/", "gallery/"))]
     if len({tensors[name].shape[0] for name in batched}) > 1:
         raise ValueError("its parts are of different numbers of videos")
-    if "gallery" in tensors and (tensors["gallery"].shape[2] != 3 or len(set(tensors["gallery"].shape[3:])) != 1):
-        raise ValueError(f"its gallery has shape {list(tensors['gallery'].shape)}")
+    if any(name.startswith("gallery/") for name in tensors):
+        pictures, shapes = (tensors[f"gallery/{name}"].shape for name in ("pictures", "shapes"))
+        if pictures[2] != 3 or pictures[3] != pictures[4] or pictures[:2] != shapes[:2]:
+            raise ValueError(f"its gallery has shapes {list(pictures)} and {list(shapes)}")
     if tensors["archive_latents"].shape[1] != tensors["archive_rows"].shape[1]:
         raise ValueError("its archive holds frames without their rows")
     if tensors["reference_map"].shape[1] != tensors["archive_rows"].shape[2]:

@@ -15,6 +15,7 @@ from ..diffusion.sampling import Callback, classifier_free_guidance
 from ..errors import MCDMError
 from ..face.part_places import PartPlaces
 from ..model import MCDMModel
+from ..models.inputs.gallery import Gallery
 from ..models.layers.once import Kept
 from ..models.motion_tokens import MotionTokens
 from ..motion.motion import Motion
@@ -174,7 +175,7 @@ class ClipSampler:
         return Denoised(motion, latents, shown, memory, following)
 
     @torch.no_grad()
-    def paint(self, reference: Reference, denoised: Denoised, gallery: Tensor | None) -> Clip:
+    def paint(self, reference: Reference, denoised: Denoised, gallery: Gallery | None) -> Clip:
         """The pictures of a denoised clip; ``gallery``: that of the clip ahead, as it was painted."""
         latents, before = denoised.latents, denoised.before
         archive = before.archive_latents.to(self.model.device)

@@ -35,7 +35,10 @@ def finds_faces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("finds_faces")
 def test_further_pictures_change_the_mouth_and_are_part_of_the_run(inputs: list[str], tmp_path: Path) -> None:
-    video, picture = Path(inputs[-1]), tmp_path / "portrait.png"
+    from PIL import Image
+
+    video, picture = Path(inputs[-1]), tmp_path / "darker.png"
+    Image.open(tmp_path / "portrait.png").point(lambda value: value * 0.5).save(picture)
     assert main(inputs) == 0
     alone = video.read_bytes()
     assert main([*inputs, "--archive", str(picture)]) == 0

@@ -9,6 +9,7 @@ import torch
 
 from mcdm_core.config import TINY, PartDecoderConfig
 from mcdm_core.face.part_shapes import SHAPE_WIDTH
+from mcdm_core.models.inputs.gallery import Gallery
 from mcdm_core.models.part_decoder import ArchiveSight, PartDecoder
 from mcdm_core.models.vae import TinyAutoencoder
 
@@ -17,6 +18,10 @@ NARROW = dataclasses.replace(
     vae=dataclasses.replace(TINY.vae, block_channels=(8, 12, 16)),
     part_decoder=PartDecoderConfig((8, 12, 16), (2, 2, 2), portrait_gates=True, archive_sight=True, gallery=4),
 )
+
+
+OWN = torch.rand(2, SHAPE_WIDTH, generator=torch.Generator().manual_seed(3))
+"""Contours of the portraits."""
 
 
 @pytest.fixture
@@ -47,7 +52,7 @@ def test_it_begins_with_the_autoencoders_pictures() -> None:
     vae.latent_std.uniform_(0.5, 2.0)
     decoder.begin_at(vae)
     latents, shapes, portraits, archives = given()
-    pictures = decoder(latents, shapes, decoder.look(portraits, archives)).flatten(0, 1)
+    pictures = decoder(latents, shapes, decoder.look(portraits, OWN, archives)).flatten(0, 1)
     wanted = vae.decode(latents.flatten(0, 1))
     # The first convolution pads latents there, and here what they are normalised to: that reaches a cell from the rim
     # and, through the blocks of the lowest level, four more.
@@ -56,7 +61,7 @@ def test_it_begins_with_the_autoencoders_pictures() -> None:
     torch.testing.assert_close(pictures[inside], wanted[inside], rtol=0, atol=1e-4)
     vae.latent_mean.zero_()
     decoder.begin_at(vae)
-    pictures = decoder(latents, shapes, decoder.look(portraits, archives)).flatten(0, 1)
+    pictures = decoder(latents, shapes, decoder.look(portraits, OWN, archives)).flatten(0, 1)
     torch.testing.assert_close(pictures, vae.decode(latents.flatten(0, 1)), rtol=0, atol=1e-5)
 
 
@@ -73,7 +78,7 @@ def test_every_input_decides_the_picture(decoder: PartDecoder, which: str) -> No
     def decoded(
         latents: torch.Tensor, shapes: torch.Tensor, portraits: torch.Tensor, archives: torch.Tensor
     ) -> torch.Tensor:
-        return decoder(latents, shapes, decoder.look(portraits, archives))
+        return decoder(latents, shapes, decoder.look(portraits, OWN, archives))
 
     before, other = decoded(**values), dict(values)
     other[which] = values[which].roll(1, 0)
@@ -83,10 +88,10 @@ def test_every_input_decides_the_picture(decoder: PartDecoder, which: str) -> No
 @torch.no_grad()
 def test_a_frame_is_decoded_by_itself_with_its_own_portrait(decoder: PartDecoder) -> None:
     latents, shapes, portraits, archives = given()
-    together = decoder(latents, shapes, decoder.look(portraits, archives))
+    together = decoder(latents, shapes, decoder.look(portraits, OWN, archives))
     assert together.shape == (2, 3, 3, 96, 96)
     for video in range(2):
-        person = decoder.look(portraits[video : video + 1], archives[video : video + 1])
+        person = decoder.look(portraits[video : video + 1], OWN[video : video + 1], archives[video : video + 1])
         alone = decoder(latents[video : video + 1, 1:2], shapes[video : video + 1, 1:2], person)
         torch.testing.assert_close(alone[0, 0], together[video, 1], rtol=0, atol=1e-3 * float(together.std()))
 
@@ -94,9 +99,9 @@ def test_a_frame_is_decoded_by_itself_with_its_own_portrait(decoder: PartDecoder
 @torch.no_grad()
 def test_the_archives_order_does_not_matter_but_its_frames_places_do(decoder: PartDecoder) -> None:
     latents, shapes, portraits, archives = given()
-    seen = decoder(latents, shapes, decoder.look(portraits, archives))
-    torch.testing.assert_close(decoder(latents, shapes, decoder.look(portraits, archives.flip(1))), seen)
-    assert (decoder(latents, shapes, decoder.look(portraits, archives.flip(-1))) - seen).abs().mean() > 1e-3
+    seen = decoder(latents, shapes, decoder.look(portraits, OWN, archives))
+    torch.testing.assert_close(decoder(latents, shapes, decoder.look(portraits, OWN, archives.flip(1))), seen)
+    assert (decoder(latents, shapes, decoder.look(portraits, OWN, archives.flip(-1))) - seen).abs().mean() > 1e-3
 
 
 @torch.no_grad()
@@ -104,7 +109,7 @@ def test_a_shut_gate_hides_the_portrait(decoder: PartDecoder) -> None:
     latents, shapes, portraits, archives = given()
 
     def decoded(portraits: torch.Tensor) -> torch.Tensor:
-        return decoder(latents, shapes, decoder.look(portraits, archives))
+        return decoder(latents, shapes, decoder.look(portraits, OWN, archives))
 
     assert not torch.equal(decoded(portraits), decoded(-portraits))
     decoder.pictures = None  # a portrait is a picture, too
@@ -127,8 +132,8 @@ def test_without_gates_and_archive_it_is_the_decoder_of_older_weights() -> None:
     missing = newer.load_state_dict(older.state_dict(), strict=False).missing_keys
     assert missing and all(name.startswith(("portrait_gates.", "archive.")) for name in missing)
     latents, shapes, portraits, archives = given()
-    wanted = older(latents, shapes, older.look(portraits, archives))
-    torch.testing.assert_close(newer(latents, shapes, newer.look(portraits, archives)), wanted)
+    wanted = older(latents, shapes, older.look(portraits, OWN, archives))
+    torch.testing.assert_close(newer(latents, shapes, newer.look(portraits, OWN, archives)), wanted)
 
 
 @torch.no_grad()
@@ -147,13 +152,15 @@ def test_a_decoder_goes_on_from_one_that_saw_no_pictures_and_from_one_that_did(d
 @torch.no_grad()
 def test_a_gallery_is_seen_and_a_shut_gate_hides_it(decoder: PartDecoder) -> None:
     latents, shapes, portraits, archives = given()
-    gallery = torch.rand(2, 3, 3, 96, 96, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    pictures = torch.rand(2, 3, 3, 96, 96, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    gallery = Gallery(pictures, OWN[:, None].expand(-1, 3, -1))
+    of_portrait = Gallery(portraits[:, None].expand(-1, 3, -1, -1, -1), gallery.shapes)
 
-    def decoded(*seen: torch.Tensor) -> torch.Tensor:
-        return decoder(latents, shapes, decoder.look(portraits, archives, *seen))
+    def decoded(*seen: Gallery) -> torch.Tensor:
+        return decoder(latents, shapes, decoder.look(portraits, OWN, archives, *seen))
 
     assert (decoded(gallery) - decoded()).abs().mean() > 1e-2
-    torch.testing.assert_close(decoded(portraits[:, None].expand(-1, 3, -1, -1, -1)), decoded(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(decoded(of_portrait), decoded(), rtol=0, atol=1e-4)
     torch.nn.init.zeros_(decoder.pictures.gates.weight)
     torch.nn.init.constant_(decoder.pictures.gates.bias, -200.0)
     torch.nn.init.zeros_(decoder.pictures.correction.weight)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mcdm_core.errors import MemoryMismatchError
+from mcdm_core.models.inputs.gallery import Gallery
 from mcdm_core.models.motion_tokens import MotionTokens
 from mcdm_core.pipeline.memory import MotionMemory
 
@@ -20,7 +21,7 @@ def example() -> MotionMemory:
         unet_memory={step: {"down_blocks.1.0": torch.rand(1, 16, 8)} for step in ("999.0", "499.5")},
         motion_context=MotionTokens(torch.rand(2, 2, 6), torch.rand(2, 1, 6), torch.rand(2, 1, 6)),
         audio_context=torch.rand(2, 1, 5),
-        gallery=torch.randint(256, (1, 2, 3, 4, 4), dtype=torch.uint8),
+        gallery=Gallery(torch.randint(256, (1, 2, 3, 4, 4), dtype=torch.uint8), torch.rand(1, 2, 48)),
         frame_index=8,
         clip_index=2,
         seed=5,
@@ -86,7 +87,7 @@ def test_randomness_depends_on_seed_clip_and_purpose_alone() -> None:
 def test_its_size_is_counted() -> None:
     memory = example()
     numbers = {name: tensor.numel() for name, tensor in memory.tensors().items()}
-    assert memory.num_bytes == sum(numbers.values()) * 4 - 3 * numbers["gallery"]
+    assert memory.num_bytes == sum(numbers.values()) * 4 - 3 * numbers["gallery/pictures"]
 
 
 def test_equal_states_give_equal_bytes(tmp_path) -> None:
@@ -125,10 +126,13 @@ def altered(tmp_path, tensors=None, **counters) -> object:
         {"unet_memory/1/x": torch.rand(2, 2, 3)},
         {"unet_memory/x": torch.rand(1, 2, 3)},
         {"something": torch.rand(3)},
-        {"gallery": torch.rand(1, 2, 3, 4, 4)},
-        {"gallery": torch.zeros(2, 2, 3, 4, 4, dtype=torch.uint8)},
-        {"gallery": torch.zeros(1, 2, 4, 4, 4, dtype=torch.uint8)},
-        {"gallery": torch.zeros(1, 2, 3, 4, 5, dtype=torch.uint8)},
+        {"gallery/pictures": torch.rand(1, 2, 3, 4, 4)},
+        {"gallery/pictures": torch.zeros(2, 2, 3, 4, 4, dtype=torch.uint8)},
+        {"gallery/pictures": torch.zeros(1, 2, 4, 4, 4, dtype=torch.uint8)},
+        {"gallery/pictures": torch.zeros(1, 2, 3, 4, 5, dtype=torch.uint8)},
+        {"gallery/pictures": torch.zeros(1, 3, 3, 4, 4, dtype=torch.uint8)},
+        {"gallery/pictures": None},
+        {"gallery/shapes": None},
     ],
 )
 def test_a_damaged_memory_is_refused(tmp_path, tensors) -> None:

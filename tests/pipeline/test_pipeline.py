@@ -83,11 +83,13 @@ def test_the_memory_does_not_grow(pipe, reference, voice) -> None:
 
 def test_the_gallery_is_of_what_was_painted_and_is_looked_at(pipe, reference, voice) -> None:
     clips = run(pipe, reference, pipe.embed_audio(voice[:5120], 16_000))
-    gallery, painted = clips[0].memory.gallery, clips[0].painted
+    kept, painted = clips[0].memory.gallery, clips[0].painted
+    gallery = kept.pictures
     assert gallery.shape == (2, 4, 3, 96, 96) and gallery.dtype == torch.uint8
     for part in range(2):
-        assert all(any(torch.equal(kept, made) for made in painted[:, part]) for kept in gallery[part])
-    blank = dataclasses.replace(clips[0].memory, gallery=torch.zeros_like(gallery))
+        assert all(any(torch.equal(one, made) for made in painted[:, part]) for one in gallery[part])
+    assert kept.shapes.shape == (2, 4, 48)
+    blank = dataclasses.replace(clips[0].memory, gallery=dataclasses.replace(kept, pictures=torch.zeros_like(gallery)))
     without, _ = pipe.sample_clip(reference, clips[1].motion, blank, steps=2)
     assert not torch.equal(without.painted, clips[1].painted)
 
@@ -96,7 +98,7 @@ def test_further_pictures_of_the_person_fill_the_archive(pipe, portrait, referen
     darker, lighter = (pipe.encode_reference(portrait * gain, box=(40, 50, 120, 130)) for gain in (0.7, 1.2))
     alone, seen = pipe.start_memory(reference, 3), pipe.start_memory(reference, 3, [darker, lighter])
     own = pipe.start_memory(darker).archive_latents[:, 0]
-    assert alone.gallery is None and seen.gallery.shape == (2, 2, 3, 96, 96)
+    assert alone.gallery is None and seen.gallery.pictures.shape == (2, 2, 3, 96, 96)
     torch.testing.assert_close(seen.archive_latents[:, 0], own, rtol=0, atol=0.05)
     assert torch.equal(seen.archive_latents[:, 0], seen.archive_latents[:, 1])
     assert not torch.equal(seen.archive_latents[:, 1], seen.archive_latents[:, 2])
@@ -184,7 +186,7 @@ def test_memory_from_frames_continues_a_video(pipe, reference, voice) -> None:
 def test_guidance_changes_the_picture(pipe, reference, voice) -> None:
     audio = pipe.embed_audio(voice[:2560], 16_000)
     plain, guided = run(pipe, reference, audio)[0], run(pipe, reference, audio, guidance=2.0)[0]
-    assert not torch.equal(plain.frames, guided.frames)
+    assert not torch.equal(plain.latents, guided.latents)
 
 
 def test_a_driver_gives_the_head_and_leaves_the_rest(pipe, reference, voice) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...face.part_places import PartPlaces
 from ...model import MCDMModel
+from ...models.inputs.gallery import Gallery
 from ..reference import Reference
 from .face_parts import FaceParts
 from .painting import Painting
@@ -51,7 +52,7 @@ class Canvas(Protocol):
         latents: Tensor,
         places: PartPlaces | None,
         archive: Tensor,
-        gallery: Tensor | None = None,
+        gallery: Gallery | None = None,
     ) -> Painting:
         """Pictures of denoised latents ``[v, f, c, h, w]`` of frames with these places.
 
@@ -61,7 +62,7 @@ class Canvas(Protocol):
         """
         ...
 
-    def gallery_after(self, reference: Reference, gallery: Tensor | None, painting: Painting) -> Tensor | None:
+    def gallery_after(self, reference: Reference, gallery: Gallery | None, painting: Painting) -> Gallery | None:
         """The gallery after another clip, on the CPU; None where nothing looks at one."""
         ...
 
@@ -71,7 +72,7 @@ class Canvas(Protocol):
         latents: Tensor,
         places: PartPlaces | None,
         archive: Tensor,
-        gallery: Tensor | None = None,
+        gallery: Gallery | None = None,
     ) -> Tensor:
         """The same as the decoder gives them, ``[v, f, 3, k, k]``, about in [-1, 1], with nothing around them."""
         ...

@@ -21,7 +21,7 @@ from ...face.parts import moved_squares, reference_squares
 from ...face.reference_warp import warp
 from ...media.pixels import to_bytes, to_unit
 from ...model import MCDMModel
-from ...models.inputs.gallery import most_different
+from ...models.inputs.gallery import Gallery
 from ..reference import Reference
 from .memory_fallback import in_smaller_parts
 from .painting import Painting, to_signed, unit_to_bytes
@@ -70,7 +70,7 @@ class FaceParts:
         latents: Tensor,
         places: PartPlaces | None,
         archive: Tensor,
-        gallery: Tensor | None = None,
+        gallery: Gallery | None = None,
     ) -> Painting:
         """See :class:`~.canvas.Canvas`."""
         places = _placed(places)
@@ -82,15 +82,15 @@ class FaceParts:
         places = places.cpu()
         return Painting(_crops(reference, painted, places), painted, places)
 
-    def gallery_after(self, reference: Reference, gallery: Tensor | None, painting: Painting) -> Tensor | None:
+    def gallery_after(self, reference: Reference, gallery: Gallery | None, painting: Painting) -> Gallery | None:
         """See :class:`~.canvas.Canvas`."""
         count = self.config.part_decoder.gallery
-        if not count or painting.parts is None:
+        if not count or painting.parts is None or painting.places is None:
             return None
-        made = rearrange(painting.parts, "f p c h w -> p f c h w")
-        pictures = made if gallery is None else torch.cat([gallery.cpu(), made], 1)
-        portrait = to_bytes(self._still(reference, painting.frames))
-        return most_different(portrait, pictures, count)
+        pictures = rearrange(painting.parts, "f p c h w -> p f c h w")
+        more = Gallery(pictures, rearrange(painting.places.shapes, "f p w -> p f w").cpu().float())
+        more = more if gallery is None else Gallery(gallery.pictures.cpu(), gallery.shapes.cpu()).joined(more)
+        return more.most_different(to_bytes(self._still(reference, painting.frames)), count)
 
     def decode(
         self,
@@ -98,7 +98,7 @@ class FaceParts:
         latents: Tensor,
         places: PartPlaces | None,
         archive: Tensor,
-        gallery: Tensor | None = None,
+        gallery: Gallery | None = None,
     ) -> Tensor:
         """See :class:`~.canvas.Canvas`."""
         decoder, shapes = self.model.part_decoder, _placed(places).shapes[None].to(latents)
@@ -108,9 +108,12 @@ class FaceParts:
                 return in_smaller_parts(self.model.vae.decode, flat).unflatten(0, latents.shape[:2])
             landmarks = reference.landmarks[None].to(latents)
             squares = reference_squares(landmarks)
-            tokens = shape_tokens(shapes, part_shapes(landmarks, squares), SHAPE_WIDTH)
-            seen = None if gallery is None else to_unit(gallery.to(latents.device)).to(latents)
-            person = decoder.look(self._still(reference, latents), archive.to(latents), seen)
+            own = part_shapes(landmarks, squares)
+            tokens = shape_tokens(shapes, own, SHAPE_WIDTH)
+            seen = None
+            if gallery is not None:
+                seen = Gallery(to_unit(gallery.pictures.to(latents.device)), gallery.shapes.to(latents))
+            person = decoder.look(self._still(reference, latents), own.flatten(0, 1), archive.to(latents), seen)
 
             def of_frames(which: Tensor) -> Tensor:
                 return decoder(latents[:, which], tokens[:, which], person)
@@ -120,9 +123,9 @@ class FaceParts:
 
     def seen_in(self, reference: Reference, frames: Tensor, landmarks: Tensor) -> Painting:
         """See :class:`~.canvas.Canvas`; a part is hardly larger than what the crop shows of it."""
-        squares = _squares(reference, landmarks.cpu().float())
-        parts = true_parts((frames.cpu() * 2 - 1)[None], squares[None], self.size)
-        return Painting(frames, to_bytes(rearrange(parts, "p f c h w -> f p c h w")))
+        places = self.places(reference, landmarks.cpu().float())
+        parts = true_parts((frames.cpu() * 2 - 1)[None], places.squares[None], self.size)
+        return Painting(frames, to_bytes(rearrange(parts, "p f c h w -> f p c h w")), places)
 
     def finish(
         self, reference: Reference, painting: Painting, landmarks: Tensor, *, paste: bool, in_bytes: bool

@@ -20,6 +20,7 @@ from ...face.crops import grown
 from ...face.part_places import PartPlaces
 from ...face.reference_warp import warp_guide, warp_reference
 from ...model import MCDMModel
+from ...models.inputs.gallery import Gallery
 from ...models.vae import Autoencoder
 from ..reference import Reference
 from .memory_fallback import in_smaller_parts
@@ -59,13 +60,13 @@ class WholeCrop:
         latents: Tensor,
         places: PartPlaces | None,
         archive: Tensor,
-        gallery: Tensor | None = None,
+        gallery: Gallery | None = None,
     ) -> Painting:
         """See :class:`~.canvas.Canvas`."""
         painted = self.decode(reference, latents, places, archive)[0]
         return Painting(painted.float().clamp(-1, 1).cpu() / 2 + 0.5)
 
-    def gallery_after(self, reference: Reference, gallery: Tensor | None, painting: Painting) -> None:
+    def gallery_after(self, reference: Reference, gallery: Gallery | None, painting: Painting) -> None:
         """See :class:`~.canvas.Canvas`."""
 
     def decode(
@@ -74,7 +75,7 @@ class WholeCrop:
         latents: Tensor,
         places: PartPlaces | None,
         archive: Tensor,
-        gallery: Tensor | None = None,
+        gallery: Gallery | None = None,
     ) -> Tensor:
         """See :class:`~.canvas.Canvas`."""
         with self.model.products():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from ...diffusion.frame_diffusion import FrameDiffusion
@@ -14,6 +15,7 @@ from ...diffusion.parameterization import posterior
 from ...face.part_guide import PartViews, part_guide, part_tokens
 from ...face.part_shapes import SHAPE_TOKENS, SHAPE_WIDTH, shape_tokens
 from ...face.parts import MOUTH, NUM_PARTS
+from ...models.inputs.gallery import Gallery
 from ...models.part_decoder import PartDecoder
 from ...models.vae import Autoencoder
 from ..adversary import Adversary, balanced_weight
@@ -85,7 +87,7 @@ class PaintedBatch:
     Attributes:
         true: the true parts ``[b, f, 3, s, s]``; clean: their latents ``[b, f, c, h, w]``; begin: noise to begin with.
         still: latents of the portraits' parts ``[b, c, h, w]``; guide: see :func:`~...face.part_guide.part_guide`.
-        archived: latents ``[b, f, c, h, w]``; gallery: pictures of the same frames ``[b, f, 3, s, s]``.
+        archived: latents ``[b, f, c, h, w]``; gallery: pictures of the same frames.
     """
 
     drawn: Drawn
@@ -97,7 +99,7 @@ class PaintedBatch:
     still: Tensor
     guide: Tensor
     archived: Tensor
-    gallery: Tensor
+    gallery: Gallery
 
 
 def laplacian_loss(difference: Tensor, levels: int = 3) -> Tensor:
@@ -126,13 +128,16 @@ def _at_latents(region: Tensor, latents: Tensor) -> Tensor:
     return F.interpolate(region.flatten(0, 1), size=latents.shape[-2:], mode="area").unflatten(0, region.shape[:2])
 
 
-def _as_kept(pictures: Tensor, portraits: Tensor) -> Tensor:
-    """Galleries of videos ``[b, f, 3, s, s]``: some blurred, each by its own share, some of the portrait alone."""
+def _as_kept(gallery: Gallery, own: Gallery) -> Gallery:
+    """Galleries of videos: some blurred, each by its own share, some of the portrait alone."""
+    pictures = gallery.pictures
     small = F.avg_pool2d(pictures.flatten(0, 1), 2)
     blurred = F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False).view_as(pictures)
     chance, amount, empty = torch.rand(3, len(pictures), 1, 1, 1, 1, device=pictures.device)
     softened = torch.lerp(pictures, blurred, amount * (chance < BLURRED_SHARE))
-    return torch.where(empty < EMPTY_SHARE, portraits[:, None].expand_as(pictures), softened)
+    empty = empty < EMPTY_SHARE
+    shapes = torch.where(empty[..., 0, 0], own.shapes.expand_as(gallery.shapes), gallery.shapes)
+    return Gallery(torch.where(empty, own.pictures.expand_as(pictures), softened), shapes)
 
 
 def half_of_frames(video: Tensor) -> Tensor:
@@ -239,7 +244,7 @@ class PartLosses:
             self.steps.begin(clean),
             still,
             part_guide(self.encode, views, still),
-            *self._archived(drawn.reference, drawn.archive, look, views.still, still),
+            *self._archived(drawn.reference, drawn.archive, look, views, still),
         )
 
     def conditions(self, batch: PaintedBatch, archived: Tensor) -> Conditions:
@@ -249,17 +254,18 @@ class PartLosses:
 
     @torch.no_grad()
     def _archived(
-        self, reference: Tensor, rows: Tensor, look: Appearance, portraits: Tensor, still: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Latents of archived rows, as a video would have shown them, and a little noise; and the pictures."""
+        self, reference: Tensor, rows: Tensor, look: Appearance, targets: PartViews, still: Tensor
+    ) -> tuple[Tensor, Gallery]:
+        """Latents of archived rows, as a video would have shown them, and a little noise; and the gallery of them."""
+        own = Gallery(targets.still[:, None], targets.own_shapes.flatten(0, 1)[:, None])
         if not self.archive:
-            latents, pictures = (x[:, None].expand(-1, rows.shape[1], -1, -1, -1) for x in (still, portraits))
-            return latents, pictures
+            return still[:, None].expand(-1, rows.shape[1], -1, -1, -1), own
         views = self.drawer.views(reference, rows, look, self.size)
         pictures = views.shown(self.drawer.true(rows, views, look, self.size))
         latents = self.encode(pictures)
         error = torch.rand(len(latents), 1, 1, 1, 1, device=latents.device) * ARCHIVE_ERROR
-        return latents + torch.randn_like(latents) * error, _as_kept(pictures, portraits)
+        known = Gallery(pictures, rearrange(views.shapes, "b f p w -> (b p) f w"))
+        return latents + torch.randn_like(latents) * error, _as_kept(known, own)
 
     def _tokens(self, reference: Tensor, rows: Tensor, views: PartViews) -> Tensor:
         """Motion tokens with errors; those of the codec, and those of the contours, are left out now and then.
@@ -292,7 +298,7 @@ class PartLosses:
         drawn, look, still, archived = batch.drawn, batch.look, batch.still, batch.archived
         views = self.drawer.views(drawn.reference, drawn.before, look, self.size)
         guide = part_guide(self.encode, views, still)
-        earlier, _ = self._archived(drawn.reference, drawn.before_archive, look, views.still, still)
+        earlier, _ = self._archived(drawn.reference, drawn.before_archive, look, views, still)
         conditions = Conditions(earlier, still, self._tokens(drawn.reference, drawn.before, views), guide)
         made, carried = self.steps.sample(step, batch.begin, conditions)
         own = (torch.rand(len(made), device=made.device) < 0.5).view(-1, 1, 1, 1, 1)
@@ -333,7 +339,7 @@ class PartLosses:
         shapes = views.shapes + torch.randn_like(views.shapes[:, :1]) * SHAPE_ERROR
         tokens = shape_tokens(shapes, views.own_shapes, SHAPE_WIDTH)[:, frames]
         with self.autocast():
-            person = decoder.look(views.still, archived, batch.gallery)
+            person = decoder.look(views.still, views.own_shapes.flatten(0, 1), archived, batch.gallery)
             decoded, queries = decoder.decoded(latents, tokens, person)
         return decoded.flatten(0, 1).float(), queries
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from ...config import MCDMConfig
@@ -20,7 +21,7 @@ from ...face.part_guide import PartViews, part_guide, part_tokens, part_views, t
 from ...face.part_shapes import SHAPE_TOKENS
 from ...face.parts import EYES, MOUTH
 from ...face.reference_warp import warp_reference
-from ...models.inputs.gallery import most_different
+from ...models.inputs.gallery import Gallery
 from ...models.part_decoder import PartDecoder
 from ...models.vae import Autoencoder
 from ..unet.denoiser import DenoisingNetworks
@@ -140,11 +141,11 @@ class Painter:
         apart = (views.shapes[0][:, None] - seen.shapes[0][None]).abs().mean(-1)
         return torch.stack([true[part, apart[:, :, part].argmin(1)] for part in range(len(true))])
 
-    def _kept(self, gallery: Tensor | None, pictures: Tensor, views: PartViews) -> Tensor:
+    def _kept(self, gallery: Gallery | None, pictures: Tensor, views: PartViews) -> Gallery:
         """The gallery after more pictures ``[2, f, 3, k, k]``."""
-        if gallery is not None:
-            pictures = torch.cat([gallery, pictures], 1)
-        return most_different(views.still, pictures, self.config.part_decoder.gallery)
+        more = Gallery(pictures, rearrange(views.shapes, "b f p w -> (b p) f w"))
+        more = more if gallery is None else gallery.joined(more)
+        return more.most_different(views.still, self.config.part_decoder.gallery)
 
     def decode(
         self,
@@ -152,18 +153,19 @@ class Painter:
         shapes: Tensor,
         views: PartViews,
         archive: Tensor,
-        gallery: Tensor | None,
+        gallery: Gallery | None,
         off: str | None = None,
     ) -> Tensor:
         """Pictures ``[2, f, 3, k, k]`` of latents ``[2, f, c, h, w]`` with their shape tokens ``[2, f, 2, d]``.
 
-        ``archive``: of latents ``[2, a, c, h, w]``; ``gallery``: of pictures ``[2, n, 3, k, k]``.
+        ``archive``: of latents ``[2, a, c, h, w]``; ``gallery``: of pictures in [-1, 1].
         """
         if self.decoder is None or off == "part_decoder":
             flat = latents.flatten(0, 1).contiguous(memory_format=torch.channels_last)
             return self.vae.decode(flat).unflatten(0, latents.shape[:2])
         blind = off == "archive_sight"
-        person = self.decoder.look(views.still, archive, None if blind or off == "gallery" else gallery)
+        known = None if blind or off == "gallery" else gallery
+        person = self.decoder.look(views.still, views.own_shapes.flatten(0, 1), archive, known)
         if blind:
             person = dataclasses.replace(person, archive=None)
         return self.decoder(latents, shapes, person)

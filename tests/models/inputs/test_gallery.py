@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import torch
 
-from mcdm_core.models.inputs.gallery import most_different
+from mcdm_core.models.inputs.gallery import Gallery
 
 
 def greys(*values: float) -> torch.Tensor:
     """A video ``[1, n, 3, 8, 8]`` of even greys."""
     return torch.tensor(values).view(1, -1, 1, 1, 1).expand(-1, -1, 3, 8, 8)
+
+
+def most_different(portraits: torch.Tensor, pictures: torch.Tensor, count: int) -> torch.Tensor:
+    """The pictures that are kept; their contours tell which they were."""
+    number = torch.arange(pictures.shape[1]).float().expand(len(pictures), -1)[..., None]
+    kept = Gallery(pictures, number).most_different(portraits, count)
+    for video, numbers in enumerate(kept.shapes[..., 0].long()):
+        assert torch.equal(pictures[video, numbers], kept.pictures[video])
+    return kept.pictures
 
 
 def shown(pictures: torch.Tensor) -> list[float]:

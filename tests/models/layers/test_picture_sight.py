@@ -18,11 +18,20 @@ def sharp_pictures(number: int, seed: int = 0) -> torch.Tensor:
     return sum(F.interpolate(s, size=SIZE, mode="bilinear") for s in spots) / 1.5 - 1
 
 
+def lips_open(by: float, number: int) -> torch.Tensor:
+    """Contours ``[1, number, 48]`` of lips in the middle, open by so much."""
+    turn = torch.linspace(0, 2 * torch.pi, 13)[:12]
+    lips = [torch.stack([0.5 + 0.2 * turn.cos(), 0.5 + height * turn.sin()], -1) for height in (0.1 + by, by)]
+    return torch.stack(lips).flatten().expand(1, number, -1)
+
+
 def found_in(pictures: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """What a sight finds of frames ``[f, 3, k, k]``, asked with them as they are, and how far off."""
-    sight = PictureSight(8, 4)
-    found, off = sight(half_resolution_cells(wanted)[None], sight.look(pictures[None]))
-    return F.pixel_shuffle(found[0], 2), off[0]
+    sight, lips = PictureSight(8, 4), lips_open(0.1, len(pictures))
+    found, off = sight(
+        half_resolution_cells(wanted)[None], lips_open(0.1, len(wanted)), sight.look(pictures[None], lips)
+    )
+    return F.pixel_shuffle(found[0], 2), off[0, :, 0]
 
 
 @torch.no_grad()
@@ -66,16 +75,29 @@ def test_it_can_learn_what_to_ask() -> None:
     torch.manual_seed(0)
     sight, wanted = PictureSight(8, 4), sharp_pictures(4, 1)
     features = torch.randn(4, 8, SIZE // 4, SIZE // 4)
-    found, _ = sight(sight.query(features)[None], sight.look(wanted[None]))
+    lips = lips_open(0.1, 4)
+    found, _ = sight(sight.query(features)[None], lips, sight.look(wanted[None], lips))
     (found[0] - F.pixel_unshuffle(wanted, 2)).abs().mean().backward()
     assert sight.query.weight.grad is not None and float(sight.query.weight.grad.abs().sum()) > 0
+
+
+@torch.no_grad()
+def test_of_mouths_as_likely_the_one_with_the_contours_asked_for_is_found() -> None:
+    sight, pictures = PictureSight(8, 4), sharp_pictures(2, 1)
+    rough = half_resolution_cells(pictures.mean(0, keepdim=True))[None]
+    seen = sight.look(pictures[None], torch.cat([lips_open(0.02, 1), lips_open(0.15, 1)], 1))
+    for which, opening in enumerate((0.02, 0.15)):
+        found, off = sight(rough, lips_open(opening, 1), seen)
+        apart = [(F.pixel_shuffle(found[0], 2) - picture)[..., 16:-16, 16:-16].abs().mean() for picture in pictures]
+        assert apart[which] < 0.7 * apart[1 - which]
+        assert float(off[:, :, 1].mean()) < 0.05
 
 
 @torch.no_grad()
 def test_gates_decide_how_much_of_it_is_shown() -> None:
     sight = PictureSight(8, 4)
     own, found = torch.zeros(2, 12, 8, 8), torch.ones(2, 12, 8, 8)
-    given = own, torch.randn(2, 4, 8, 8), found, torch.rand(2, 1, 8, 8)
+    given = own, torch.randn(2, 4, 8, 8), found, torch.rand(2, 2, 8, 8)
     assert torch.equal(sight.laid_over(*given), torch.full_like(own, 0.5))
     torch.nn.init.constant_(sight.gates.bias, -50.0)
     torch.testing.assert_close(sight.laid_over(*given), own)
