@@ -141,9 +141,8 @@ class PartDecoder(nn.Module):
             x = F.silu(look(x))
             added.append(give(x))
         pictures = None
-        if self.pictures is not None:
-            own = Gallery(portraits[:, None], own_shapes[:, None])
-            known = own if gallery is None else own.joined(gallery)
+        if self.pictures is not None and gallery is not None:
+            known = Gallery(portraits[:, None], own_shapes[:, None]).joined(gallery)
             pictures = self.pictures.look(known.pictures, known.shapes)
         return PersonFeatures(
             tuple(added), None if self.archive is None else self.archive.candidates(archive), pictures

@@ -37,8 +37,8 @@ class MotionMemory:
         unet_memory: last M per denoising step and transformer block, [1, N, c]; the outer key is the timestep.
         motion_context: the last frames of motion already shown [k, n, dm] a stream, or None at the start.
         audio_context: the sound tokens of those frames [k, ka, da], or None if unknown.
-        gallery: pictures of each part that differ most from one another, as uint8, with their contours; None before
-            the first clip. The parts' decoder looks there for what it paints (``models/layers/picture_sight.py``).
+        gallery: what was seen of the person beside the portrait, part by part, as uint8 with its contours; None if
+            nothing was. The parts' decoder looks there for what it paints (``models/layers/picture_sight.py``).
         frame_index: number of frames made so far; clip_index: number of clips.
         seed: of the video; with the counters it is the whole random state, every clip draws from
             :meth:`generator`, so a resumed video continues bit for bit.

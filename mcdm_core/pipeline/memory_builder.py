@@ -71,7 +71,7 @@ class MemoryBuilder:
             crops = torch.stack([picture.crop for picture in seen])
             landmarks = torch.stack([picture.landmarks for picture in seen])
             latents = self.canvas.latents_of(reference, (crops * 2 - 1).to(self.model.device), landmarks)
-            gallery = self.canvas.gallery_after(reference, None, self.canvas.seen_in(reference, crops, landmarks))
+            gallery = self.canvas.gallery_of(reference, self.canvas.seen_in(reference, crops, landmarks))
         every = torch.arange(count, device=latents.device) * len(latents[0]) // count
         return MotionMemory(
             reference_map=attention,
@@ -115,5 +115,5 @@ class MemoryBuilder:
             context.map(lambda stream: stream[0, -keep:]),
             None,
         )
-        gallery = self.canvas.gallery_after(reference, None, self.canvas.seen_in(reference, crops, landmarks))
+        gallery = self.canvas.gallery_of(reference, self.canvas.seen_in(reference, crops, landmarks))
         return dataclasses.replace(after, frame_index=frames.shape[0], gallery=gallery)

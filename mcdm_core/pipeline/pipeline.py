@@ -8,6 +8,7 @@ as it is ready, so memory does not grow with the video.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -352,14 +353,7 @@ class MCDMPipeline:
         of_pictures = {"steps": steps, "guidance": guidance, "callback": callback}
         blinking = blink_rate if blinks else None
         denoised = self._denoised(reference, audio, memory, start_frame, landmarks, blinking, of_motion, of_pictures)
-        gallery = memory.gallery
-
-        def paint(clip: Denoised) -> Clip:
-            nonlocal gallery
-            painted = self.clips.paint(reference, clip, gallery)
-            gallery = painted.memory.gallery
-            return painted
-
+        paint = functools.partial(self.clips.paint, reference)
         return while_the_next(paint, denoised, self.device)
 
     def _denoised(

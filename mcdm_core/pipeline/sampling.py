@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +14,6 @@ from ..diffusion.sampling import Callback, classifier_free_guidance
 from ..errors import MCDMError
 from ..face.part_places import PartPlaces
 from ..model import MCDMModel
-from ..models.inputs.gallery import Gallery
 from ..models.layers.once import Kept
 from ..models.motion_tokens import MotionTokens
 from ..motion.motion import Motion
@@ -110,7 +108,7 @@ class ClipSampler:
             whole=whole,
             callback=callback,
         )
-        return self.paint(reference, denoised, memory.gallery)
+        return self.paint(reference, denoised)
 
     @torch.no_grad()
     def denoise(
@@ -175,12 +173,11 @@ class ClipSampler:
         return Denoised(motion, latents, shown, memory, following)
 
     @torch.no_grad()
-    def paint(self, reference: Reference, denoised: Denoised, gallery: Gallery | None) -> Clip:
-        """The pictures of a denoised clip; ``gallery``: that of the clip ahead, as it was painted."""
+    def paint(self, reference: Reference, denoised: Denoised) -> Clip:
+        """The pictures of a denoised clip."""
         latents, before = denoised.latents, denoised.before
         archive = before.archive_latents.to(self.model.device)
-        painting = self.canvas.paint(reference, latents, denoised.places, archive, gallery)
-        after = dataclasses.replace(denoised.after, gallery=self.canvas.gallery_after(reference, gallery, painting))
+        painting = self.canvas.paint(reference, latents, denoised.places, archive, before.gallery)
         kept = rearrange(latents, "v f c h w -> f v c h w").cpu() if len(latents) > 1 else latents[0].cpu()
         return Clip(
             before.clip_index,
@@ -188,7 +185,7 @@ class ClipSampler:
             painting.frames,
             kept,
             denoised.motion,
-            after,
+            denoised.after,
             painting.parts,
             painting.places,
         )

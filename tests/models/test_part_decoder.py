@@ -160,7 +160,7 @@ def test_a_gallery_is_seen_and_a_shut_gate_hides_it(decoder: PartDecoder) -> Non
         return decoder(latents, shapes, decoder.look(portraits, OWN, archives, *seen))
 
     assert (decoded(gallery) - decoded()).abs().mean() > 1e-2
-    torch.testing.assert_close(decoded(of_portrait), decoded(), rtol=0, atol=1e-4)
+    assert (decoded(of_portrait) - decoded()).abs().mean() > 1e-3, "the portrait can be a picture, too"
     torch.nn.init.zeros_(decoder.pictures.gates.weight)
     torch.nn.init.constant_(decoder.pictures.gates.bias, -200.0)
     torch.nn.init.zeros_(decoder.pictures.correction.weight)

@@ -81,19 +81,6 @@ def test_the_memory_does_not_grow(pipe, reference, voice) -> None:
     assert len(set(sizes)) == 1
 
 
-def test_the_gallery_is_of_what_was_painted_and_is_looked_at(pipe, reference, voice) -> None:
-    clips = run(pipe, reference, pipe.embed_audio(voice[:5120], 16_000))
-    kept, painted = clips[0].memory.gallery, clips[0].painted
-    gallery = kept.pictures
-    assert gallery.shape == (2, 4, 3, 96, 96) and gallery.dtype == torch.uint8
-    for part in range(2):
-        assert all(any(torch.equal(one, made) for made in painted[:, part]) for one in gallery[part])
-    assert kept.shapes.shape == (2, 4, 48)
-    blank = dataclasses.replace(clips[0].memory, gallery=dataclasses.replace(kept, pictures=torch.zeros_like(gallery)))
-    without, _ = pipe.sample_clip(reference, clips[1].motion, blank, steps=2)
-    assert not torch.equal(without.painted, clips[1].painted)
-
-
 def test_further_pictures_of_the_person_fill_the_archive(pipe, portrait, reference, voice) -> None:
     darker, lighter = (pipe.encode_reference(portrait * gain, box=(40, 50, 120, 130)) for gain in (0.7, 1.2))
     alone, seen = pipe.start_memory(reference, 3), pipe.start_memory(reference, 3, [darker, lighter])
@@ -108,6 +95,11 @@ def test_further_pictures_of_the_person_fill_the_archive(pipe, portrait, referen
     assert not torch.equal(first.painted, other.painted)
     again = pipe.predict_motion(reference, pipe.embed_audio(voice[:2560], 16_000), seen, steps=1)
     assert torch.equal(again.tokens.cat(), motion.tokens.cat()), "pictures change no motion"
+    after = pipe.sample_clip(reference, motion, seen, steps=1)[1]
+    assert after.gallery is seen.gallery, "what is painted does not come in"
+    blank = dataclasses.replace(seen.gallery, pictures=torch.zeros_like(seen.gallery.pictures))
+    blind, _ = pipe.sample_clip(reference, motion, dataclasses.replace(seen, gallery=blank), steps=1)
+    assert not torch.equal(blind.painted, other.painted)
 
 
 def test_the_map_is_made_once_a_video_and_a_row_once_a_frame(pipe, reference, voice, monkeypatch) -> None:

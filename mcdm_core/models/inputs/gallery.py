@@ -1,7 +1,7 @@
-"""Pictures kept of a person, those that differ most from one another (section 3.2's archive, as pictures; C).
+"""What was seen of a person beside the portrait: the pictures that differ most (section 3.2's archive, as pictures; C).
 
-The archive of latents is the last clip. Who pauses for a clip has no teeth in it. A gallery is as small and forgets
-nothing that is unlike the rest.
+The archive of latents is the last clip. Who pauses for a clip has no teeth in it. A gallery is as small, and stays.
+What the model has painted does not come in: it knows nothing of the person that the model did not.
 """
 
 from __future__ import annotations

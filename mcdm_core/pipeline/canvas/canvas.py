@@ -62,8 +62,8 @@ class Canvas(Protocol):
         """
         ...
 
-    def gallery_after(self, reference: Reference, gallery: Gallery | None, painting: Painting) -> Gallery | None:
-        """The gallery after another clip, on the CPU; None where nothing looks at one."""
+    def gallery_of(self, reference: Reference, painting: Painting) -> Gallery | None:
+        """The gallery of what was seen of a person, on the CPU; None where nothing looks at one."""
         ...
 
     def decode(

@@ -82,15 +82,14 @@ class FaceParts:
         places = places.cpu()
         return Painting(_crops(reference, painted, places), painted, places)
 
-    def gallery_after(self, reference: Reference, gallery: Gallery | None, painting: Painting) -> Gallery | None:
+    def gallery_of(self, reference: Reference, painting: Painting) -> Gallery | None:
         """See :class:`~.canvas.Canvas`."""
         count = self.config.part_decoder.gallery
         if not count or painting.parts is None or painting.places is None:
             return None
         pictures = rearrange(painting.parts, "f p c h w -> p f c h w")
-        more = Gallery(pictures, rearrange(painting.places.shapes, "f p w -> p f w").cpu().float())
-        more = more if gallery is None else Gallery(gallery.pictures.cpu(), gallery.shapes.cpu()).joined(more)
-        return more.most_different(to_bytes(self._still(reference, painting.frames)), count)
+        seen = Gallery(pictures, rearrange(painting.places.shapes, "f p w -> p f w").cpu().float())
+        return seen.most_different(to_bytes(self._still(reference, painting.frames)), count)
 
     def decode(
         self,

@@ -66,7 +66,7 @@ class WholeCrop:
         painted = self.decode(reference, latents, places, archive)[0]
         return Painting(painted.float().clamp(-1, 1).cpu() / 2 + 0.5)
 
-    def gallery_after(self, reference: Reference, gallery: Gallery | None, painting: Painting) -> None:
+    def gallery_of(self, reference: Reference, painting: Painting) -> None:
         """See :class:`~.canvas.Canvas`."""
 
     def decode(

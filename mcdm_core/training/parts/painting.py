@@ -118,7 +118,7 @@ class Painter:
         if teeth:
             seen = self.views(case, case.archive_landmarks)
             shown = seen.shown(true_parts(case.archive[None], seen.squares, self.config.parts.size))
-            archive, gallery = self.encode(shown), self._kept(None, shown, seen)
+            archive, gallery = self.encode(shown), self.gallery_of(shown, seen)
         prior, carried, painted = self.denoiser.archived_clip_prior, {}, []
         attention = prior.reference_attention(still)
         for first in range(0, len(case.frames), length):
@@ -130,7 +130,6 @@ class Painter:
             archive, carried = self._sample(guide, f_ac, tokens, {} if off == "memory" else carried, first, off, steps)
             kept = None if off == "archive" else gallery
             decoded = self.decode(archive, tokens[:, :, -SHAPE_TOKENS:], views, known, kept, off).clamp(-1, 1)
-            gallery = self._kept(gallery, decoded, views)
             painted.append(views.shown(decoded))
         return torch.cat(painted, 1)
 
@@ -141,11 +140,10 @@ class Painter:
         apart = (views.shapes[0][:, None] - seen.shapes[0][None]).abs().mean(-1)
         return torch.stack([true[part, apart[:, :, part].argmin(1)] for part in range(len(true))])
 
-    def _kept(self, gallery: Gallery | None, pictures: Tensor, views: PartViews) -> Gallery:
-        """The gallery after more pictures ``[2, f, 3, k, k]``."""
-        more = Gallery(pictures, rearrange(views.shapes, "b f p w -> (b p) f w"))
-        more = more if gallery is None else gallery.joined(more)
-        return more.most_different(views.still, self.config.part_decoder.gallery)
+    def gallery_of(self, pictures: Tensor, views: PartViews) -> Gallery:
+        """The gallery of pictures ``[2, f, 3, k, k]``."""
+        seen = Gallery(pictures, rearrange(views.shapes, "b f p w -> (b p) f w"))
+        return seen.most_different(views.still, self.config.part_decoder.gallery)
 
     def decode(
         self,

@@ -179,7 +179,11 @@ def load_part_decoder(path: Path, config: MCDMConfig, device: torch.device | str
     if not config.part_decoder.block_channels:
         return None
     decoder = PartDecoder(config).to(device)
-    load_network(decoder, path, "part_decoder")
+    try:
+        if not decoder.continue_from(component_state(path, "part_decoder")):
+            decoder.pictures = None  # of weights that have no gallery
+    except RuntimeError as error:
+        raise WeightsError(f"{path} does not hold the parts' decoder of this configuration: {error}") from error
     return channels_last(decoder, device).eval().requires_grad_(False)
 
 

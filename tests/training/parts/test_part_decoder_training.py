@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mcdm_core.checkpoint import component_state, load_directory
+from mcdm_core.checkpoint import component_state, load_checkpoint, load_directory, save_checkpoint
 from mcdm_core.config import TINY
 from mcdm_core.data.shards import INFO_FIELDS, ShardWriter
 from mcdm_core.models.part_decoder import PartDecoder
@@ -102,6 +102,29 @@ def test_it_learns_from_the_autoencoders_decoder_on_and_becomes_a_part_of_the_mo
     found = load_directory(output.parent)
     assert found.states["part_decoder"].keys() == state.keys()
     assert found.config.part_decoder == TINY.part_decoder
+
+
+@pytest.mark.skipif(not WEIGHTS.is_file(), reason="the tiny weights are not installed")
+def test_a_decoder_without_a_gallery_gets_one_and_nothing_else_of_it_changes(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        _write_clip(tmp_path / split)
+    config, states, _ = load_checkpoint(WEIGHTS)
+    earlier = {k: v for k, v in states["part_decoder"].items() if not k.startswith("pictures.")}
+    blind = dataclasses.replace(config, part_decoder=dataclasses.replace(config.part_decoder, gallery=0))
+    save_checkpoint(tmp_path / "earlier.safetensors", {**states, "part_decoder": earlier}, blind)
+    model = tmp_path / "earlier.safetensors"
+    assert load_part_decoder(model, TINY, "cpu").pictures is None
+    run = PartRun([tmp_path / "train"], [tmp_path / "val"], model, model, tmp_path / "part_decoder.safetensors")
+    run = dataclasses.replace(run, start_from=model, refine=model, steps=2, validate_every=10**6)
+    recipe = dataclasses.replace(PART_DECODER, clips=1, frames=4)
+    train_part_decoder(recipe, run)
+    state = load_file(str(run.output))
+    assert all(torch.allclose(state[name], value.float(), atol=1e-6) for name, value in earlier.items())
+    assert state["pictures.query.weight"].abs().sum() > 0 and state["pictures.gates.weight"].abs().sum() > 0
+    # What is asked was fitted: a rough picture of the frame, and no random one.
+    decoder = PartDecoder(TINY)
+    decoder.load_state_dict(state)
+    assert float(decoder.pictures.log_sharpness) > 5
 
 
 @pytest.mark.skipif(not WEIGHTS.is_file(), reason="the tiny weights are not installed")
