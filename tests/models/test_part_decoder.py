@@ -164,6 +164,7 @@ def test_a_gallery_is_seen_and_a_shut_gate_hides_it(decoder: PartDecoder) -> Non
     torch.nn.init.zeros_(decoder.pictures.gates.weight)
     torch.nn.init.constant_(decoder.pictures.gates.bias, -200.0)
     torch.nn.init.zeros_(decoder.pictures.correction.weight)
+    torch.nn.init.zeros_(decoder.pictures.correction.bias)
     torch.testing.assert_close(decoded(gallery), decoded())
 
 

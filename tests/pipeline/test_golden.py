@@ -141,7 +141,7 @@ def test_the_archive_knows_the_teeth_and_its_prior_is_why(shipped, teeth) -> Non
     apart = 127.5 * ((seen - alone).abs() * views.region[MOUTH]).sum() / (3 * views.region[MOUTH].sum())
     assert apart > 0.3, "in 255ths: what the archive shows is seen in the picture"
     assert likeness(seen) > likeness(alone) + 0.1
-    assert likeness(seen) > likeness(dead) + 0.2
+    assert likeness(seen) > likeness(dead) + 0.1
     with zeroed(shipped.model.part_decoder.archive):
         assert likeness(seen) > likeness(mouths(True)) + 0.02
     # Without the gallery the teeth are painted from latents alone.
