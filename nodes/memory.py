@@ -59,7 +59,7 @@ class MCDMStartMemory(io.ComfyNode):
                 io.Image.Input(
                     "images",
                     optional=True,
-                    tooltip="Further pictures of the person, each with a face, of any size: teeth, tongue and shut "
+                    tooltip="Further pictures of the person, each with a face, of any size. Teeth, tongue and shut "
                     "lids are then theirs, and not invented. Of more than 16 some are taken.",
                 ),
             ],

@@ -33,8 +33,7 @@ SHAPE_ERROR = 0.002
 TOKEN_ERROR, ARCHIVE_ERROR = 0.1, 0.15
 """Largest standard deviations of noise on motion tokens and on archived latents."""
 BLURRED_SHARE, EMPTY_SHARE = 0.5, 0.2
-"""Shares of galleries that are blurred, more or less, for what a model has painted is softer than what was filmed, and
-that hold the portrait alone, as at a video's start."""
+"""Shares of galleries that are blurred, more or less, as other pictures may be, and that hold the portrait alone."""
 KNOWN_WEIGHT = 0.15
 """Weight of the surroundings in the latents' loss, beside 1 in the region."""
 
