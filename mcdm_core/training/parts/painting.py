@@ -140,8 +140,10 @@ class Painter:
         apart = (views.shapes[0][:, None] - seen.shapes[0][None]).abs().mean(-1)
         return torch.stack([true[part, apart[:, :, part].argmin(1)] for part in range(len(true))])
 
-    def gallery_of(self, pictures: Tensor, views: PartViews) -> Gallery:
-        """The gallery of pictures ``[2, f, 3, k, k]``."""
+    def gallery_of(self, pictures: Tensor, views: PartViews) -> Gallery | None:
+        """The gallery of pictures ``[2, f, 3, k, k]``; none for weights that look at none."""
+        if not self.config.part_decoder.gallery:
+            return None
         seen = Gallery(pictures, rearrange(views.shapes, "b f p w -> (b p) f w"))
         return seen.most_different(views.still, self.config.part_decoder.gallery)
 
