@@ -35,8 +35,9 @@ def archived_pictures(pipe: MCDMPipeline, files: Sequence[Path]) -> list[Referen
             except (FaceNotFoundError, FaceTooSmallError) as error:
                 raise type(error)(f"{file.name}: {error}") from error
             continue
-        frames = list(VideoReader(file, duration=_SECONDS).at_rate(_LOOKS_A_SECOND))
-        shown = seen_in_video(pipe, track_face(pipe.model.face_network, frames), frames)
+        video = VideoReader(file, duration=_SECONDS)  # read twice: a minute of large frames fills the memory
+        track = track_face(pipe.model.face_network, video.at_rate(_LOOKS_A_SECOND))
+        shown = seen_in_video(pipe, track, video.at_rate(_LOOKS_A_SECOND))
         if not shown:
             raise FaceNotFoundError(
                 f"{file.name} shows no face in its first {_SECONDS:g} seconds that can be used. Give another video."

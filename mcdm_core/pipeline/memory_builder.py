@@ -62,12 +62,12 @@ class MemoryBuilder:
 
         Args:
             seen: further pictures of the person, which fill the archive in its place. They show what teeth, tongue and
-                shut lids look like; of more than the archive holds, the last.
+                shut lids look like. Of more than the archive holds some are taken, spread over all.
         """
         prior, count = self.model.archived_clip_prior, self.config.archive_frames
         attention = prior.reference_attention(reference.latents)
         latents, gallery = reference.latents[:, None], None
-        if seen := seen[-count:]:
+        if seen:
             crops = torch.stack([picture.crop for picture in seen])
             landmarks = torch.stack([picture.landmarks for picture in seen])
             latents = self.canvas.latents_of(reference, (crops * 2 - 1).to(self.model.device), landmarks)

@@ -95,6 +95,9 @@ def test_further_pictures_of_the_person_fill_the_archive(pipe, portrait, referen
     assert not torch.equal(first.painted, other.painted)
     again = pipe.predict_motion(reference, pipe.embed_audio(voice[:2560], 16_000), seen, steps=1)
     assert torch.equal(again.tokens.cat(), motion.tokens.cat()), "pictures change no motion"
+    many = pipe.start_memory(reference, 3, [darker, *[lighter] * 7])
+    assert torch.equal(many.archive_latents[:, 0], seen.archive_latents[:, 0]), "no file crowds out those before it"
+    assert torch.equal(many.gallery.pictures[:, :2].sort(1)[0], seen.gallery.pictures.sort(1)[0])
     after = pipe.sample_clip(reference, motion, seen, steps=1)[1]
     assert after.gallery is seen.gallery, "what is painted does not come in"
     blank = dataclasses.replace(seen.gallery, pictures=torch.zeros_like(seen.gallery.pictures))
