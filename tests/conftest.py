@@ -23,7 +23,6 @@ def small_config() -> MCDMConfig:
         clip_frames=4,
         archive_frames=4,
         vae=dataclasses.replace(TINY.vae, block_channels=(8, 8, 8), blocks_per_level=(1, 1, 1)),
-        part_decoder=dataclasses.replace(TINY.part_decoder, gallery=4),
         audio_encoder=dataclasses.replace(TINY.audio_encoder, feature_dim=32),
         image_encoder=dataclasses.replace(TINY.image_encoder, feature_dim=32, channels=(8, 8, 16, 16)),
         motion_codec=dataclasses.replace(TINY.motion_codec, width=48, num_layers=1),
