@@ -104,7 +104,7 @@ def stages(inputs: Inputs) -> list[Stage]:
     videos, *latent = reference.latents.shape
     latents = clip.latents.unflatten(0, (1, -1)) if videos == 1 else clip.latents.transpose(0, 1)
     latents = latents.to(pipe.device)
-    rows, archive = memory.archive_rows.to(pipe.device), memory.archive_latents.to(pipe.device)
+    rows = memory.archive_rows.to(pipe.device)
     noise, time = torch.randn(videos, count, *latent, device=pipe.device), torch.full((videos,), 999.0)
     time = time.to(pipe.device)
     past = next(iter(first.memory.unet_memory.values()), None)
@@ -137,8 +137,8 @@ def stages(inputs: Inputs) -> list[Stage]:
         Stage("motion", count, lambda: pipe.motion.decode(reference, tokens, embedding.fps)),
         Stage("guide", count, guided),
         Stage("unet", count, denoised),
-        Stage("decode", count, lambda: canvas.decode(reference, latents, places, archive, memory.gallery)),
-        Stage("paint", count, lambda: canvas.paint(reference, latents, places, archive, memory.gallery)),
+        Stage("decode", count, lambda: canvas.decode(reference, latents, places, memory)),
+        Stage("paint", count, lambda: canvas.paint(reference, latents, places, memory)),
         Stage("archive", count, lambda: model.archived_clip_prior(memory.reference_map.to(pipe.device), latents)),
         Stage("clip", count, lambda: pipe.sample_clip(reference, motion, memory)),
         Stage("finish", count, finish),

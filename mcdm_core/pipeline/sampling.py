@@ -176,8 +176,7 @@ class ClipSampler:
     def paint(self, reference: Reference, denoised: Denoised) -> Clip:
         """The pictures of a denoised clip."""
         latents, before = denoised.latents, denoised.before
-        archive = before.archive_latents.to(self.model.device)
-        painting = self.canvas.paint(reference, latents, denoised.places, archive, before.gallery)
+        painting = self.canvas.paint(reference, latents, denoised.places, before)
         kept = rearrange(latents, "v f c h w -> f v c h w").cpu() if len(latents) > 1 else latents[0].cpu()
         return Clip(
             before.clip_index,

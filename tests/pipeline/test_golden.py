@@ -128,12 +128,13 @@ def test_the_archive_knows_the_teeth_and_its_prior_is_why(shipped, teeth) -> Non
     true = true_parts(teeth.frames[None], views.squares, shipped.config.parts.size)[MOUTH]
     steps = sampling_defaults("tiny").steps
 
-    def mouths(teeth_seen: bool) -> Tensor:
-        return painter.paint(teeth, teeth=teeth_seen, steps=steps)[MOUTH]
+    def mouths(teeth_seen: bool, off: str | None = "gallery") -> Tensor:
+        return painter.paint(teeth, off=off, teeth=teeth_seen, steps=steps)[MOUTH]
 
     def likeness(painted: Tensor) -> float:
         return float(region_psnr(painted, true, views.region[MOUTH]).mean())
 
+    # First without the gallery, which shows the teeth whatever the latents tell.
     seen, alone = mouths(True), mouths(False)
     with zeroed(shipped.model.archived_clip_prior):
         dead = mouths(True)
@@ -141,13 +142,12 @@ def test_the_archive_knows_the_teeth_and_its_prior_is_why(shipped, teeth) -> Non
     apart = 127.5 * ((seen - alone).abs() * views.region[MOUTH]).sum() / (3 * views.region[MOUTH].sum())
     assert apart > 0.3, "in 255ths: what the archive shows is seen in the picture"
     assert likeness(seen) > likeness(alone) + 0.1
-    assert likeness(seen) > likeness(dead) + 0.1
+    assert likeness(seen) > likeness(dead) + 0.2
     with zeroed(shipped.model.part_decoder.archive):
-        assert likeness(seen) > likeness(mouths(True)) + 0.02
-    # Without the gallery the teeth are painted from latents alone.
-    blind = painter.paint(teeth, off="gallery", steps=steps)[MOUTH]
-    assert likeness(seen) > likeness(blind) + 0.5
-    assert likeness(seen) > likeness(painter.most_alike(teeth, views)[MOUTH]) + 0.5
+        assert likeness(seen) > likeness(mouths(True)) + 0.05
+    found = likeness(mouths(True, off=None))
+    assert found > likeness(seen) + 0.5
+    assert found > likeness(painter.most_alike(teeth, views)[MOUTH]) + 0.5
 
 
 def test_the_person_stays_the_same(shipped, speaking) -> None:
@@ -173,12 +173,11 @@ def test_mouths_are_sharp_by_their_own_decoder_which_sees_contours_and_portrait(
     from mcdm_core.training.parts.painting import laplacian_energy
 
     reference, _, _, clips = speaking
-    clip, decoder, archive = clips[1], shipped.model.part_decoder, clips[0].memory.archive_latents
+    clip, decoder, memory = clips[1], shipped.model.part_decoder, clips[0].memory
     region = clip.places.regions[:, MOUTH]
 
     def mouths() -> Tensor:
-        latents = clip.latents.transpose(0, 1)
-        return shipped.clips.canvas.decode(reference, latents, clip.places, archive)[MOUTH]
+        return shipped.clips.canvas.decode(reference, clip.latents.transpose(0, 1), clip.places, memory)[MOUTH]
 
     def apart(other: Tensor) -> float:
         """Mean difference of the painted pixels, of 255."""

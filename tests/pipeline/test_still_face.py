@@ -35,9 +35,9 @@ def test_a_single_frame_is_sampled(pipe, reference, monkeypatch) -> None:
     seen = []
     paint = pipe.clips.canvas.paint
 
-    def watched(reference, latents, *rest):
+    def watched(reference, latents, places, memory):
         seen.append(latents.shape[1])
-        return paint(reference, latents, *rest)
+        return paint(reference, latents, places, memory)
 
     sizes = []
     unet = pipe.model.unet.forward

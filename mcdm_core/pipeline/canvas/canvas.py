@@ -14,6 +14,7 @@ from torch import Tensor
 from ...face.part_places import PartPlaces
 from ...model import MCDMModel
 from ...models.inputs.gallery import Gallery
+from ..memory import MotionMemory
 from ..reference import Reference
 from .face_parts import FaceParts
 from .painting import Painting
@@ -46,19 +47,11 @@ class Canvas(Protocol):
         """
         ...
 
-    def paint(
-        self,
-        reference: Reference,
-        latents: Tensor,
-        places: PartPlaces | None,
-        archive: Tensor,
-        gallery: Gallery | None = None,
-    ) -> Painting:
+    def paint(self, reference: Reference, latents: Tensor, places: PartPlaces | None, memory: MotionMemory) -> Painting:
         """Pictures of denoised latents ``[v, f, c, h, w]`` of frames with these places.
 
         Args:
-            archive: latents of the archived frames that they were denoised with, ``[v, a, c, h, w]``.
-            gallery: see :class:`~..memory.MotionMemory`.
+            memory: that they were denoised with: its archive and gallery are looked at.
         """
         ...
 
@@ -66,14 +59,7 @@ class Canvas(Protocol):
         """The gallery of what was seen of a person, on the CPU; None where nothing looks at one."""
         ...
 
-    def decode(
-        self,
-        reference: Reference,
-        latents: Tensor,
-        places: PartPlaces | None,
-        archive: Tensor,
-        gallery: Gallery | None = None,
-    ) -> Tensor:
+    def decode(self, reference: Reference, latents: Tensor, places: PartPlaces | None, memory: MotionMemory) -> Tensor:
         """The same as the decoder gives them, ``[v, f, 3, k, k]``, about in [-1, 1], with nothing around them."""
         ...
 

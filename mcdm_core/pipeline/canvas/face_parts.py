@@ -22,6 +22,7 @@ from ...face.reference_warp import warp
 from ...media.pixels import to_bytes, to_unit
 from ...model import MCDMModel
 from ...models.inputs.gallery import Gallery
+from ..memory import MotionMemory
 from ..reference import Reference
 from .memory_fallback import in_smaller_parts
 from .painting import Painting, to_signed, unit_to_bytes
@@ -64,17 +65,10 @@ class FaceParts:
         guide = part_guide(self._encode, views, reference.latents.to(landmarks.device))
         return guide, part_tokens(tokens, reference.motion_tokens.cat().to(tokens), views)
 
-    def paint(
-        self,
-        reference: Reference,
-        latents: Tensor,
-        places: PartPlaces | None,
-        archive: Tensor,
-        gallery: Gallery | None = None,
-    ) -> Painting:
+    def paint(self, reference: Reference, latents: Tensor, places: PartPlaces | None, memory: MotionMemory) -> Painting:
         """See :class:`~.canvas.Canvas`."""
         places = _placed(places)
-        painted = self.decode(reference, latents, places, archive, gallery).float().clamp(-1, 1)
+        painted = self.decode(reference, latents, places, memory).float().clamp(-1, 1)
         if reference.colourless:
             # Networks taught on colour give grey mouths a tint, which nothing else in the picture has.
             painted = painted.mean(2, keepdim=True).expand_as(painted)
@@ -91,14 +85,7 @@ class FaceParts:
         seen = Gallery(pictures, rearrange(painting.places.shapes, "f p w -> p f w").cpu().float())
         return seen.most_different(to_bytes(self._still(reference, painting.frames)), count)
 
-    def decode(
-        self,
-        reference: Reference,
-        latents: Tensor,
-        places: PartPlaces | None,
-        archive: Tensor,
-        gallery: Gallery | None = None,
-    ) -> Tensor:
+    def decode(self, reference: Reference, latents: Tensor, places: PartPlaces | None, memory: MotionMemory) -> Tensor:
         """See :class:`~.canvas.Canvas`."""
         decoder, shapes = self.model.part_decoder, _placed(places).shapes[None].to(latents)
         with self.model.products():
@@ -109,10 +96,11 @@ class FaceParts:
             squares = reference_squares(landmarks)
             own = part_shapes(landmarks, squares)
             tokens = shape_tokens(shapes, own, SHAPE_WIDTH)
-            seen = None
-            if gallery is not None:
-                seen = Gallery(to_unit(gallery.pictures.to(latents.device)), gallery.shapes.to(latents))
-            person = decoder.look(self._still(reference, latents), own.flatten(0, 1), archive.to(latents), seen)
+            seen = memory.gallery
+            if seen is not None:
+                seen = Gallery(to_unit(seen.pictures.to(latents.device)), seen.shapes.to(latents))
+            archive = memory.archive_latents.to(latents)
+            person = decoder.look(self._still(reference, latents), own.flatten(0, 1), archive, seen)
 
             def of_frames(which: Tensor) -> Tensor:
                 return decoder(latents[:, which], tokens[:, which], person)

@@ -20,8 +20,8 @@ from ...face.crops import grown
 from ...face.part_places import PartPlaces
 from ...face.reference_warp import warp_guide, warp_reference
 from ...model import MCDMModel
-from ...models.inputs.gallery import Gallery
 from ...models.vae import Autoencoder
+from ..memory import MotionMemory
 from ..reference import Reference
 from .memory_fallback import in_smaller_parts
 from .painting import Painting, to_signed, unit_to_bytes
@@ -54,29 +54,15 @@ class WholeCrop:
         still = reference.landmarks[None].to(landmarks)
         return warp_guide(self._encode, signed, still, landmarks[None])[0], tokens
 
-    def paint(
-        self,
-        reference: Reference,
-        latents: Tensor,
-        places: PartPlaces | None,
-        archive: Tensor,
-        gallery: Gallery | None = None,
-    ) -> Painting:
+    def paint(self, reference: Reference, latents: Tensor, places: PartPlaces | None, memory: MotionMemory) -> Painting:
         """See :class:`~.canvas.Canvas`."""
-        painted = self.decode(reference, latents, places, archive)[0]
+        painted = self.decode(reference, latents, places, memory)[0]
         return Painting(painted.float().clamp(-1, 1).cpu() / 2 + 0.5)
 
     def gallery_of(self, reference: Reference, painting: Painting) -> None:
         """See :class:`~.canvas.Canvas`."""
 
-    def decode(
-        self,
-        reference: Reference,
-        latents: Tensor,
-        places: PartPlaces | None,
-        archive: Tensor,
-        gallery: Gallery | None = None,
-    ) -> Tensor:
+    def decode(self, reference: Reference, latents: Tensor, places: PartPlaces | None, memory: MotionMemory) -> Tensor:
         """See :class:`~.canvas.Canvas`."""
         with self.model.products():
             return in_smaller_parts(self.model.vae.decode, latents[0])[None]
