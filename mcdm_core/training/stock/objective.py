@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ from ...models.motion_codec import MotionCodec
 from ...models.vae import Autoencoder
 from ..unet.denoiser import Denoiser
 from ..workers import Workers
-from .samples import ClipSamples, batches
+from .samples import BatchStream, ClipSamples
 
 _ENCODED = 8
 """Frames that the autoencoder takes at a time: its activations are larger than the UNet's."""
@@ -98,17 +98,14 @@ class NoiseObjective:
         readers: int = 0,
         bfloat16: bool = True,
     ) -> None:
-        self.denoiser, self.parts, self.samples, self.stage = denoiser, parts, samples, stage
+        self.denoiser, self.parts, self.stage = denoiser, parts, stage
         self.schedule = FrameDiffusion(config)
-        self.batch, self.workers, self.device = batch, workers, device
-        self.readers, self.bfloat16 = readers, bfloat16
-        self._stream: Iterator[dict[str, Tensor]] | None = None
+        self.device, self.bfloat16 = device, bfloat16
+        self.stream = BatchStream(samples, batch, workers, device, readers)
 
     def __call__(self, number: int) -> dict[str, Tensor]:
         """``loss`` over this process's share of batch ``number``."""
-        if self._stream is None:
-            self._stream = batches(self.samples, self.batch, number, self.workers, self.readers)
-        batch = {key: value.to(self.device, non_blocking=True) for key, value in next(self._stream).items()}
+        batch = self.stream.next(number)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             losses = noise_loss(self.denoiser, self.parts, self.schedule, batch, self.stage)
         return {"loss": losses.mean()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,11 +18,11 @@ from ...models.audio_encoder import Wav2Vec2AudioEncoder, build_audio_encoder
 from ...models.image_encoder import build_image_encoder
 from ...models.motion_codec import MotionCodec
 from ...models.present_clip_prior import PresentClipPrior
-from ..loop import LoopSettings, Tracker, TrainResult, train
+from ..loop import Tracker, TrainResult, train
 from ..prior.losses import noised_error
 from ..workers import Workers
 from .motion_samples import MARGIN, MotionSamples
-from .samples import batches
+from .samples import BatchStream
 from .train import StockRecipe, load_parts
 
 logger = logging.getLogger(__name__)
@@ -75,16 +75,13 @@ class MotionObjective:
         readers: int = 0,
         bfloat16: bool = True,
     ) -> None:
-        self.prior, self.encoders, self.samples, self.config = prior, encoders, samples, config
-        self.batch, self.workers, self.device = batch, workers, device
-        self.readers, self.bfloat16 = readers, bfloat16
-        self._stream: Iterator[dict[str, Tensor]] | None = None
+        self.prior, self.encoders, self.config = prior, encoders, config
+        self.device, self.bfloat16 = device, bfloat16
+        self.stream = BatchStream(samples, batch, workers, device, readers)
 
     def __call__(self, number: int) -> dict[str, Tensor]:
         """``loss`` over this process's share of batch ``number``."""
-        if self._stream is None:
-            self._stream = batches(self.samples, self.batch, number, self.workers, self.readers)
-        batch = {key: value.to(self.device, non_blocking=True) for key, value in next(self._stream).items()}
+        batch = self.stream.next(number)
         return {"loss": self.losses(batch).mean()}
 
     def losses(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -141,10 +138,7 @@ def train_stock_prior(
         WeightsError: if an encoder is not in ``start_from``, or the preset's sound is encoded by a network of its own.
     """
     workers, device = workers or Workers(), torch.device(device)
-    if recipe.batch % (recipe.accumulate * workers.count):
-        raise WeightsError(
-            f"A batch of {recipe.batch} cannot be shared by {workers.count} processes in {recipe.accumulate} turns."
-        )
+    recipe.check_shared(workers)
     torch.manual_seed(seed)
     config, module, encoders = _load(start_from, device)
     least = config.present_clip_prior.context_frames + config.clip_frames
@@ -161,23 +155,12 @@ def train_stock_prior(
         readers=recipe.readers,
         bfloat16=recipe.bfloat16,
     )
-    settings = LoopSettings(
+    settings = recipe.settings(
         output,
-        steps=recipe.steps,
         minutes=minutes,
-        learning_rate=recipe.learning_rate,
-        betas=(0.9, 0.999),
-        warmup_steps=recipe.warmup_steps,
-        weight_decay=recipe.weight_decay,
-        ema_decay=recipe.ema_decay,
-        validate_every=recipe.validate_every,
-        save_every=recipe.save_every,
-        accumulate=recipe.accumulate,
         workers=workers,
         tracker=tracker,
         resume=resume,
-        log_every=recipe.log_every,
-        eight_bit=recipe.eight_bit,
         metadata={"mcdm_config": to_json(config)},
     )
     tars = sorted((Path(data) / "val").glob("*.tar"))

@@ -93,3 +93,21 @@ def batches(
         **more,
     )
     yield from loader
+
+
+class BatchStream:
+    """This process's share of batch after batch, on its device.
+
+    Args:
+        batch: samples of all processes; readers: processes that decode.
+    """
+
+    def __init__(self, samples: Dataset, batch: int, workers: Workers, device: torch.device, readers: int = 0) -> None:
+        self.samples, self.batch, self.workers, self.device, self.readers = samples, batch, workers, device, readers
+        self._stream: Iterator[dict[str, Tensor]] | None = None
+
+    def next(self, number: int) -> dict[str, Tensor]:
+        """The next batch. The first time it is called, batch ``number``: a training that is resumed begins there."""
+        if self._stream is None:
+            self._stream = batches(self.samples, self.batch, number, self.workers, self.readers)
+        return {key: value.to(self.device, non_blocking=True) for key, value in next(self._stream).items()}

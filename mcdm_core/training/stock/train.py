@@ -60,6 +60,48 @@ class StockRecipe:
     save_every: int = 1000
     log_every: int = 10
 
+    def check_shared(self, workers: Workers) -> None:
+        """Refuse a batch that the processes cannot share.
+
+        Raises:
+            WeightsError: if its samples do not go into processes and turns.
+        """
+        if self.batch % (self.accumulate * workers.count):
+            raise WeightsError(
+                f"A batch of {self.batch} cannot be shared by {workers.count} processes in {self.accumulate} turns."
+            )
+
+    def settings(
+        self,
+        output: Path,
+        *,
+        minutes: float | None,
+        workers: Workers,
+        tracker: Tracker | None,
+        resume: bool,
+        metadata: dict[str, str],
+    ) -> LoopSettings:
+        """Those of the training loop."""
+        return LoopSettings(
+            output,
+            steps=self.steps,
+            minutes=minutes,
+            learning_rate=self.learning_rate,
+            betas=(0.9, 0.999),
+            warmup_steps=self.warmup_steps,
+            weight_decay=self.weight_decay,
+            ema_decay=self.ema_decay,
+            validate_every=self.validate_every,
+            save_every=self.save_every,
+            accumulate=self.accumulate,
+            workers=workers,
+            tracker=tracker,
+            resume=resume,
+            log_every=self.log_every,
+            eight_bit=self.eight_bit,
+            metadata=metadata,
+        )
+
 
 RECIPES = {
     "base": StockRecipe(),
@@ -97,10 +139,7 @@ def train_stock(
         WeightsError: if the autoencoder, or for stage 3 the motion codec, is not in ``start_from``.
     """
     workers, device = workers or Workers(), torch.device(device)
-    if recipe.batch % (recipe.accumulate * workers.count):
-        raise WeightsError(
-            f"A batch of {recipe.batch} cannot be shared by {workers.count} processes in {recipe.accumulate} turns."
-        )
+    recipe.check_shared(workers)
     torch.manual_seed(seed)
     config, denoiser, parts = load_start(stage, start_from, device)
     module: nn.Module = denoiser
@@ -131,24 +170,8 @@ def train_stock(
         readers=recipe.readers,
         bfloat16=recipe.bfloat16,
     )
-    settings = LoopSettings(
-        output,
-        steps=recipe.steps,
-        minutes=minutes,
-        learning_rate=recipe.learning_rate,
-        betas=(0.9, 0.999),
-        warmup_steps=recipe.warmup_steps,
-        weight_decay=recipe.weight_decay,
-        ema_decay=recipe.ema_decay,
-        validate_every=recipe.validate_every,
-        save_every=recipe.save_every,
-        accumulate=recipe.accumulate,
-        workers=workers,
-        tracker=tracker,
-        resume=resume,
-        log_every=recipe.log_every,
-        eight_bit=recipe.eight_bit,
-        metadata=metadata,
+    settings = recipe.settings(
+        output, minutes=minutes, workers=workers, tracker=tracker, resume=resume, metadata=metadata
     )
     held = held_out(data, config, stage)
 
