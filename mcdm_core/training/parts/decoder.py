@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from ...checkpoint import component_state
 from ...errors import MCDMError
 from ...models.layers.picture_sight import PictureSight, half_resolution_cells
 from ...models.part_decoder import PartDecoder
@@ -25,8 +24,8 @@ from ..channels_last import channels_last
 from ..loop import LoopSettings, TrainResult, resume_path, train
 from ..ridge import ridge_solution
 from ..unet.denoiser import Denoiser
-from .losses import LossWeights, PartLosses, half_of_frames
-from .stage import LateCritic, PartMaterial, PartRecipe, PartRun, load_denoiser
+from .losses import LossWeights, PaintedBatch, PartLosses, half_of_frames
+from .stage import LateCritic, PartMaterial, PartRecipe, PartRun, continue_part_decoder, load_denoiser
 from .validation import validate_parts
 
 logger = logging.getLogger(__name__)
@@ -73,8 +72,7 @@ class DecoderLosses:
 
     def __call__(self, step: int) -> Mapping[str, Tensor]:
         """Losses of a batch; ``loss`` is the weighted sum."""
-        batch = self.painter.batch()
-        (soft, made), _ = self.painter.steps.estimates(batch.begin, self.painter.conditions(batch, batch.archived))
+        batch, soft, made = self._painted()
         latents = between_steps(soft, made, batch.clean)
         frames = half_of_frames(latents)
         decoded, queries = self.painter.shown_by(self.decoder, latents[:, frames], batch.archived, batch, frames)
@@ -86,6 +84,12 @@ class DecoderLosses:
             losses["loss"] = losses["loss"] + self.weights.query * losses["query"]
         return losses
 
+    def _painted(self) -> tuple[PaintedBatch, Tensor, Tensor]:
+        """A batch, and what the first and the second step make of it."""
+        batch = self.painter.batch()
+        (soft, made), _ = self.painter.steps.estimates(batch.begin, self.painter.conditions(batch, batch.archived))
+        return batch, soft, made
+
     @torch.no_grad()
     def fit_queries(self, sight: PictureSight, batches: int = 40) -> None:
         """Fit what a new sight asks to the true frames, in closed form: it then finds them from the first step on."""
@@ -93,8 +97,7 @@ class DecoderLosses:
         hook = sight.query.register_forward_pre_hook(lambda _, features: given.append(features[0].float()))
         inputs, wanted = [], []
         for _ in range(batches):
-            batch = self.painter.batch()
-            (_, made), _ = self.painter.steps.estimates(batch.begin, self.painter.conditions(batch, batch.archived))
+            batch, _, made = self._painted()
             self.painter.shown_by(self.decoder, made, batch.archived, batch, torch.arange(made.shape[1]))
             around = F.unfold(given.pop(), 3, padding=1)
             true = half_resolution_cells(batch.true.flatten(0, 1)).flatten(2)
@@ -129,7 +132,7 @@ def train_part_decoder(recipe: PartRecipe, run: PartRun) -> TrainResult:
     new = decoder.pictures
     if run.refine is None:
         decoder.begin_at(vae)
-    elif decoder.continue_from(component_state(run.refine, "part_decoder")):
+    elif continue_part_decoder(decoder, run.refine):
         new = None
     elif new is not None:
         # The rest has learnt all it can, and a critic would change it as long as the sight knows nothing.

@@ -116,8 +116,8 @@ class Painter:
         repeated = still[:, None].expand(-1, length, -1, -1, -1)
         archive, gallery = repeated, None
         if teeth:
-            seen = self.views(case, case.archive_landmarks)
-            shown = seen.shown(true_parts(case.archive[None], seen.squares, self.config.parts.size))
+            seen, true = self.archived(case)
+            shown = seen.shown(true)
             archive, gallery = self.encode(shown), self.gallery_of(shown, seen)
         prior, carried, painted = self.denoiser.archived_clip_prior, {}, []
         attention = prior.reference_attention(still)
@@ -133,10 +133,14 @@ class Painter:
             painted.append(views.shown(decoded))
         return torch.cat(painted, 1)
 
+    def archived(self, case: PaintingCase) -> tuple[PartViews, Tensor]:
+        """The archived frames' parts and the true pictures of them ``[2, a, 3, k, k]``."""
+        seen = self.views(case, case.archive_landmarks)
+        return seen, true_parts(case.archive[None], seen.squares, self.config.parts.size)
+
     def most_alike(self, case: PaintingCase, views: PartViews) -> Tensor:
         """Of each frame the archived one whose contours are most like its own, part by part ``[2, n, 3, k, k]``."""
-        seen = self.views(case, case.archive_landmarks)
-        true = true_parts(case.archive[None], seen.squares, self.config.parts.size)
+        seen, true = self.archived(case)
         apart = (views.shapes[0][:, None] - seen.shapes[0][None]).abs().mean(-1)
         return torch.stack([true[part, apart[:, :, part].argmin(1)] for part in range(len(true))])
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -162,8 +163,25 @@ def load_network(network: nn.Module, path: Path, component: str) -> None:
     Raises:
         WeightsError: if the file cannot be read, or does not hold such a network.
     """
-    try:
+    with _fitting(path, component):
         network.load_state_dict(component_state(path, component))
+
+
+def continue_part_decoder(decoder: PartDecoder, path: Path) -> bool:
+    """Load a decoder that may be of a model without a gallery; tells whether that has one.
+
+    Raises:
+        WeightsError: see :func:`load_network`.
+    """
+    with _fitting(path, "part_decoder"):
+        return decoder.continue_from(component_state(path, "part_decoder"))
+
+
+@contextmanager
+def _fitting(path: Path, component: str) -> Iterator[None]:
+    """Name the file and the network that do not fit."""
+    try:
+        yield
     except RuntimeError as error:
         raise WeightsError(f"{path} does not hold the network {component!r} of this configuration: {error}") from error
 
@@ -179,11 +197,8 @@ def load_part_decoder(path: Path, config: MCDMConfig, device: torch.device | str
     if not config.part_decoder.block_channels:
         return None
     decoder = PartDecoder(config).to(device)
-    try:
-        if not decoder.continue_from(component_state(path, "part_decoder")):
-            decoder.pictures = None  # of weights that have no gallery
-    except RuntimeError as error:
-        raise WeightsError(f"{path} does not hold the parts' decoder of this configuration: {error}") from error
+    if not continue_part_decoder(decoder, path):
+        decoder.pictures = None
     return channels_last(decoder, device).eval().requires_grad_(False)
 
 

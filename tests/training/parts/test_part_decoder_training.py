@@ -13,12 +13,19 @@ from safetensors.torch import load_file
 from mcdm_core.checkpoint import component_state, load_checkpoint, load_directory, save_checkpoint
 from mcdm_core.config import TINY
 from mcdm_core.data.shards import INFO_FIELDS, ShardWriter
+from mcdm_core.errors import WeightsError
 from mcdm_core.models.part_decoder import PartDecoder
 from mcdm_core.models.vae import TinyAutoencoder
 from mcdm_core.pipeline import preset_weights
 from mcdm_core.training.parts.decoder import BEYOND, PART_DECODER, between_steps, train_part_decoder
 from mcdm_core.training.parts.losses import LossWeights
-from mcdm_core.training.parts.stage import PartMaterial, PartRun, load_denoiser, load_part_decoder
+from mcdm_core.training.parts.stage import (
+    PartMaterial,
+    PartRun,
+    continue_part_decoder,
+    load_denoiser,
+    load_part_decoder,
+)
 from mcdm_core.training.parts.train import PARTS_STAGE_1, PARTS_STAGE_3_REFINED, train_parts
 from mcdm_core.training.unet.denoiser import Denoiser
 
@@ -114,6 +121,9 @@ def test_a_decoder_without_a_gallery_gets_one_and_nothing_else_of_it_changes(tmp
     save_checkpoint(tmp_path / "earlier.safetensors", {**states, "part_decoder": earlier}, blind)
     model = tmp_path / "earlier.safetensors"
     assert load_part_decoder(model, TINY, "cpu").pictures is None
+    wider = dataclasses.replace(TINY.part_decoder, block_channels=(40, 64, 128))
+    with pytest.raises(WeightsError, match=r"earlier\.safetensors does not hold the network 'part_decoder'"):
+        continue_part_decoder(PartDecoder(dataclasses.replace(TINY, part_decoder=wider)), model)
     run = PartRun([tmp_path / "train"], [tmp_path / "val"], model, model, tmp_path / "part_decoder.safetensors")
     run = dataclasses.replace(run, start_from=model, refine=model, steps=2, validate_every=10**6)
     recipe = dataclasses.replace(PART_DECODER, clips=1, frames=4)
@@ -124,7 +134,7 @@ def test_a_decoder_without_a_gallery_gets_one_and_nothing_else_of_it_changes(tmp
     # What is asked was fitted: a rough picture of the frame, and no random one.
     decoder = PartDecoder(TINY)
     decoder.load_state_dict(state)
-    assert float(decoder.pictures.log_sharpness) > 5
+    assert float(decoder.pictures.log_sharpness.detach()) > 5
 
 
 @pytest.mark.skipif(not WEIGHTS.is_file(), reason="the tiny weights are not installed")
