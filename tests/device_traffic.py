@@ -41,10 +41,12 @@ class Traffic(TorchDispatchMode):
 class Fetched(TorchFunctionMode):
     """Counts what the host asks back of the ``meta`` device, by the line that asks: it would wait for a GPU there.
 
-    What is asked for is made up, so that the host goes on.
+    What is asked for is made up, so that the host goes on. Some functions ask by themselves: whether a system could be
+    solved, or how many values are not zero.
     """
 
     _VALUES = ("item", "tolist", "numpy", "__float__", "__int__", "__bool__", "__index__")
+    _ASKING = ("linalg_solve", "linalg_inv", "inverse", "linalg_cholesky", "nonzero", "masked_select", "unique")
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,6 +61,8 @@ class Fetched(TorchFunctionMode):
                 self.found[asked_by()] += 1
                 made_up = torch.rand(asked.shape).to(asked.dtype)
                 return getattr(made_up, name)() if values else made_up
+            if name in self._ASKING:
+                self.found[f"{name} in {asked_by()}"] += 1
         return func(*args, **kwargs)
 
     @staticmethod

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from .landmarks import RIGID, lip_opening
+from .landmarks import RIGID, constant, lip_opening
 
 _UPPER = (12, 13, 14, 15, 16)
 _LOWER = (12, 19, 18, 17, 16)
@@ -47,7 +47,8 @@ def fill_mouth(warped: Tensor, image: Tensor, target: Tensor, reference: Tensor,
     """
     opening = (lip_opening(reference.float()) - _LEAST_OPENING) / (_FULL_OPENING - _LEAST_OPENING)
     keep = opening.clamp(0, 1)[:, None, None]
-    if not keep.any():
+    # A GPU is not asked: the host would wait for its answer.
+    if keep.device.type == "cpu" and not keep.any():
         return warped
     target, reference = target.float(), reference.float()
     height, width = warped.shape[-2:]
@@ -59,7 +60,7 @@ def fill_mouth(warped: Tensor, image: Tensor, target: Tensor, reference: Tensor,
     picture = functional.grid_sample(image.float(), shown * 2 - 1, padding_mode="border", align_corners=False)
     # A little of the reference's lip edge would look like a second lip: the mouth is taken slightly smaller.
     there = between_lips(shown, reference, softness).square()[:, None]
-    dark = (_skin(image, reference) + 1) * torch.tensor(_DARK, device=image.device) - 1
+    dark = (_skin(image, reference) + 1) * constant(_DARK, image.device) - 1
     mouth = there * picture + (1 - there) * dark[:, :, None, None]
     return (warped + inside[:, None] * (mouth - warped)).to(warped.dtype)
 
@@ -77,7 +78,9 @@ def _needed(points: Tensor, image: Tensor, target: Tensor, reference: Tensor, so
 
 def _skin(image: Tensor, reference: Tensor) -> Tensor:
     """Colour of the reference's skin, ``[b, 3]`` in [-1, 1]."""
-    samples = functional.grid_sample(image.float(), reference[:, None, list(_SKIN)] * 2 - 1, align_corners=False)
+    samples = functional.grid_sample(
+        image.float(), reference[:, None, constant(_SKIN, reference.device)] * 2 - 1, align_corners=False
+    )
     return samples.mean((-2, -1))
 
 
@@ -95,7 +98,8 @@ def between_lips(points: Tensor, landmarks: Tensor, softness: float) -> Tensor:
 
     along, below = frame(points)
     upper, lower = (
-        _height_at(along, *frame(landmarks[:, None, None, list(edge)].squeeze(1))) for edge in (_UPPER, _LOWER)
+        _height_at(along, *frame(landmarks[:, None, None, constant(edge, landmarks.device)].squeeze(1)))
+        for edge in (_UPPER, _LOWER)
     )
     width = length.squeeze(-1)
     between = ((below - upper) / softness).sigmoid() * ((lower - below) / softness).sigmoid()
@@ -115,13 +119,13 @@ def _height_at(along: Tensor, knots: Tensor, heights: Tensor) -> Tensor:
 
 def _hung(points: Tensor, target: Tensor, reference: Tensor) -> Tensor:
     """Where in the reference target points ``[b, h, w, 2]`` lie, moving with the head and the upper lip's edge."""
-    rigid = list(RIGID)
+    rigid = constant(tuple(RIGID), target.device)
     old, new = reference[:, rigid], target[:, rigid]
     a, b = new - new.mean(1, keepdim=True), old - old.mean(1, keepdim=True)
     ridge = 1e-4 * torch.eye(2, device=target.device)
-    edge = [13, 14, 15]
+    edge = slice(13, 16)
     anchor, hook = target[:, edge].mean(1), reference[:, edge].mean(1)
     with torch.autocast(points.device.type, enabled=False):
-        linear = torch.linalg.solve(a.mT @ a + ridge, a.mT @ b + ridge)
+        linear = torch.linalg.solve_ex(a.mT @ a + ridge, a.mT @ b + ridge)[0]
         moved = (points - anchor[:, None, None]).flatten(1, 2) @ linear
     return moved.view_as(points) + hook[:, None, None]

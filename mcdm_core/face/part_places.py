@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from einops import rearrange
 from torch import Tensor
 
@@ -39,9 +40,9 @@ class PartPlaces:
         """Some of the frames."""
         return self._each(lambda values: values[frames])
 
-    def cpu(self) -> PartPlaces:
-        """The same in float32 on the CPU."""
-        return self._each(lambda values: values.cpu().float())
+    def on(self, device: torch.device) -> PartPlaces:
+        """The same in float32 on a device."""
+        return self._each(lambda values: values.to(device).float())
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> PartPlaces:
         return PartPlaces(*(change(getattr(self, field.name)) for field in dataclasses.fields(self)))

@@ -69,7 +69,10 @@ def inverse(affine: Tensor) -> Tensor:
     tensor([[ 0.5000,  0.0000, -0.5000],
             [ 0.0000,  0.5000,  0.0000]])
     """
-    linear = torch.linalg.inv(affine[..., :2])
+    # Written out: a library would ask whether it went well, and the host wait for a GPU's answer.
+    (a, b), (c, d) = (row.unbind(-1) for row in affine[..., :2].unbind(-2))
+    adjugate = torch.stack([torch.stack([d, -b], -1), torch.stack([-c, a], -1)], -2)
+    linear = adjugate / (a * d - b * c)[..., None, None]
     return torch.cat([linear, -linear @ affine[..., 2:]], -1)
 
 

@@ -28,6 +28,7 @@ from .landmarks import (
     LIDS,
     LIPS,
     NUM_LANDMARKS,
+    constant,
 )
 from .mouth_fill import fill_mouth
 
@@ -94,7 +95,7 @@ def tps_flow(
         crease, reference_crease = creases(target, reference)
         target, reference = torch.cat([target, crease], 1), torch.cat([reference, reference_crease], 1)
     batch, device = target.shape[0], target.device
-    frame = torch.tensor(_FRAME, device=device).expand(batch, -1, -1)
+    frame = constant(_FRAME, device).expand(batch, -1, -1)
     source = torch.cat([target, frame], 1)
     displacement = torch.cat([reference, frame], 1) - source
     number = source.shape[1]
@@ -103,7 +104,7 @@ def tps_flow(
     system[:, :number, :number] = _kernel(source, source) + _stiffness(number, target_landmarks.shape[1], device)
     system[:, :number, number:] = affine
     system[:, number:, :number] = affine.transpose(1, 2)
-    weights = torch.linalg.solve(system, functional.pad(displacement, (0, 0, 0, 3)))
+    weights = torch.linalg.solve_ex(system, functional.pad(displacement, (0, 0, 0, 3)))[0]
     cells = ((_cell_centres(size, device) - 0.5) * extent + 0.5).expand(batch, -1, -1)
     basis = torch.cat([_kernel(cells, source), torch.ones_like(cells[..., :1]), cells], -1)
     # Large weights cancel here: a matrix product in half precision would be noise.
@@ -121,7 +122,7 @@ def part_edges(target: Tensor, reference: Tensor) -> Tensor:
     down, reference_down = _downwards(target), _downwards(reference)
     result = target.clone()
     for pairs, least in ((LID_PAIRS[0] + LID_PAIRS[1], _LEAST_LID_GAP), (INNER_LIP_PAIRS, _LEAST_LIP_GAP)):
-        upper, lower = (list(side) for side in zip(*pairs, strict=True))
+        upper, lower = (constant(side, target.device) for side in zip(*pairs, strict=True))
         gap = ((target[:, lower] - target[:, upper]) * down).sum(-1)
         wanted = least * ((reference[:, lower] - reference[:, upper]) * reference_down).sum(-1).clamp(min=0)
         step = (wanted - gap).clamp(min=0)[..., None] / 2 * down
@@ -143,15 +144,15 @@ def creases(target: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
     """
     found: tuple[list[Tensor], list[Tensor]] = ([], [])
     for (outer, inner), lids, brow in zip(EYE_CORNERS, LID_PAIRS, (BROW_PICTURE_LEFT, BROW_PICTURE_RIGHT), strict=True):
-        upper = [pair[0] for pair in lids]
+        upper = constant(tuple(pair[0] for pair in lids), target.device)
         frames = [_eye_frame(points, outer, inner) for points in (target, reference)]
         (origin, axes), (reference_origin, reference_axes) = frames
         above = _coordinates(reference[:, upper], reference_origin, reference_axes)
-        above = above - above.new_tensor([0.0, _CREASE_HEIGHT])
+        above = above - constant((0.0, _CREASE_HEIGHT), above.device)
         raised = _coordinates(target[:, brow], origin, axes) - _coordinates(
             reference[:, brow], reference_origin, reference_axes
         )
-        moved = above + _BROW_SHARE * raised.mean(1, keepdim=True) * above.new_tensor([0.0, 1.0])
+        moved = above + _BROW_SHARE * raised.mean(1, keepdim=True) * constant((0.0, 1.0), above.device)
         found[0].append(origin + moved @ axes)
         found[1].append(reference_origin + above @ reference_axes)
     return torch.cat(found[0], 1), torch.cat(found[1], 1)

@@ -201,6 +201,7 @@ def _pasted(pipe: MCDMPipeline, sampled: Reference, portrait: Reference, clip: C
         motion=clip.motion[now],
         painted=None if clip.painted is None else clip.painted[now],
         places=None,
+        there=None,
     )
     place = portrait
     if clip.painted is not None:

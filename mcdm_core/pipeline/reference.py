@@ -64,6 +64,16 @@ class Reference:
         return picture_bytes(self.image)
 
     @cached_property
+    def _images(self) -> dict[torch.device, Tensor]:
+        return {}
+
+    def image_on(self, device: torch.device) -> Tensor:
+        """The portrait on a device, where it stays as long as this reference."""
+        if device not in self._images:
+            self._images[device] = self.image.to(device)
+        return self._images[device]
+
+    @cached_property
     def colourless(self) -> bool:
         """Whether the portrait is black and white; a tint, such as sepia, is a colour."""
         spread = self.crop.amax(0) - self.crop.amin(0)

@@ -36,8 +36,8 @@ class Clip:
     """A finished clip: frames [f, 3, s, s] in [0, 1] on the CPU (face crops), latents, and what follows.
 
     ``latents`` are [f, c, h, w], or [f, p, c, h, w] where p parts are painted. The parts' pictures are ``painted``,
-    uint8 [f, p, 3, k, k], with their ``places`` (``painting.py``). ``index`` counts clips and ``start`` frames from the
-    video's beginning; ``memory`` continues after this clip.
+    uint8 [f, p, 3, k, k], with their ``places``; ``there`` are frames that a GPU still holds (``painting.py``).
+    ``index`` counts clips and ``start`` frames from the video's beginning; ``memory`` continues after this clip.
     """
 
     index: int
@@ -48,11 +48,12 @@ class Clip:
     memory: MotionMemory
     painted: Tensor | None = None
     places: PartPlaces | None = None
+    there: Tensor | None = None
 
     @property
     def painting(self) -> Painting:
         """Its pictures."""
-        return Painting(self.frames, self.painted, self.places)
+        return Painting(self.frames, self.painted, self.places, self.there)
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,7 @@ class ClipSampler:
             denoised.after,
             painting.parts,
             painting.places,
+            painting.there,
         )
 
     def _context(self, memory: MotionMemory, tokens: MotionTokens) -> MotionTokens:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from mcdm_core.face.compositing.crop import SURROUNDINGS, feather_mask, full_resolution_crop, paste_back
 from mcdm_core.face.compositing.in_bytes import MovingPicture, as_tensor, picture_bytes
+from mcdm_core.face.compositing.on_device import MovingTensor
 from mcdm_core.face.compositing.parts import lay_parts, move_head, resting_edge
 from mcdm_core.face.crops import CropTransform, grown
 from mcdm_core.face.part_places import part_places
@@ -63,6 +64,11 @@ def test_as_in_torch(left: float, top: float, shift: float, size: int) -> None:
     found = as_tensor(frame).float() / 255
     assert found.shape == wanted.shape and decibels(found, wanted) > 45
     assert decibels(found, portrait[None]) < 30
+    # What a GPU does, which knows nothing of windows.
+    moving = MovingTensor(portrait, *squares)
+    on_device = moving.compose(resting_edge(places.flow)[0], painted, places, 0)
+    assert decibels(on_device, found[0]) > 45 and decibels(on_device, wanted[0]) > 45
+    assert decibels(moving.compose(torch.zeros_like(places.flow[0]), painted, places, 0), on_device) < 45
 
 
 def test_at_rest_only_the_regions_change() -> None:

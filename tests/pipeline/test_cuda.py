@@ -45,6 +45,22 @@ def test_the_pictures_are_those_of_the_cpu_for_a_seed():
     assert (cpu - crops("cuda", seed=1)).abs().mean() > 5 * (cpu - gpu).abs().mean()
 
 
+@pytest.mark.skipif(not preset_weights("tiny").is_file(), reason="the tiny weights are not installed")
+def test_frames_are_finished_on_the_gpu_as_on_the_cpu():
+    finished = {}
+    for device in ("cpu", "cuda"):
+        from mcdm_core.media.portrait import load_portrait
+        from mcdm_core.samples import default_portrait
+
+        pipe = MCDMPipeline.from_preset("tiny", device)
+        reference = pipe.encode_reference(load_portrait(default_portrait()))
+        clip = next(iter(pipe.generate(reference, pipe.embed_audio(voice(), 16_000), seed=0)))
+        frames = torch.cat(list(pipe.finish_frames(reference, clip, in_bytes=True)))
+        assert frames.device.type == "cpu" and frames.dtype == torch.uint8
+        finished[device] = frames.float() / 255
+    assert -10 * (finished["cpu"] - finished["cuda"]).square().mean().log10() > 45
+
+
 def network() -> tuple[DenoisingUNet, tuple[torch.Tensor, ...]]:
     """A narrow UNet of Stable Diffusion's layout on the CPU, every layer with an effect, and its inputs."""
     unet = dataclasses.replace(SMALL.unet, latent_size=8, block_channels=(64, 64, 64, 64), layers_per_block=1)

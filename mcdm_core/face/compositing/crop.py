@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..crops import CropTransform, resample_crop
+from ..landmarks import constant
 
 BORDER_FEATHER = 0.10
 """Width of the soft edge of a pasted crop, as a part of its side."""
@@ -25,13 +26,13 @@ CHANGE_LOW, CHANGE_HIGH = 0.02, 0.05
 """Mean change of colour (of 1) from which the frame itself begins to show, and from which it does alone."""
 
 
-def feather_mask(size: int, feather: float = BORDER_FEATHER) -> Tensor:
+def feather_mask(size: int, feather: float = BORDER_FEATHER, device: torch.device | None = None) -> Tensor:
     """Mask [1, size, size]: 0 on the crop's edge, rising smoothly to 1 at ``feather`` * size inside.
 
     >>> feather_mask(8, feather=0.25)[0, 4]
     tensor([0.1562, 0.8438, 1.0000, 1.0000, 1.0000, 1.0000, 0.8438, 0.1562])
     """
-    position = (torch.arange(size) + 0.5) / size
+    position = (torch.arange(size, device=device) + 0.5) / size
     edge = torch.minimum(position, 1 - position) / max(feather, 1e-6)
     edge = edge.clamp(0, 1)
     ramp = edge * edge * (3 - 2 * edge)
@@ -49,13 +50,13 @@ def head_mask(landmarks: Tensor, reference_landmarks: Tensor, size: int, margin:
         reference_landmarks: [68, 2].
         margin: growth of the landmarks' ellipse for hair and ears, in crop widths.
     """
-    grid = (torch.arange(size) + 0.5) / size
+    grid = (torch.arange(size, device=landmarks.device) + 0.5) / size
     y, x = torch.meshgrid(grid, grid, indexing="ij")
 
     def ellipse(points: Tensor) -> Tensor:
         low, high = points.amin(-2), points.amax(-2)
-        center = (low + high) / 2 - points.new_tensor([0.0, margin * 0.4])
-        radius = (high - low) / 2 + points.new_tensor([margin, margin * 1.2])
+        center = (low + high) / 2 - constant((0.0, margin * 0.4), points.device)
+        radius = (high - low) / 2 + constant((margin, margin * 1.2), points.device)
         center, radius = center[..., None, None, :], radius[..., None, None, :]
         distance = (((torch.stack([x, y], -1) - center) / radius) ** 2).sum(-1).sqrt()
         soft = ((1.15 - distance) / 0.3).clamp(0, 1)
@@ -92,7 +93,7 @@ def move_surroundings(
     still = reference_landmarks[None].expand(count, -1, -1)
     flow = tps_flow(landmarks, still, 48, scale) / scale
     # The spline is zero at a few points of the border only; between them it is faded out.
-    flow = flow * feather_mask(flow.shape[-1], 0.15)
+    flow = flow * feather_mask(flow.shape[-1], 0.15, flow.device)
     copies = large[None].expand(count, -1, -1, -1)
     moved = warp(copies, flow.to(large)).reshape(count, 3, size, size)
     signed = fill_mouth(moved * 2 - 1, copies * 2 - 1, outward(landmarks), outward(still), 0.003 / scale)
@@ -144,7 +145,7 @@ def paste_back(frames: Tensor, portrait: Tensor, transform: CropTransform, mask:
     height, width = portrait.shape[-2:]
     left, top, side = round(transform.left), round(transform.top), round(transform.side)
     if mask is None:
-        mask = feather_mask(side)
+        mask = feather_mask(side, device=frames.device)
     if mask.ndim == 3:
         mask = mask[None]
     if frames.shape[-1] != side:

@@ -23,10 +23,10 @@ def resting_edge(flow: Tensor) -> Tensor:
 
     The spline rests at a few points of its frame only; between them it is faded out.
     """
-    fade = feather_mask(flow.shape[-1], _FADE)[0]
-    fade[[0, -1]] = 0
-    fade[:, [0, -1]] = 0
-    return flow * fade.to(flow)
+    fade = feather_mask(flow.shape[-1], _FADE, flow.device)[0]
+    fade[:: len(fade) - 1] = 0
+    fade[:, :: len(fade) - 1] = 0
+    return flow * fade.to(flow.dtype)
 
 
 def move_head(large: Tensor, flow: Tensor, extent: float) -> Tensor:

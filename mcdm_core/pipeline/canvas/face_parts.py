@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ...errors import MCDMError
 from ...face.compositing.crop import SURROUNDINGS, feather_mask, full_resolution_crop, paste_back
-from ...face.compositing.in_bytes import MovingPicture, as_tensor, available, picture_bytes
+from ...face.compositing.in_bytes import MovingPicture, Square, as_tensor, available, picture_bytes
+from ...face.compositing.on_device import MovingTensor
 from ...face.compositing.parts import lay_parts, move_head, resting_edge
 from ...face.crops import grown
 from ...face.part_guide import part_guide, part_tokens, part_views, still_parts, true_parts
@@ -25,7 +26,7 @@ from ...models.inputs.gallery import Gallery
 from ..memory import MotionMemory
 from ..reference import Reference
 from .memory_fallback import in_smaller_parts
-from .painting import Painting, to_signed, unit_to_bytes
+from .painting import Painting, handed_over, to_signed, unit_to_bytes
 
 
 class FaceParts:
@@ -72,8 +73,10 @@ class FaceParts:
         if reference.colourless:
             # Networks taught on colour give grey mouths a tint, which nothing else in the picture has.
             painted = painted.mean(2, keepdim=True).expand_as(painted)
-        painted = to_bytes(rearrange(painted, "p f c h w -> f p c h w")).cpu()
-        places = places.cpu()
+        painted = to_bytes(rearrange(painted, "p f c h w -> f p c h w"))
+        if not stays(painted):
+            painted = painted.cpu()
+        places = places.on(painted.device)
         return Painting(_crops(reference, painted, places), painted, places)
 
     def gallery_of(self, reference: Reference, painting: Painting) -> Gallery | None:
@@ -120,7 +123,10 @@ class FaceParts:
         """See :class:`~.canvas.Canvas`; mouth and eyes are shown as they were painted."""
         if painting.parts is None:
             raise MCDMError("This clip holds no painted parts: another model made it. Sample it with this one.")
-        places = painting.places or self.places(reference, landmarks.cpu().float())
+        places = painting.places or self.places(reference, landmarks.to(painting.parts.device).float())
+        if stays(painting.parts):
+            frames = _finished_on_device(reference, painting.parts, places, paste=paste)
+            return handed_over(map(unit_to_bytes, frames) if in_bytes else frames)
         if in_bytes and available():
             return _finished_in_bytes(reference, painting.parts, places, paste=paste)
         finished = _finished(reference, painting.parts, places, paste=paste)
@@ -137,9 +143,20 @@ class FaceParts:
             return in_smaller_parts(self.model.vae.encode, flat).to(pictures.dtype)
 
 
+def stays(painted: Tensor) -> bool:
+    """Whether pictures are finished where they were painted; only the encoder needs them on the CPU."""
+    return painted.device.type != "cpu"
+
+
 def _crops(reference: Reference, painted: Tensor, places: PartPlaces) -> Tensor:
-    """Face crops [f, 3, s, s] in [0, 1] with their painted parts, uint8 [f, p, 3, k, k]."""
+    """Face crops [f, 3, s, s] in [0, 1] on the CPU with their painted parts, uint8 [f, p, 3, k, k]."""
     flow = places.flow[..., CROP_CELLS, CROP_CELLS]
+    if stays(painted):
+        crop = reference.crop.to(painted.device)
+        whole = (0, 0, crop.shape[-1])
+        picture = MovingTensor(crop, whole, whole)
+        frames = [unit_to_bytes(picture.compose(flow[i], painted[i], places, i)) for i in range(len(painted))]
+        return torch.stack(frames).cpu().float() / 255
     crop = reference.crop.cpu()
     if available():
         whole = (0, 0, crop.shape[-1])
@@ -168,21 +185,41 @@ def _finished(reference: Reference, parts: Tensor, places: PartPlaces, *, paste:
         yield paste_back(picture, reference.image, outer, edge) if paste else picture[..., inner, inner]
 
 
-@torch.no_grad()
-def _finished_in_bytes(reference: Reference, parts: Tensor, places: PartPlaces, *, paste: bool) -> Iterator[Tensor]:
-    """The same as uint8, by OpenCV."""
+def _moving(reference: Reference, *, paste: bool) -> tuple[Square, Square, slice]:
+    """The face crop and the square that moves with the head, in the portrait, or in that square alone (``paste``);
+    and what of either axis is shown."""
     outer = grown(reference.transform, SURROUNDINGS)
     side, moving = round(reference.transform.side), round(outer.side)
     margin = (moving - side) // 2
+    if not paste:
+        return (margin, margin, side), (0, 0, moving), slice(margin, margin + side)
+    crop = round(reference.transform.left), round(reference.transform.top), side
+    return crop, (round(outer.left), round(outer.top), moving), slice(None)
+
+
+@torch.no_grad()
+def _finished_in_bytes(reference: Reference, parts: Tensor, places: PartPlaces, *, paste: bool) -> Iterator[Tensor]:
+    """The same as uint8, by OpenCV."""
+    crop, moving, inner = _moving(reference, paste=paste)
     if paste:
-        crop = (round(reference.transform.left), round(reference.transform.top), side)
-        picture = MovingPicture(reference.pixels, crop, (round(outer.left), round(outer.top), moving))
+        pixels = reference.pixels
     else:
-        large = picture_bytes(full_resolution_crop(reference.image, outer))
-        picture = MovingPicture(large, (margin, margin, side), (0, 0, moving))
-    inner = slice(None) if paste else slice(margin, margin + side)
+        pixels = picture_bytes(full_resolution_crop(reference.image, grown(reference.transform, SURROUNDINGS)))
+    picture = MovingPicture(pixels, crop, moving)
     for index, painted in enumerate(parts):
         yield as_tensor(picture.compose(resting_edge(places.flow[index]), painted, places, index)[inner, inner])
+
+
+@torch.no_grad()
+def _finished_on_device(reference: Reference, parts: Tensor, places: PartPlaces, *, paste: bool) -> Iterator[Tensor]:
+    """The same in [0, 1] where the parts are."""
+    crop, moving, inner = _moving(reference, paste=paste)
+    image = reference.image_on(parts.device)
+    if not paste:
+        image = full_resolution_crop(image, grown(reference.transform, SURROUNDINGS))
+    picture, flow = MovingTensor(image, crop, moving), resting_edge(places.flow)
+    for index, painted in enumerate(parts):
+        yield picture.compose(flow[index], painted, places, index)[None, :, inner, inner]
 
 
 def _squares(reference: Reference, landmarks: Tensor) -> Tensor:

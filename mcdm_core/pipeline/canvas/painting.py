@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,11 +15,13 @@ from ...face.part_places import PartPlaces
 @dataclass(frozen=True)
 class Painting:
     """Frames [f, 3, s, s] in [0, 1] on the CPU (face crops). Where parts are painted (``face/parts.py``) they are there
-    as uint8 [f, p, 3, k, k], with their places in the frames where these are known."""
+    as uint8 [f, p, 3, k, k], with their places in the frames where these are known. On a GPU they
+    stay there, and so do frames without parts, as ``there``: finishing goes on from them."""
 
     frames: Tensor
     parts: Tensor | None = None
     places: PartPlaces | None = None
+    there: Tensor | None = None
 
 
 def to_signed(crop: Tensor) -> Tensor:
@@ -27,6 +31,20 @@ def to_signed(crop: Tensor) -> Tensor:
     tensor([[[[-1.,  1.]]]])
     """
     return (crop * 2 - 1)[None]
+
+
+HANDED_OVER = 16
+"""Frames that are taken from a GPU at a time: a clip's."""
+
+
+def handed_over(frames: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Frames ``[1, 3, h, w]`` one by one on the CPU, taken from a GPU some at a time.
+
+    >>> [frame.shape for frame in handed_over(iter([torch.zeros(1, 3, 2, 2)] * 2))]
+    [torch.Size([1, 3, 2, 2]), torch.Size([1, 3, 2, 2])]
+    """
+    while some := list(itertools.islice(frames, HANDED_OVER)):
+        yield from torch.cat(some).cpu().split(1)
 
 
 def unit_to_bytes(frames: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from ...models.vae import Autoencoder
 from ..memory import MotionMemory
 from ..reference import Reference
 from .memory_fallback import in_smaller_parts
-from .painting import Painting, to_signed, unit_to_bytes
+from .painting import Painting, handed_over, to_signed, unit_to_bytes
 
 
 class WholeCrop:
@@ -56,8 +56,8 @@ class WholeCrop:
 
     def paint(self, reference: Reference, latents: Tensor, places: PartPlaces | None, memory: MotionMemory) -> Painting:
         """See :class:`~.canvas.Canvas`."""
-        painted = self.decode(reference, latents, places, memory)[0]
-        return Painting(painted.float().clamp(-1, 1).cpu() / 2 + 0.5)
+        painted = self.decode(reference, latents, places, memory)[0].float().clamp(-1, 1) / 2 + 0.5
+        return Painting(painted.cpu(), there=painted if painted.device.type != "cpu" else None)
 
     def gallery_of(self, reference: Reference, painting: Painting) -> None:
         """See :class:`~.canvas.Canvas`."""
@@ -75,8 +75,10 @@ class WholeCrop:
         self, reference: Reference, painting: Painting, landmarks: Tensor, *, paste: bool, in_bytes: bool
     ) -> Iterator[Tensor]:
         """See :class:`~.canvas.Canvas`; the portrait's own fine detail comes back (``face/compositing/crop.py``)."""
-        frames = detailed_frames(self.model.vae, reference, painting.frames, landmarks, paste=paste)
-        return map(unit_to_bytes, frames) if in_bytes else frames
+        crops = painting.frames if painting.there is None else painting.there
+        frames = detailed_frames(self.model.vae, reference, crops, landmarks, paste=paste)
+        frames = map(unit_to_bytes, frames) if in_bytes else frames
+        return frames if painting.there is None else handed_over(frames)
 
     def _encode(self, pictures: Tensor) -> Tensor:
         with self.model.products():
@@ -91,36 +93,37 @@ def detailed_frames(
 
     Args:
         vae: the model's autoencoder.
-        frames: generated crops [f, 3, s, s] in [0, 1] on the CPU; landmarks: theirs [f, 68, 2], on the
-            model's device.
+        frames: generated crops [f, 3, s, s] in [0, 1], where finishing is done; landmarks: theirs [f, 68, 2], on
+            the model's device.
         paste: lay them over the portrait, with the head's surroundings moved; else the crops alone.
     """
-    transform, still = reference.transform, reference.landmarks.cpu()
+    device, transform = frames.device, reference.transform
+    still, image = reference.landmarks.to(device), reference.image_on(device)
     side = round(transform.side)
     outer = grown(transform, SURROUNDINGS)
-    surroundings = full_resolution_crop(reference.image, outer)
+    surroundings = full_resolution_crop(image, outer)
     margin = (round(outer.side) - side) // 2
     inner = (..., slice(margin, margin + side), slice(margin, margin + side))
-    mask = feather_mask(side)
-    warped = warp_reconstructed(vae, reference, landmarks)
-    landmarks = landmarks.cpu()
+    mask = feather_mask(side, device=device)
+    # The flow ends inside the square; the mask only hides rounding at its edge.
+    edge = feather_mask(surroundings.shape[-1], 0.02, device)
+    warped = warp_reconstructed(vae, reference, landmarks).to(device)
+    landmarks = landmarks.to(device)
     for index in range(len(frames)):
         now = slice(index, index + 1)
         here = landmarks[now]
         moved = move_surroundings(surroundings, here, still, outer.side / transform.side)
         shown = mask * head_mask(here, still, side)
         moved[inner] = transfer_detail(moved[inner], frames[now], warped[now], shown)
-        # The flow ends inside the square; the mask only hides rounding at its edge.
-        edge = feather_mask(moved.shape[-1], 0.02)
-        yield paste_back(moved, reference.image, outer, edge) if paste else moved[inner]
+        yield paste_back(moved, image, outer, edge) if paste else moved[inner]
 
 
 def warp_reconstructed(vae: Autoencoder, reference: Reference, landmarks: Tensor) -> Tensor:
-    """The reference crop as the autoencoder shows it, warped: [f, 3, s, s] in [0, 1] on the CPU; landmarks [f, 68, 2].
+    """The reference crop as the autoencoder shows it, warped: [f, 3, s, s] in [0, 1]; landmarks [f, 68, 2].
 
     Once through the autoencoder for all frames: each warped frame through it gives the same pictures but for 47 dB.
     """
     device, count = landmarks.device, len(landmarks)
     shown = vae.decode(vae.encode(to_signed(reference.crop).to(device))).float().expand(count, -1, -1, -1)
     warped = warp_reference(shown, landmarks, reference.landmarks[None].to(device).expand(count, -1, -1))
-    return warped.clamp(-1, 1).cpu() / 2 + 0.5
+    return warped.clamp(-1, 1) / 2 + 0.5
