@@ -87,7 +87,7 @@ def part_views(
     def each(x: Tensor) -> Tensor:
         return x.repeat_interleave(frames, 0)
 
-    outer = outer_parts(each(portraits), each(reference), flat, moved.flatten(0, 1), size)
+    outer = outer_parts(portraits, each(reference), flat, moved.flatten(0, 1), size)
     if places is None:
         region = unknown_regions(each(reference), each(squares), flat, moved.flatten(0, 1), size)
     else:

@@ -40,6 +40,10 @@ class PartPlaces:
         """Some of the frames."""
         return self._each(lambda values: values[frames])
 
+    def chosen(self, frames: Tensor) -> PartPlaces:
+        """Frames by their numbers."""
+        return self._each(lambda values: values[frames])
+
     def on(self, device: torch.device) -> PartPlaces:
         """The same in float32 on a device."""
         return self._each(lambda values: values.to(device).float())

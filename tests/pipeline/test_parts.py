@@ -9,7 +9,7 @@ import torch
 
 from mcdm_core.errors import MCDMError
 from mcdm_core.face.part_guide import still_parts
-from mcdm_core.face.parts import reference_squares
+from mcdm_core.face.parts import EYES, reference_squares
 from mcdm_core.media.pixels import to_bytes
 from mcdm_core.motion.motion import Motion
 from mcdm_core.pipeline import MCDMPipeline, Reference
@@ -97,6 +97,37 @@ def test_frames_in_bytes_are_those_in_floats(
 def _clip_of(painting: Painting, reference: Reference, landmarks: torch.Tensor) -> Clip:
     motion = Motion(reference.motion_tokens, landmarks, None, 25.0)
     return Clip(0, 0, painting.frames, painting.frames, motion, None, painting.parts)
+
+
+def test_only_what_is_shown_is_decoded(
+    pipe: MCDMPipeline, reference: Reference, voice: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = next(iter(pipe.generate(reference, pipe.embed_audio(voice[:2560], 16_000), seed=1, steps=1, motion_steps=1)))
+    assert clip.places is not None
+    memory, canvas = pipe.start_memory(reference), pipe.clips.canvas
+    latents = clip.latents.transpose(0, 1)
+    shown = torch.ones_like(clip.places.regions)
+    shown[[0, 2], EYES] = 0
+    places = dataclasses.replace(clip.places, shown=shown)
+    whole = to_bytes(canvas.decode(reference, latents, places, memory)).transpose(0, 1)
+    decoded: list[tuple[int, ...]] = []
+    decoder = pipe.model.part_decoder
+    networks = pipe.model.vae.decoder if decoder is None else decoder.conv_in
+    hook = networks.register_forward_pre_hook(lambda _, given: decoded.append(given[0].shape[0]))
+    try:
+        painting = canvas.paint(reference, latents, places, memory)
+    finally:
+        hook.remove()
+    assert decoded == [4, 2], "all mouths, and the eyes of two frames"
+    assert painting.parts is not None
+    seen = torch.ones(4, 2, dtype=torch.bool)
+    seen[[0, 2], EYES] = False
+    assert (painting.parts.int() - whole.int())[seen].abs().max() <= 1
+    assert not torch.equal(painting.parts[~seen], whole[~seen])
+    finished = torch.cat(list(pipe.finisher.finish(reference, painting, clip.motion.landmarks, in_bytes=True)))
+    same = dataclasses.replace(painting, parts=whole)
+    expected = torch.cat(list(pipe.finisher.finish(reference, same, clip.motion.landmarks, in_bytes=True)))
+    assert (finished.int() - expected.int()).abs().max() <= 1, "the frames are the same"
 
 
 def test_a_black_and_white_portrait_speaks_in_black_and_white(

@@ -26,7 +26,7 @@ from ...models.inputs.gallery import Gallery
 from ..memory import MotionMemory
 from ..reference import Reference
 from .memory_fallback import in_smaller_parts
-from .painting import Painting, handed_over, to_signed, unit_to_bytes
+from .painting import Painting, handed_over, stays, to_signed, unit_to_bytes
 
 
 class FaceParts:
@@ -69,7 +69,11 @@ class FaceParts:
     def paint(self, reference: Reference, latents: Tensor, places: PartPlaces | None, memory: MotionMemory) -> Painting:
         """See :class:`~.canvas.Canvas`."""
         places = _placed(places)
-        painted = self.decode(reference, latents, places, memory).float().clamp(-1, 1)
+        if stays(latents):
+            painted = self.decode(reference, latents, places, memory)
+        else:
+            painted = self._decode_shown(reference, latents, places, memory)
+        painted = painted.float().clamp(-1, 1)
         if reference.colourless:
             # Networks taught on colour give grey mouths a tint, which nothing else in the picture has.
             painted = painted.mean(2, keepdim=True).expand_as(painted)
@@ -90,7 +94,30 @@ class FaceParts:
 
     def decode(self, reference: Reference, latents: Tensor, places: PartPlaces | None, memory: MotionMemory) -> Tensor:
         """See :class:`~.canvas.Canvas`."""
-        decoder, shapes = self.model.part_decoder, _placed(places).shapes[None].to(latents)
+        return self._decode(reference, latents, _placed(places), memory, slice(None))
+
+    def _decode_shown(self, reference: Reference, latents: Tensor, places: PartPlaces, memory: MotionMemory) -> Tensor:
+        """The same, but where a frame does not show a part (eyes at rest) it is the portrait's own, as in the video.
+
+        A GPU decodes all: to ask it for what is shown costs more.
+        """
+        shown = places.shown.flatten(2).amax(2) > 0
+        if bool(shown.all()):
+            return self.decode(reference, latents, places, memory)
+        pictures = self._still(reference, latents)[:, None].repeat(1, latents.shape[1], 1, 1, 1)
+        for part, of_part in enumerate(shown.unbind(1)):
+            frames, own = of_part.nonzero()[:, 0], slice(part, part + 1)
+            if len(frames):
+                made = self._decode(reference, latents[:, frames], places.chosen(frames), memory, own)
+                pictures[part, frames] = made[0].to(pictures)
+        return pictures
+
+    def _decode(
+        self, reference: Reference, latents: Tensor, places: PartPlaces, memory: MotionMemory, of: slice
+    ) -> Tensor:
+        """Some of the parts."""
+        latents = latents[of]
+        decoder, shapes = self.model.part_decoder, places.shapes[None].to(latents)
         with self.model.products():
             if decoder is None:
                 flat = latents.flatten(0, 1).contiguous(memory_format=torch.channels_last)
@@ -98,12 +125,12 @@ class FaceParts:
             landmarks = reference.landmarks[None].to(latents)
             squares = reference_squares(landmarks)
             own = part_shapes(landmarks, squares)
-            tokens = shape_tokens(shapes, own, SHAPE_WIDTH)
+            tokens = shape_tokens(shapes, own, SHAPE_WIDTH)[of]
             seen = memory.gallery
             if seen is not None:
-                seen = Gallery(to_unit(seen.pictures.to(latents.device)), seen.shapes.to(latents))
-            archive = memory.archive_latents.to(latents)
-            person = decoder.look(self._still(reference, latents), own.flatten(0, 1), archive, seen)
+                seen = Gallery(to_unit(seen.pictures[of].to(latents.device)), seen.shapes[of].to(latents))
+            archive = memory.archive_latents[of].to(latents)
+            person = decoder.look(self._still(reference, latents)[of], own.flatten(0, 1)[of], archive, seen)
 
             def of_frames(which: Tensor) -> Tensor:
                 return decoder(latents[:, which], tokens[:, which], person)
@@ -141,11 +168,6 @@ class FaceParts:
         flat = pictures.contiguous(memory_format=torch.channels_last)
         with self.model.products():
             return in_smaller_parts(self.model.vae.encode, flat).to(pictures.dtype)
-
-
-def stays(painted: Tensor) -> bool:
-    """Whether pictures are finished where they were painted; only the encoder needs them on the CPU."""
-    return painted.device.type != "cpu"
 
 
 def _crops(reference: Reference, painted: Tensor, places: PartPlaces) -> Tensor:

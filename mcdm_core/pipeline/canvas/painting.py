@@ -33,6 +33,14 @@ def to_signed(crop: Tensor) -> Tensor:
     return (crop * 2 - 1)[None]
 
 
+def stays(painted: Tensor) -> bool:
+    """Whether pictures are finished where they were painted; only the encoder needs them on the CPU.
+
+    Apple's GPUs lack some of what it takes.
+    """
+    return painted.device.type not in ("cpu", "mps")
+
+
 HANDED_OVER = 16
 """Frames that are taken from a GPU at a time: a clip's."""
 
