@@ -63,6 +63,9 @@ def calls(model: MCDMModel, dtype: torch.dtype) -> Iterator[tuple[str, int, Call
     yield "picture encoded", 1, lambda: model.vae.encode(values(1, 3, pixels, pixels))
     yield "clip decoded at once", frames, lambda: model.vae.decode(values(videos * frames, channels, side, side))
     yield "clip decoded one by one", 1, lambda: model.vae.decode(values(1, channels, side, side))
+    if model.vae.in_tiles():
+        yield "picture encoded in tiles", 1, lambda: model.vae.encode(values(1, 3, pixels, pixels))
+        yield "decoded one by one in tiles", 1, lambda: model.vae.decode(values(1, channels, side, side))
     cells = (prior.latent_size // prior.patch_size) ** 2
     rows = values(videos, prior.num_queries, cells)
     archived = values(videos, frames, channels, prior.latent_size, prior.latent_size)

@@ -44,6 +44,10 @@ class Autoencoder(nn.Module):
         """Pictures ``[b, 3, H, W]``, about in [-1, 1], of latents ``[b, c, h, w]``."""
         raise NotImplementedError
 
+    def in_tiles(self) -> bool:
+        """Work in tiles from now on, with less memory; tells whether that changed anything."""
+        return False
+
     def forward(self, x: Tensor) -> Tensor:
         """Encode and decode."""
         return self.decode(self.encode(x))
@@ -157,7 +161,20 @@ class StableDiffusionAutoencoder(Autoencoder):
             )
         self.autoencoder = autoencoder
         self.downscale = config.vae.downscale
+        self.tile_side = config.image_size // 2
         self.scaling_factor = config.vae.scaling_factor
+
+    def in_tiles(self) -> bool:
+        """Tiles of half of the side, which overlap by a quarter and fade into each other.
+
+        Normalisations see a tile alone, so pictures are no longer quite the same.
+        """
+        if self.autoencoder.use_tiling:
+            return False
+        self.autoencoder.enable_tiling()
+        self.autoencoder.tile_sample_min_size = max(self.tile_side, self.downscale)
+        self.autoencoder.tile_latent_min_size = self.autoencoder.tile_sample_min_size // self.downscale
+        return True
 
     def encode(self, x: Tensor) -> Tensor:
         """Mean of the posterior, scaled: ``[b, 3, H, W]`` in [-1, 1] to ``[b, c, H / 8, W / 8]``."""

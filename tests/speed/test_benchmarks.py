@@ -94,6 +94,9 @@ def test_base_is_counted_without_its_memory(monkeypatch, tmp_path: Path, capsys)
     plain, guided = stages["UNet, a step"], stages["UNet, a step with guidance"]
     assert 1.8 < guided["flop"] / plain["flop"] <= 2, "the free half has no layer 3"
     assert stages["clip decoded at once"]["held"] > 8 * stages["clip decoded one by one"]["held"]
+    tiled, whole = stages["decoded one by one in tiles"], stages["clip decoded one by one"]
+    assert tiled["held"] < 0.6 * whole["held"] and tiled["flop"] > whole["flop"], "tiles overlap"
+    assert stages["picture encoded in tiles"]["held"] < 0.6 * stages["picture encoded"]["held"]
     needed = found["needed_mib"]
     assert needed["one layer at a time"] < needed["one network at a time"] < needed["every weight"]
 

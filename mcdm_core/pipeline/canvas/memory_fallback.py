@@ -21,11 +21,13 @@ def in_smaller_parts(
     batch: Tensor,
     what: str = "pictures",
     join: Callable[..., Any] = torch.cat,
+    in_tiles: Callable[[], bool] | None = None,
 ) -> T:
     """``function`` of a batch ``[b, ...]``, of halves of it where memory runs out, at last one by one.
 
     Args:
         what: the user is told to be made in parts; join: makes one result of the parts' results.
+        in_tiles: lets the function do with less memory even so, and tells whether it did.
 
     Raises:
         OutOfMemoryError: if memory does not suffice for one either.
@@ -43,12 +45,15 @@ def in_smaller_parts(
                 raise
             failure = first_line(error)
         # Out of the handler: the error's traceback holds what was allocated.
-        if size == 1:
+        if size == 1 and in_tiles is not None and in_tiles():
+            logger.warning("Memory is short: %s are now made in tiles, which changes them a little.", what)
+        elif size == 1:
             raise OutOfMemoryError(
                 f"Memory does not suffice for {what}, not even one at a time ({failure}). Close other programs, or "
                 "make the video smaller."
             )
-        size = -(-size // 2)
-        logger.warning("Memory is short: %s are now made %d at a time.", what, size)
+        else:
+            size = -(-size // 2)
+            logger.warning("Memory is short: %s are now made %d at a time.", what, size)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -24,7 +24,7 @@ from ...models.vae import Autoencoder
 from ..memory import MotionMemory
 from ..reference import Reference
 from .memory_fallback import in_smaller_parts
-from .painting import Painting, handed_over, to_signed, unit_to_bytes
+from .painting import Painting, handed_over, stays, to_signed, unit_to_bytes
 
 
 class WholeCrop:
@@ -57,7 +57,7 @@ class WholeCrop:
     def paint(self, reference: Reference, latents: Tensor, places: PartPlaces | None, memory: MotionMemory) -> Painting:
         """See :class:`~.canvas.Canvas`."""
         painted = self.decode(reference, latents, places, memory)[0].float().clamp(-1, 1) / 2 + 0.5
-        return Painting(painted.cpu(), there=painted if painted.device.type != "cpu" else None)
+        return Painting(painted.cpu(), there=painted if stays(painted) else None)
 
     def gallery_of(self, reference: Reference, painting: Painting) -> None:
         """See :class:`~.canvas.Canvas`."""
@@ -65,7 +65,8 @@ class WholeCrop:
     def decode(self, reference: Reference, latents: Tensor, places: PartPlaces | None, memory: MotionMemory) -> Tensor:
         """See :class:`~.canvas.Canvas`."""
         with self.model.products():
-            return in_smaller_parts(self.model.vae.decode, latents[0])[None]
+            vae = self.model.vae
+            return in_smaller_parts(vae.decode, latents[0], in_tiles=vae.in_tiles)[None]
 
     def seen_in(self, reference: Reference, frames: Tensor, landmarks: Tensor) -> Painting:
         """See :class:`~.canvas.Canvas`."""
@@ -82,7 +83,8 @@ class WholeCrop:
 
     def _encode(self, pictures: Tensor) -> Tensor:
         with self.model.products():
-            return self.model.vae.encode(pictures).to(pictures.dtype)
+            vae = self.model.vae
+            return in_smaller_parts(vae.encode, pictures, in_tiles=vae.in_tiles).to(pictures.dtype)
 
 
 @torch.no_grad()
