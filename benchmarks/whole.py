@@ -34,13 +34,30 @@ class Variant(Protocol):
 
 
 @dataclass(frozen=True)
-class _Run:
-    """Seconds to the first clip on the disk, of the clock and of the CPU, to the end, and what was printed last."""
+class Run:
+    """Seconds to the first clip on the disk and to the end, of the clock and of the CPU, and what was printed last."""
 
     first: float
     first_cpu: float
     whole: float
+    whole_cpu: float
     line: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """``generate`` of so many frames; ``checkout``: a folder whose code is run instead of this one's."""
+
+    size: int
+    frames: int
+    threads: int
+    dtype: str
+    weights: Path | None = None
+    portrait: Path | None = None
+    preset: str = "tiny"
+    device: str = "cpu"
+    steps: int | None = None
+    checkout: Path | None = None
 
 
 def _processor_seconds(process: int) -> float:
@@ -51,14 +68,20 @@ def _processor_seconds(process: int) -> float:
     return math.nan
 
 
-def _run(options: argparse.Namespace, size: int, variant: Variant, frames: int) -> _Run:
-    """Run the command."""
+def run_command(asked: Command) -> Run:
+    """Run it in a process of its own.
+
+    Raises:
+        RuntimeError: if it fails.
+    """
     voice = load_audio(default_voice())
-    wanted = round(frames / _FPS * voice.sample_rate)
+    wanted = round(asked.frames / _FPS * voice.sample_rate)
     samples = np.resize(voice.waveform.mean(0).numpy(), wanted)
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    if variant.threads != os.cpu_count():  # as a user starts it, it chooses by itself
-        environment["OMP_NUM_THREADS"] = str(variant.threads)
+    if asked.threads != os.cpu_count():  # as a user starts it, it chooses by itself
+        environment["OMP_NUM_THREADS"] = str(asked.threads)
+    if asked.checkout:
+        environment["PYTHONPATH"] = str(asked.checkout)
     with tempfile.TemporaryDirectory() as folder:
         sound, output = Path(folder) / "voice.wav", Path(folder) / "video.mp4"
         with wave.open(str(sound), "wb") as file:
@@ -67,24 +90,38 @@ def _run(options: argparse.Namespace, size: int, variant: Variant, frames: int) 
             file.setframerate(voice.sample_rate)
             file.writeframes((samples * 32767).astype("<i2").tobytes())
         command = [sys.executable, "-m", "mcdm_core", "generate", "--audio", str(sound), "--output", str(output)]
-        command += ["--preset", options.preset, "--device", options.device, "--max-size", str(size)]
-        command += ["--dtype", variant.dtype] if variant.dtype in ("float32", "bfloat16") else []
-        if options.weights:
-            command += ["--weights", str(options.weights)]
-        if options.portrait:
-            command += ["--portrait", str(options.portrait)]
-        began = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        command += ["--preset", asked.preset, "--device", asked.device, "--max-size", str(asked.size)]
+        # The oldest checkouts know float32 alone, and no option for it.
+        known = asked.checkout is None or (asked.checkout / "mcdm_core/pipeline/run/number_format.py").is_file()
+        command += ["--dtype", asked.dtype] if known and asked.dtype in ("float32", "bfloat16") else []
+        for option in ("weights", "portrait", "steps"):
+            value = getattr(asked, option)
+            command += [f"--{option}", str(value)] if value is not None else []
+        began, worked = time.perf_counter(), _of_children()
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=asked.checkout
+        )
         first, first_cpu = 0.0, math.nan
         while process.poll() is None:
-            if not first and any(path.stat().st_size for path in Path(folder).glob("video.part/*/*.mp4")):
+            if not first and any(path.stat().st_size for path in Path(folder).rglob("*.mp4")):
                 first, first_cpu = time.perf_counter() - began, _processor_seconds(process.pid)
             time.sleep(0.02)
         whole = time.perf_counter() - began
         shown, errors = process.communicate()
         if process.returncode:
             raise RuntimeError(f"the command failed: {errors.strip()}")
-    return _Run(first or whole, first_cpu, whole, shown.strip().splitlines()[-1])
+    return Run(first or whole, first_cpu, whole, _of_children() - worked, shown.strip().splitlines()[-1])
+
+
+def _of_children() -> float:
+    """Time that all ended children have computed."""
+    used = os.times()
+    return used.children_user + used.children_system
+
+
+def _run(options: argparse.Namespace, size: int, variant: Variant, frames: int) -> Run:
+    own = {name: getattr(options, name) for name in ("weights", "portrait", "preset", "device")}
+    return run_command(Command(size, frames, variant.threads, variant.dtype, **own))
 
 
 def first_frame(options: argparse.Namespace, size: int, variant: Variant, frames: int = 16) -> dict[str, Any]:
