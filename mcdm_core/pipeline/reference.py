@@ -92,7 +92,7 @@ class ReferenceEncoder:
         return [(face.left, face.top, face.right, face.bottom) for face in self._detect(image)]
 
     def _detect(self, image: Tensor) -> list[FaceBox]:
-        return self.model.face_network.detect((image * 2 - 1).to(self.model.device))
+        return self.model.face_network.detect((image * 2 - 1).to(self.model.device), twice=False)
 
     def _turns(self, image: Tensor, score: float, box: Sequence[float] | None = None) -> int:
         """Quarter turns clockwise that a portrait needs, by the score of the face found in it or in a box."""
@@ -185,7 +185,8 @@ class ReferenceEncoder:
         """
         size = max(box[2] - box[0], box[3] - box[1])
         start = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2, size / FACE_FRACTION)
-        square, _, confidence = self.model.face_network.refine((image * 2 - 1).to(self.model.device), start, steps=2)
+        signed = (image * 2 - 1).to(self.model.device)
+        square, _, confidence = self.model.face_network.refine(signed, start, steps=2, twice=False)
         shift = max(abs(square[0] - start[0]), abs(square[1] - start[1])) / start[2]
         if confidence < 0.6 or shift > 0.3 or not 0.6 < square[2] / start[2] < 1.6:
             return box

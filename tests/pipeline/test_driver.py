@@ -32,7 +32,7 @@ def test_the_portrait_keeps_its_shape_and_takes_the_movement() -> None:
 def test_unusable_drivers_are_named(pipe, reference, monkeypatch) -> None:
     with pytest.raises(MediaError, match="no frames"):
         read_landmarks(pipe.model.face_network, [])
-    monkeypatch.setattr(type(pipe.model.face_network), "detect", lambda self, image: [])
+    monkeypatch.setattr(type(pipe.model.face_network), "detect", lambda self, image, **kwargs: [])
     with pytest.raises(FaceNotFoundError, match="driver's first 2 frames"):
         driver_landmarks(pipe, reference, [torch.zeros(3, 40, 50)] * 2, 4)
 
@@ -54,7 +54,7 @@ def test_only_what_is_needed_is_read(pipe, reference, monkeypatch) -> None:
 def test_the_head_rests_until_the_driver_shows_a_face(pipe, reference, monkeypatch) -> None:
     seen: list[float] = []
 
-    def detect(self, image):
+    def detect(self, image, **kwargs):
         seen.append(float(image.mean()))
         return [(40.0, 50.0, 120.0, 130.0)] if image.mean() > 0.1 else []
 

@@ -1,7 +1,6 @@
 """Frames composed where they were painted, on a GPU: what ``in_bytes.py`` does by OpenCV, in torch.
 
-The host asks for no value. Where a part lies it does not know, so each is looked for in all of the square that moves:
-of that a GPU has enough.
+The host asks for no value. It does not know where a part lies, so each is looked for in all of the square that moves.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def quarter_turns(network: FaceNetwork, image: Tensor, score: float, place: tupl
     for count in (1, 2, 3):
         turned = torch.rot90(image, -count, (-2, -1))
         there = None if place is None else turned_place(place, image.shape[-1], image.shape[-2], count)
-        for face in network.detect(turned, threshold=best):
+        for face in network.detect(turned, threshold=best, twice=False):
             if there is None or (face.left < there[0] < face.right and face.top < there[1] < face.bottom):
                 best, turns = max((best, turns), (face.score, count))
     return turns

@@ -153,3 +153,14 @@ def test_refine_frames_as_before_and_reads_again_at_the_end(both) -> None:
     assert again == pytest.approx(square) and sure == pytest.approx(confidence)
     assert ((moved - landmarks).abs().amax(1) > 0).nonzero()[:, 0].tolist() == READ_AGAIN
     assert torch.allclose(moved[:20].mean(0), landmarks[:20].mean(0), atol=40), "in pixels of the picture"
+
+
+@torch.no_grad()
+def test_who_asks_for_a_frame_alone_has_no_second_reading(both, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, network = both
+    image = torch.rand(3, 300, 300) * 2 - 1
+    monkeypatch.setattr(network.parts, "forward", lambda *_: pytest.fail("the landmarks are not asked for"))
+    square, landmarks, confidence = network.refine(image, (150.0, 150.0, 200.0), twice=False)
+    assert (square, confidence) == plain.refine(image, (150.0, 150.0, 200.0))[::2]
+    assert torch.equal(landmarks, plain.refine(image, (150.0, 150.0, 200.0))[1])
+    network.detect(image, threshold=0.0, twice=False)
