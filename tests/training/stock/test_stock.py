@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import socket
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -17,24 +15,19 @@ from mcdm_core.checkpoint import load_checkpoint
 from mcdm_core.data.tar_clips import TarClips
 from mcdm_core.training.stock.samples import ClipSamples, batches
 from mcdm_core.training.stock.train import StockRecipe, load_start, train_stock
-from mcdm_core.training.workers import Workers, join_workers
+from mcdm_core.training.workers import Workers
 
 from .narrow import NARROW, RECIPE
+from .processes import curve_of, curve_of_two, stopped_differs
 
 
-def run(data: Path, start: Path, output: Path, recipe: StockRecipe, stage: int = 1, **more) -> list[float]:
+def _train(stage: int, data: Path, start: Path, output: Path, recipe: StockRecipe = RECIPE, **more) -> None:
+    train_stock(stage, data, [start], output, recipe, **more)
+
+
+def run(data: Path, start: Path, output: Path, recipe: StockRecipe, stage: int = 1) -> list[float]:
     """The loss after every step."""
-    curve: list[float] = []
-    train_stock(
-        stage,
-        data,
-        [start],
-        output,
-        recipe,
-        tracker=lambda step, n: curve.append(n["loss"]) if "loss" in n else None,
-        **more,
-    )
-    return curve
+    return curve_of(functools.partial(_train, stage, data, start, recipe=recipe), output)
 
 
 def test_samples_depend_on_their_number_alone(data: Path) -> None:
@@ -63,19 +56,7 @@ def test_a_stage_learns_what_is_its_own(data: Path, start: Path, tmp_path: Path,
 
 
 def test_a_stopped_training_goes_on_with_the_next_sample(data: Path, start: Path, tmp_path: Path) -> None:
-    whole = run(data, start, tmp_path / "whole.safetensors", RECIPE)
-
-    def stop(step: int, numbers: dict) -> None:
-        if step == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train_stock(1, data, [start], tmp_path / "parts.safetensors", RECIPE, tracker=stop)
-    train_stock(1, data, [start], tmp_path / "parts.safetensors", RECIPE)
-    from safetensors.torch import load_file
-
-    one, two = load_file(str(tmp_path / "whole.safetensors")), load_file(str(tmp_path / "parts.safetensors"))
-    assert len(whole) >= 4 and all(torch.allclose(one[key], two[key], atol=1e-6) for key in one)
+    assert stopped_differs(functools.partial(_train, 1, data, start), tmp_path, after=2) < 1e-6
 
 
 def test_accumulated_and_recomputed_steps_are_the_same_steps(data: Path, start: Path, tmp_path: Path) -> None:
@@ -113,25 +94,11 @@ def test_the_command_says_what_is_missing(data: Path, start: Path, tmp_path: Pat
         assert told in capsys.readouterr().err
 
 
-def _worker(rank: int, port: int, data: Path, start: Path, output: Path) -> None:
-    os.environ.update(
-        RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
-    )
-    torch.set_num_threads(1)
-    workers, device = join_workers()
-    curve = run(data, start, output, RECIPE, workers=workers, device=device)
-    if workers.first:
-        output.with_suffix(".json").write_text(json.dumps(curve))
-    torch.distributed.destroy_process_group()
-
-
-def test_two_processes_give_the_loss_curve_of_one(data: Path, start: Path, tmp_path: Path) -> None:
-    one = run(data, start, tmp_path / "one.safetensors", RECIPE)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    torch.multiprocessing.spawn(_worker, (port, data, start, tmp_path / "two.safetensors"), nprocs=2)
-    two = json.loads((tmp_path / "two.json").read_text())
+@pytest.mark.parametrize("stage", [1, 3])
+def test_two_processes_give_the_loss_curve_of_one(data: Path, start: Path, tmp_path: Path, stage: int) -> None:
+    training = functools.partial(_train, stage, data, start)
+    one = curve_of(training, tmp_path / "one.safetensors")
+    two = curve_of_two(training, tmp_path / "two.safetensors")
     assert len(one) == len(two) and np.abs(np.array(one) - two).max() < 1e-4 and one[0] != one[-1]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from mcdm_core.models.motion_codec import MotionCodec
 from mcdm_core.models.present_clip_prior import PresentClipPrior
 from mcdm_core.training.stock.motion_samples import MARGIN, MotionSamples
 from mcdm_core.training.stock.prior import Encoders, train_stock_prior
+from mcdm_core.training.stock.train import StockRecipe
 
 from .narrow import NARROW, RECIPE
+from .processes import curve_of, curve_of_two, stopped_differs
 
 CONFIG = dataclasses.replace(
     NARROW,
@@ -33,11 +36,15 @@ CONFIG = dataclasses.replace(
 KNOWN, FRAMES = CONFIG.present_clip_prior.context_frames, CONFIG.clip_frames
 
 
+def _quick_features(_: Wav2Vec2AudioEncoder, sound: torch.Tensor) -> torch.Tensor:
+    mixed = torch.randn(400, 16, generator=torch.Generator().manual_seed(0))
+    return sound.unfold(0, 400, 320) @ mixed
+
+
 @pytest.fixture(autouse=True)
 def quick_ears(monkeypatch: pytest.MonkeyPatch) -> None:
     """Features of the sound that cost nothing; the network's own convolutions are wide in every configuration."""
-    mixed = torch.randn(400, 16, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(Wav2Vec2AudioEncoder, "features", lambda _, sound: sound.unfold(0, 400, 320) @ mixed)
+    monkeypatch.setattr(Wav2Vec2AudioEncoder, "features", _quick_features)
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +64,14 @@ def whole(start: Path, tmp_path_factory) -> Path:
     return path
 
 
+def _train(data: Path, whole: Path, output: Path, recipe: StockRecipe = RECIPE, **more) -> None:
+    Wav2Vec2AudioEncoder.features = _quick_features  # in a process of its own, too
+    train_stock_prior(data, [whole], output, recipe, **more)
+
+
 def losses(data: Path, whole: Path, output: Path, **changes: object) -> list[float]:
     """The loss after every step."""
-    curve: list[float] = []
-    train_stock_prior(
-        data,
-        [whole],
-        output,
-        dataclasses.replace(RECIPE, **changes),
-        tracker=lambda step, n: curve.append(n["loss"]) if "loss" in n else None,
-    )
-    return curve
+    return curve_of(functools.partial(_train, data, whole, recipe=dataclasses.replace(RECIPE, **changes)), output)
 
 
 def test_a_sample_hears_what_it_shows(data: Path) -> None:
@@ -118,6 +122,17 @@ def test_the_prior_alone_learns_and_goes_on_where_it_was(data: Path, whole: Path
     assert {key.partition(".")[0] for key in after} == {"present_clip_prior"}
     moved = [key for key, value in made.items() if not torch.equal(after[f"present_clip_prior.{key}"], value)]
     assert any("multimodal_blocks" in key for key in moved) and "alphas_cumprod" not in moved
+
+
+def test_two_processes_give_the_loss_curve_of_one(data: Path, whole: Path, tmp_path: Path) -> None:
+    training = functools.partial(_train, data, whole)
+    one = curve_of(training, tmp_path / "one.safetensors")
+    two = curve_of_two(training, tmp_path / "two.safetensors")
+    assert len(one) == len(two) and np.abs(np.array(one) - two).max() < 1e-4 and one[0] != one[-1]
+
+
+def test_a_stopped_training_goes_on_with_the_next_sample(data: Path, whole: Path, tmp_path: Path) -> None:
+    assert stopped_differs(functools.partial(_train, data, whole), tmp_path, after=2) < 1e-6
 
 
 def test_validation_tells_the_own_sound_from_anothers(data: Path, whole: Path, tmp_path: Path) -> None:
