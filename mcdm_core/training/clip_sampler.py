@@ -14,6 +14,7 @@ from ..errors import MCDMError
 from ..media.pixels import to_unit
 from ..models.audio_encoder import normalize_level
 from .prior.losses import augment_mels, interpolate
+from .random_state import Draws
 
 
 @dataclass
@@ -140,6 +141,11 @@ class ClipSampler:
         self.hop = round(self.mel_rate / config.fps)
         self.random = np.random.default_rng(seed)
         self.generator = torch.Generator(self.bank.device).manual_seed(seed)
+
+    @property
+    def draws(self) -> Draws:
+        """What a resumed training goes on drawing from."""
+        return self.random, self.generator
 
     def sample(self, number: int) -> SegmentBatch:
         """A batch of augmented segments, a part of them slower or faster than they were spoken."""

@@ -22,7 +22,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -31,6 +30,7 @@ from torch import Tensor, nn
 from ..errors import MCDMError, WeightsError
 from ..files import write_tensors
 from .optimizers import build_optimizer, restored_moments
+from .random_state import Draws, RandomState
 from .workers import Workers
 
 logger = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ class LoopSettings:
         workers: the processes that train together; each calls the loss for its share of the batch.
         tracker: gets the numbers beside the log.
         beside: networks with an optimiser of their own, as critics are: the resume file keeps them too.
+        draws: sources of random numbers of the loss's own: the resume file keeps where they stand.
         metadata: strings stored in both files (``mcdm_config`` for instance).
         progress: fraction of the training that is over, kept up to date by :func:`train` for losses that change.
     """
@@ -82,6 +83,7 @@ class LoopSettings:
     workers: Workers = field(default_factory=Workers)
     tracker: Tracker | None = None
     beside: nn.Module | None = None
+    draws: Draws = ()
     metadata: dict[str, str] = field(default_factory=dict)
     progress: float = field(default=0.0, init=False)
 
@@ -202,11 +204,13 @@ def train(
     average = WeightAverage(module, settings.ema_decay)
     step, seconds_before = 0, 0.0
     if settings.resume and resume_path(settings.output).exists():
-        step, seconds_before = _load_resume(settings, module, named, optimizer, average)
+        step, seconds_before = _load_resume(settings, module, named, optimizer, average, device)
         logger.info("resuming %s at step %d after %.0f s", settings.output.name, step, seconds_before)
 
     losses: dict[str, Tensor] = {}
     validation: dict[str, float] = {}
+    # Where random numbers stood before the step under way: what is stopped in a step takes it again.
+    drawn = RandomState.now(settings.draws, device)
     started = time.monotonic()
     elapsed = seconds_before
     module.train()
@@ -215,13 +219,14 @@ def train(
         if not settings.workers.first:
             return
         save_state(settings.output, average.state, {**settings.metadata, "step": str(step)})
-        _save_resume(settings, module, named, optimizer, average, step, elapsed)
+        _save_resume(settings, module, named, optimizer, average, step, elapsed, drawn)
 
     def check() -> dict[str, float]:
         if validate is None or not settings.workers.first:
             return {}
         with average.swapped_in(module), torch.no_grad():
             numbers = dict(validate(module, step))
+        drawn.restore(settings.draws, device)  # what is validated, and how often, changes nothing
         logger.info("%s step %d validation %s", settings.output.stem, step, _format(numbers))
         _track(settings, step, {f"validation/{key}": value for key, value in numbers.items()})
         return numbers
@@ -247,6 +252,7 @@ def train(
             else:
                 logger.warning("step %d: gradient is not finite, step skipped", step)
             step += 1
+            drawn = RandomState.now(settings.draws, device)
             elapsed = seconds_before + time.monotonic() - started
             for key, value in parts.items():
                 number = settings.workers.mean(value)
@@ -323,6 +329,7 @@ def _save_resume(
     average: WeightAverage,
     step: int,
     seconds: float,
+    drawn: RandomState,
 ) -> None:
     state = {f"module/{k}": v for k, v in module.state_dict().items()}
     state.update({f"average/{k}": v for k, v in average.state.items()})
@@ -331,10 +338,8 @@ def _save_resume(
             state[f"optimizer/{slot}/{key}"] = torch.as_tensor(value)
     if settings.beside is not None:
         state.update({f"beside/{k}": v for k, v in settings.beside.state_dict().items()})
-    state["random/torch"] = torch.get_rng_state()
-    twister = np.random.get_state(legacy=False)["state"]
-    state["random/numpy"] = torch.from_numpy(twister["key"].astype(np.int64))
-    counters = {"step": step, "seconds": seconds, "updates": average.updates, "numpy_position": int(twister["pos"])}
+    state.update({f"random/{name}": value for name, value in drawn.tensors.items()})
+    counters = {"step": step, "seconds": seconds, "updates": average.updates, **drawn.numbers}
     save_state(resume_path(settings.output), state, {**settings.metadata, "counters": json.dumps(counters)})
 
 
@@ -349,6 +354,7 @@ def _load_resume(
     named: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     average: WeightAverage,
+    device: torch.device,
 ) -> tuple[int, float]:
     path = resume_path(settings.output)
     counters = json.loads(read_metadata(path)["counters"])
@@ -371,7 +377,5 @@ def _load_resume(
     for key, parameter in named.items():
         if key in moments:
             optimizer.state[parameter] = restored_moments(parameter, moments[key], settings.eight_bit)
-    torch.set_rng_state(state["random/torch"])
-    numpy_keys = state["random/numpy"].numpy().astype(np.uint32)
-    np.random.set_state(("MT19937", numpy_keys, counters["numpy_position"], 0, 0.0))
+    RandomState(_below("random/", state), counters).restore(settings.draws, device)
     return int(counters["step"]), float(counters["seconds"])

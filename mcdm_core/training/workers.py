@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as distributed
@@ -45,13 +46,20 @@ class Workers:
 
     @torch.no_grad()
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace every gradient by its mean over the processes, in a few large messages."""
+        """Replace every gradient by its mean over the processes, in a few large messages.
+
+        What no process used has none afterwards: an optimiser counts steps, and would count this one.
+        """
         if self.count == 1:
             return
+        parameters = list(parameters)
+        used = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
+        distributed.all_reduce(used)
+        parameters = [parameter for parameter, times in zip(parameters, used.tolist(), strict=True) if times]
         bucket: list[Tensor] = []
         size = 0
         for parameter in parameters:
-            if parameter.grad is None:  # a part that this step left out somewhere may be used elsewhere
+            if parameter.grad is None:  # used in another process
                 parameter.grad = torch.zeros_like(parameter)
             if bucket and (size >= _BUCKET or bucket[0].dtype != parameter.grad.dtype):
                 self._average(bucket)
@@ -71,6 +79,17 @@ class Workers:
         distributed.all_reduce(total)
         return total / self.count
 
+    def gather(self, own: Tensor) -> Tensor:
+        """All processes' rows ``[n, ...]`` in the order of one process's batch, of each one's share; with gradients.
+
+        What a batch says as a whole (its variance, its mean) is then the same in one process and in many.
+        """
+        return own if self.count == 1 else _Gather.apply(own, self)
+
+    def own(self, whole: Tensor) -> Tensor:
+        """This process's share of rows ``[n, ...]`` that all have."""
+        return whole[self.rank :: self.count]
+
     def agree(self, number: float, device: torch.device) -> float:
         """A clock's reading's mean over the processes, which would each go by their own."""
         if self.count == 1:  # a tensor would make the GPU's queue run empty
@@ -83,6 +102,23 @@ class Workers:
         flat /= self.count
         for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
+
+
+class _Gather(torch.autograd.Function):
+    """Every process's loss depends on every row: what they all say of a row is added up."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, workers: Workers) -> Tensor:
+        ctx.workers = workers
+        parts = [torch.empty_like(own, memory_format=torch.contiguous_format) for _ in range(workers.count)]
+        distributed.all_gather(parts, own.contiguous())
+        return torch.stack(parts, 1).flatten(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        total = gradients[0].contiguous().clone()
+        distributed.all_reduce(total)
+        return ctx.workers.own(total), None
 
 
 def join_workers(device: str = "auto") -> tuple[Workers, torch.device]:

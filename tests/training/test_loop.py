@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -46,6 +47,34 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     whole, parts = load_file(tmp_path / "whole.safetensors"), load_file(tmp_path / "parts.safetensors")
     for key, value in whole.items():
         assert torch.allclose(value.float(), parts[key].float(), atol=1e-6), key
+
+
+def test_sources_of_its_own_go_on_where_they_stood(tmp_path: Path) -> None:
+    def run(name: str, stop_at: int | None = None, validate_every: int = 100) -> list[tuple[float, float, float]]:
+        module, drawn = torch.nn.Linear(1, 1), []
+        own = (np.random.default_rng(3), torch.Generator().manual_seed(3))
+        torch.manual_seed(3)
+
+        def losses(step: int) -> dict[str, torch.Tensor]:
+            drawn.append((own[0].random(), float(torch.rand((), generator=own[1])), float(torch.rand(()))))
+            if step == stop_at:
+                raise KeyboardInterrupt
+            return {"loss": module(torch.ones(1, 1)).square().mean()}
+
+        def validate(module: nn.Module, step: int) -> dict[str, float]:
+            return {"drawn": own[0].random() + float(torch.rand(()))}
+
+        settings = LoopSettings(tmp_path / name, steps=6, draws=own, save_every=2, validate_every=validate_every)
+        try:
+            train(module, losses, settings, validate)
+        except KeyboardInterrupt:
+            assert stop_at is not None
+        return drawn
+
+    whole = run("whole.safetensors")
+    assert run("parts.safetensors", stop_at=3) == whole[:4]
+    assert run("parts.safetensors") == whole[3:], "the step that was stopped is taken again"
+    assert run("judged.safetensors", validate_every=2) == whole, "a validation changes nothing"
 
 
 def test_a_stop_in_a_validation_loses_no_step(tmp_path: Path) -> None:

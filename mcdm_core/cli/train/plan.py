@@ -14,8 +14,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "plan",
         help="memory and hours of training base or small",
-        description="Count the operations and the memory of stages 1 and 3 and tell the hours on 1, 4 and 8 GPUs of "
-        "common kinds.",
+        description="Count the operations and the memory of codec, unet1, prior and unet3, and tell the hours on 1, 4 "
+        "and 8 GPUs of common kinds.",
     )
     parser.add_argument("--preset", default="base", help="base or small (default: base)")
     parser.add_argument("--gpus", type=arguments.count, nargs="+", default=[1, 4, 8], help="(default: 1 4 8)")
@@ -41,27 +41,33 @@ def run(options: argparse.Namespace) -> int:
     from ...config import PRESETS
     from ...errors import MCDMError
     from ...training.stock.cost import ASSUMED_SHARE, cost_table, measured_tflops, stage_costs
-    from ...training.stock.train import RECIPES
+    from ...training.stock.train import RECIPES, StockCodecRecipe
 
     if options.preset not in RECIPES:
         raise MCDMError(f"There is no plan for {options.preset!r}; choose one of {', '.join(RECIPES)}.")
     config = PRESETS[options.preset]
     recipe = dataclasses.replace(RECIPES[options.preset], eight_bit=options.eight_bit)
-    costs = stage_costs(config, recipe)
+    costs = stage_costs(config, recipe, StockCodecRecipe(eight_bit=options.eight_bit))
     for stage, cost in costs.items():
         print(
-            f"stage {stage}: {cost.values / 1e6:.0f} M values, {cost.trained / 1e6:.0f} M train; a sample takes "
-            f"{cost.training / 1e12:.1f} TFLOP and {cost.encoding / 1e12:.1f} to encode; "
-            f"{cost.fixed / 1e9:.1f} GB and {cost.activations / 1e9:.2f} GB a sample"
+            f"{stage}: {cost.values / 1e6:.0f} M values, {cost.trained / 1e6:.0f} M train; {cost.recipe.steps} steps "
+            f"of {cost.recipe.batch} samples, each {cost.training / 1e12:.2f} TFLOP and {cost.encoding / 1e12:.2f} to "
+            f"encode; {cost.fixed / 1e9:.1f} GB and {cost.activations / 1e9:.2f} GB a sample"
         )
     share = ASSUMED_SHARE if options.share is None else options.share
     if options.measure:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         name = torch.cuda.get_device_name() if device.type == "cuda" else "this CPU"
         print(f"measured on {name}: {measured_tflops(config, 1, recipe, device):.3f} TFLOP/s in stage 1")
-    print(f"\nat {share:.0%} of the peak, {recipe.steps} steps of {recipe.batch} samples a stage:")
+    print(f"\nat {share:.0%} of the peak:")
     print(f"{'stage':>5} {'GPU':<16} {'GPUs':>4} {'GB each':>8} {'fits':>5} {'hours':>8}")
-    for row in cost_table(costs, recipe, tuple(options.gpus), share):
+    for row in cost_table(costs, tuple(options.gpus), share):
         fits = "yes" if row["fits"] else "no"
         print(f"{row['stage']:>5} {row['gpu']:<16} {row['gpus']:>4} {row['gigabytes']:>8} {fits:>5} {row['hours']:>8}")
+    if idle := [
+        stage for stage, cost in costs.items() if max(options.gpus) * cost.recipe.accumulate > cost.recipe.batch
+    ]:
+        print(
+            f"\n{', '.join(idle)}: more GPUs than samples in a step help no further; a larger --batch would use them."
+        )
     return 0

@@ -9,9 +9,6 @@ from typing import Any
 from .. import arguments
 
 STAGES = ("codec", "unet1", "prior", "unet3", "bundle", "lora")
-_CODEC: dict[str, Any] = {"learning_rate": 3e-4, "couples": 64, "quadruples": 12, "validate_every": 1000}
-"""What the codec of these presets has otherwise (C): it is wider than tiny's."""
-_CODEC_STEPS = 30_000
 OPTIONS = (
     "start",
     "steps",
@@ -153,30 +150,37 @@ def _trained(output: Path) -> list[Path]:
 
 
 def _codec(options: argparse.Namespace, workers: Any, device: Any) -> None:
-    """The motion codec, on shards of ``render-data`` and ``label-data`` as tiny's is.
-
-    Raises:
-        MCDMError: in one of several processes.
-    """
+    """The motion codec, on shards of ``render-data`` and ``label-data`` as tiny's is."""
     from ...config import PRESETS
     from ...data.folders import holding_clips
-    from ...errors import MCDMError
     from ...training.codec.train import train_codec
+    from ...training.stock.train import StockCodecRecipe, with_changes
+    from ...training.tracking import tracking
 
-    if workers.count > 1:
-        raise MCDMError("The motion codec trains in one process; start it without accelerate or torchrun.")
-    changes = {"learning_rate": options.learning_rate, "couples": options.batch}
-    steps = options.steps or (None if options.minutes else _CODEC_STEPS)
-    train_codec(
-        [folder / "train" for folder in options.data],
-        options.output / "motion_codec.safetensors",
-        options.minutes,
-        holding_clips([folder / "val" for folder in options.data], speech=True),
-        PRESETS[options.preset],
-        steps=steps,
-        device=device,
-        **{**_CODEC, **{name: value for name, value in changes.items() if value is not None}},
-    )
+    changes: dict[str, object] = {
+        "learning_rate": options.learning_rate,
+        "couples": options.batch,
+        "eight_bit": options.eight_bit or None,
+    }
+    recipe = with_changes(StockCodecRecipe(), changes)
+    output = options.output / "motion_codec.safetensors"
+    with tracking(options.track if workers.first else None, output) as tracker:
+        train_codec(
+            [folder / "train" for folder in options.data],
+            output,
+            options.minutes,
+            holding_clips([folder / "val" for folder in options.data], speech=True),
+            PRESETS[options.preset],
+            steps=options.steps or (None if options.minutes else recipe.steps),
+            device=device,
+            couples=recipe.couples,
+            quadruples=recipe.quadruples,
+            learning_rate=recipe.learning_rate,
+            validate_every=recipe.validate_every,
+            eight_bit=recipe.eight_bit,
+            workers=workers,
+            tracker=tracker,
+        )
 
 
 def _bundle(options: argparse.Namespace) -> None:

@@ -185,6 +185,7 @@ def pretrain_audio(
         learning_rate = min(learning_rate, REFINED_RATE)
     encoder.to(device)
     earlier = None if refine is None else copy.deepcopy(encoder).eval().requires_grad_(False)
+    objective = AudioObjective(encoder, config, groups, batch=batch, seed=seed, device=device, earlier=earlier)
     settings = LoopSettings(
         output,
         minutes=minutes,
@@ -193,10 +194,10 @@ def pretrain_audio(
         validate_every=validate_every,
         save_every=validate_every,
         resume=resume,
+        draws=objective.sampler.draws,
     )
 
     def validate(module: ContextAudioEncoder, step: int) -> dict[str, float]:
         return {f"{n}_{k}": v for n, clips in held.items() for k, v in validate_audio(module, clips).items()}
 
-    objective = AudioObjective(encoder, config, groups, batch=batch, seed=seed, device=device, earlier=earlier)
     return train(encoder, objective, settings, validate).validation

@@ -49,6 +49,7 @@ from ...face.landmarks import (
 )
 from ...media.pixels import to_unit
 from ...models.motion_codec import MotionCodec
+from ..workers import Workers
 from .data import CLOSING, CodecFrames, augment
 
 TOKEN_NOISE = 0.15
@@ -188,6 +189,8 @@ class CodecObjective:
         progress: tells the fraction of the training that is over; without it all losses count from the start.
         earlier: raw tokens of all rows ``[n, nq, dm]`` by a codec that prior and painter were trained with. Tokens of
             clips stay near them, so that both go on understanding them; those of stills need not.
+        workers: processes that share each batch. All draw all of it, which is cheap, and each encodes and decodes its
+            share of the couples and quadruples.
     """
 
     def __init__(
@@ -200,12 +203,19 @@ class CodecObjective:
         steadiness: float = STEADINESS,
         progress: Callable[[], float] | None = None,
         earlier: Tensor | None = None,
+        workers: Workers | None = None,
     ) -> None:
         self.codec, self.data, self.couples, self.steadiness = codec, data, couples, steadiness
         self.progress, self.earlier = progress or (lambda: 1.0), earlier
-        self.quadruples = min(quadruples, len(data.pairs))
+        self.workers = workers or Workers()
+        quadruples = min(quadruples, len(data.pairs))
+        self.quadruples = quadruples - quadruples % self.workers.count
         self.device = data.landmarks.device
         self.generator = torch.Generator(self.device).manual_seed(seed)
+        # This process's couples, and the rows of its quadruples among all.
+        self.own_couples = torch.tensor(self.workers.share(couples), device=self.device)
+        own = torch.tensor(self.workers.share(self.quadruples), dtype=torch.long, device=self.device)
+        self.own_crossed = (4 * own[:, None] + torch.arange(4, device=self.device)).flatten()
         self.noise = 1.0
         self.spread = data.values.std(0).clamp_min(0.05)
         spans = torch.tensor(data.spans)
@@ -234,9 +244,9 @@ class CodecObjective:
         closing = self.blinks[self.first_blink[clips] + self._below(counts.clamp_min(1))]
         return torch.where((self._uniform(len(clips)) < blink_share) & (counts > 0), closing, rows)
 
-    def _encode(self, rows: Tensor, groups: Tensor, twice: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Tokens, landmarks and values of rows, augmented, how unsteady the tokens of the first couples are (told only
-        if they are encoded ``twice``), and which rows were mirrored.
+    def _encode(self, rows: Tensor, groups: Tensor, twice: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Tokens of this process's rows, augmented, and how unsteady those of its first couples are (told only if they
+        are encoded ``twice``); landmarks of all rows, and which were mirrored.
 
         ``groups [n]``: rows of the same number are mirrored and moved together.
         """
@@ -244,42 +254,63 @@ class CodecObjective:
         mirrored = self._uniform(self.couples + self.quadruples)[groups] < 0.5
         mouth, face = to_unit(data.mouth[rows]), to_unit(data.face[rows])
         mouth, face = (torch.where(mirrored[:, None, None, None], x.flip(-1), x) for x in (mouth, face))
-        landmarks, values = data.landmarks[rows], data.values[rows]
+        landmarks = data.landmarks[rows]
         landmarks = torch.where(mirrored[:, None, None], mirror_landmarks(landmarks), landmarks)
-        values = torch.where(mirrored[:, None], mirror_values(values), values)
         # A face crop need not be centred: move all landmarks together.
         landmarks = landmarks + 0.02 * self._normal(self.couples + self.quadruples, 1, 2)[groups]
         landmarks = torch.cat([place_heads(landmarks[:count], generator), landmarks[count:]])
         again = slice(0, count if twice else 0)
         mouth, face = (augment(torch.cat([x, x[again]]), generator) for x in (mouth, face))
-        tokens = self.codec.encode_crops(mouth, face, torch.cat([landmarks, landmarks[again]]))
-        tokens, second = tokens[: len(rows)], tokens[len(rows) :]
+        own = self._own_rows()
+        seen_again = torch.cat([own, len(rows) + self.own_couples]) if twice else own
+        tokens = self.codec.encode_crops(
+            mouth[seen_again], face[seen_again], torch.cat([landmarks, landmarks[again]])[seen_again]
+        )
+        tokens, second = tokens[: len(own)], tokens[len(own) :]
         seen = slice(self.codec.config.motion_codec.head_tokens, None)
-        unsteady = (tokens[again, seen] - second[:, seen]).square().mean() if twice else tokens.new_zeros(())
-        return tokens, landmarks, values, unsteady, mirrored
+        first = tokens[: len(second), seen]
+        unsteady = (first - second[:, seen]).square().mean() if twice else tokens.new_zeros(())
+        return tokens, unsteady, landmarks, mirrored
+
+    def _own_rows(self) -> Tensor:
+        """Where this process's rows lie among a batch's: moving frames, still ones, quadruples."""
+        n = self.couples
+        return torch.cat([self.own_couples, n + self.own_couples, 2 * n + self.own_crossed])
 
     def _faith(self, tokens: Tensor, rows: Tensor, mirrored: Tensor) -> Tensor:
         """Squared distance of tokens to the earlier codec's, in clips it could read: not of stills, not mirrored."""
         assert self.earlier is not None
         apart = (tokens - self.earlier[rows]).square().mean((1, 2))
-        counted = ~mirrored & ~self.data.still[rows]
-        return (apart * counted).sum() / counted.sum().clamp_min(1)
+        counted = self.workers.gather((~mirrored & ~self.data.still[rows]).to(apart.dtype))
+        return (self.workers.gather(apart) * counted).sum() / counted.sum().clamp_min(1)
 
     def _noisy(self, tokens: Tensor) -> Tensor:
-        return tokens + self._normal(*tokens.shape) * (TOKEN_NOISE * self.noise)
+        """Decoder's tokens of this process with noise that is drawn for all processes' couples and quadruples."""
+        crossed = 4 * self.quadruples
+        starts = (self.couples, self.couples + crossed, self.couples + 2 * crossed) if crossed else (self.couples,)
+        parts = [self.own_couples, *(start + self.own_crossed for start in starts[:-1]), starts[-1] + self.own_couples]
+        noise = self._normal(starts[-1] + self.couples, *tokens.shape[1:])
+        return tokens + noise[torch.cat(parts)] * (TOKEN_NOISE * self.noise)
 
     def __call__(self, step: int) -> dict[str, Tensor]:
-        data, codec, n, quadruples = self.data, self.codec, self.couples, self.quadruples
+        data, codec, quadruples = self.data, self.codec, self.quadruples // self.workers.count
         # Noise from the start would drown tokens that say little yet, and they would never learn to say more.
         progress = self.progress()
         self.noise, reading_alone = min(1.0, progress / READING_PART), progress < READING_PART
-        chosen = self._below(self.length.new_full((n,), len(data.spans)))
-        picked = data.pairs[self._below(self.length.new_full((quadruples,), len(data.pairs)))]
+        chosen = self._below(self.length.new_full((self.couples,), len(data.spans)))
+        picked = data.pairs[self._below(self.length.new_full((self.quadruples,), len(data.pairs)))]
         rows = torch.cat([self.draw(chosen, BLINK_SHARE), self.draw(chosen), picked.flatten()])
-        couple, quadruple = torch.arange(n + quadruples, device=self.device).split([n, quadruples])
+        couple, quadruple = torch.arange(self.couples + self.quadruples, device=self.device).split(
+            [self.couples, self.quadruples]
+        )
         groups = torch.cat([couple, couple, quadruple.repeat_interleave(4)])
         twice = self.steadiness > 0 and not reading_alone
-        tokens, landmarks, values, unsteady, mirrored = self._encode(rows, groups, twice)
+        tokens, unsteady, placed, mirrored = self._encode(rows, groups, twice)
+        own, n = self._own_rows(), len(self.own_couples)
+        # The clips are in random order: the one before is another person.
+        others = placed[self.couples : 2 * self.couples].roll(1, 0)[self.own_couples]
+        landmarks, rows, mirrored = placed[own], rows[own], mirrored[own]
+        values = torch.where(mirrored[:, None], mirror_values(data.values[rows]), data.values[rows])
         read, gain = codec.read_values(tokens), codec.reading_gain()
         losses = {"reading": READING * reading_loss(read, values, self.spread, gain, READING_NOISE * self.noise)}
         if reading_alone:
@@ -293,14 +324,15 @@ class CodecObjective:
             crossed_landmarks = landmarks[2 * n :].unflatten(0, (quadruples, 2, 2))
             swapped, consistency = swap_inside(crossed, codec.config)
             losses["consistency"] = consistency
-            losses["motion"] = 4 * missing_motion(crossed, codec.config)
+            losses["motion"] = 4 * missing_motion(self.workers.gather(crossed), codec.config)
             reference = crossed[:, :1, :1].expand_as(crossed).flatten(0, 2)
             reference_landmarks = crossed_landmarks[:, :1, :1].expand_as(crossed_landmarks).flatten(0, 2)
             flat_landmarks, flat_values = crossed_landmarks.flatten(0, 2), values[2 * n :]
             for version in (crossed.flatten(0, 2), swapped.flatten(0, 2)):
                 inputs.append((version, reference, reference_landmarks, flat_landmarks, flat_values))
-        # Another person's reference (the clips are in random order): only the values are known.
-        inputs.append((moving, still.roll(1, 0), landmarks[n : 2 * n].roll(1, 0), landmarks[:n], values[:n]))
+        # Another person's reference: only the values are known.
+        stranger = self.workers.own(self.workers.gather(still).roll(1, 0))
+        inputs.append((moving, stranger, others, landmarks[:n], values[:n]))
         sizes = [len(i[0]) for i in inputs]
         moved, seen = codec.decoder(
             self._noisy(torch.cat([i[0] for i in inputs])),

@@ -16,10 +16,12 @@ from ...config import TINY, MCDMConfig, to_json
 from ...face.landmarks import BLINK_VALUES, NUM_VALUES, VALUE_NAMES
 from ...models.motion_codec import DISPLACEMENT_SCALE, MotionCodec
 from ...models.motion_tokens import EXPRESSIONS
-from ..loop import LoopSettings, save_state, train
+from ..loop import LoopSettings, Tracker, save_state, train
 from ..ridge import ridge_solution
+from ..workers import Workers
 from .data import CodecFrames, encode_rows, load_codec_frames
 from .losses import READING_PART, TOKEN_NOISE, CodecObjective, shape_error
+from .shared import share_norms
 from .validation import validate_codec
 
 logger = logging.getLogger(__name__)
@@ -117,15 +119,23 @@ def train_codec(
     learning_rate: float = 1.5e-3,
     validate_every: int = 400,
     steps: int | None = None,
+    eight_bit: bool = False,
+    log_every: int = 50,
+    workers: Workers | None = None,
+    tracker: Tracker | None = None,
 ) -> dict[str, float]:
     """Train, fill the buffers and write ``output`` (keys prefixed ``motion_codec.``). Returns the validation.
 
     ``start_from`` is a codec's plain state, such as the ``..._training`` file of an earlier run, to begin with.
     ``refine`` is a file of a codec (keys prefixed ``motion_codec.``) that a prior and a painter know. Training begins
     with it. What its tokens mean in clips stays, and so do head tokens, statistics and named expressions. ``device`` is
-    where the data lie and the training runs; ``couples`` and ``quadruples`` are the batch. It ends after ``minutes`` or
-    ``steps``, whichever are given.
+    where the data lie and the training runs; ``couples`` and ``quadruples`` are the batch, of all ``workers``. It ends
+    after ``minutes`` or ``steps``, whichever are given. ``tracker``, ``eight_bit``: see :class:`..loop.LoopSettings`.
+
+    Raises:
+        MCDMError: if the processes cannot share the couples.
     """
+    workers = workers or Workers()
     torch.manual_seed(seed)
     codec = MotionCodec(config)
     if start_from is not None:
@@ -134,6 +144,7 @@ def train_codec(
         codec.load_state_dict(component_state(refine, "motion_codec"))
         codec.guider.requires_grad_(False)
     codec.to(device)
+    share_norms(codec, workers)
     data = load_codec_frames(folders, limit=limit, device=device)
     held = load_codec_frames(validation, limit=40, device=device) if validation else None
     logger.info("codec: %d frames, %d pairs", len(data.landmarks), len(data.pairs))
@@ -146,16 +157,30 @@ def train_codec(
         validate_every=validate_every,
         save_every=max(1, validate_every // 2),
         resume=resume,
+        log_every=log_every,
         ema_decay=0.995,
+        eight_bit=eight_bit,
+        workers=workers,
+        tracker=tracker,
         metadata={"mcdm_config": to_json(config)},
     )
     check = None if held is None else (lambda module, step: validate_codec(module, held))
     earlier = None if refine is None else encode_rows(codec.eval(), data, _all_rows(data))
     begin = 0.0 if refine is None else READING_PART
     objective = CodecObjective(
-        codec, data, couples, quadruples, seed, progress=lambda: max(begin, settings.progress), earlier=earlier
+        codec,
+        data,
+        couples,
+        quadruples,
+        seed,
+        progress=lambda: max(begin, settings.progress),
+        earlier=earlier,
+        workers=workers,
     )
+    settings.draws = (objective.generator,)
     train(codec.train(), objective, settings, check)
+    if not workers.first:
+        return {}
     if refine is None:
         finish_codec(codec, data)
     else:

@@ -102,6 +102,7 @@ def train_motion_lora(
         steps=steps,
         validate_every=validate_every,
         resume=resume,
+        draws=objective.sampler.draws,
     )
     result = train(change, objective, settings, lambda _, step: score())
     logger.info("with the adapter: %s", _words(result.validation))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ...adapter import AdapterInfo, adapter_metadata
 from ...errors import WeightsError
 from ..loop import LoopSettings
+from ..random_state import Draws
 
 SAVE_EVERY = 25
 """Steps: on a slow machine hundreds take hours, and the files are small."""
@@ -49,6 +50,7 @@ def adapter_settings(
     steps: int | None,
     validate_every: int,
     resume: bool,
+    draws: Draws,
 ) -> LoopSettings:
     """Settings of the loop that trains an adapter, whose file says what ``info`` does."""
     return LoopSettings(
@@ -63,5 +65,6 @@ def adapter_settings(
         save_every=SAVE_EVERY,
         log_every=25,
         resume=resume,
+        draws=draws,
         metadata=adapter_metadata(info),
     )

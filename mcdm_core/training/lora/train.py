@@ -119,6 +119,7 @@ def train_lora(
     change = LowRankChange(denoiser, recipe.rank)
     denoiser.to(device)
     logger.info("%d values train", sum(p.numel() for p in change.parameters()))
+    drawer = BatchDrawer(rows, recipe.frames, [1.0] * len(folders), seed)
     settings = adapter_settings(
         output,
         info,
@@ -127,8 +128,8 @@ def train_lora(
         steps=steps,
         validate_every=validate_every,
         resume=resume,
+        draws=(drawer.random,),
     )
-    drawer = BatchDrawer(rows, recipe.frames, [1.0] * len(folders), seed)
     distance = None if perceptual is None else PerceptualDistance.from_file(perceptual).to(device)
 
     def losses(archive: bool) -> PartLosses:

@@ -53,9 +53,15 @@ class Appearance:
 
 
 class BatchDrawer:
-    """Draws clips of each folder with the given shares."""
+    """Draws clips of each folder with the given shares.
 
-    def __init__(self, rows: FrameRows, frames: int, shares: Sequence[float], seed: int = 0) -> None:
+    Args:
+        seed: or what the training keeps in its resume file (``LoopSettings.draws``).
+    """
+
+    def __init__(
+        self, rows: FrameRows, frames: int, shares: Sequence[float], seed: int | np.random.Generator = 0
+    ) -> None:
         self.rows, self.frames = rows, frames
         self.random = np.random.default_rng(seed)
         groups = sorted({clip.group for clip in rows.clips})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -90,6 +92,11 @@ class PartRun:
     config: MCDMConfig = TINY
     seed: int = 0
 
+    @functools.cached_property
+    def random(self) -> np.random.Generator:
+        """What its batches are drawn with; a resumed run goes on where it stood."""
+        return np.random.default_rng(self.seed)
+
     def settings(self, recipe: PartRecipe, ema_decay: float, **metadata: str) -> LoopSettings:
         """Those of the training loop; ``metadata`` stands in the weights beside the configuration."""
         return LoopSettings(
@@ -103,6 +110,7 @@ class PartRun:
             save_every=self.save_every,
             log_every=25,
             resume=self.resume,
+            draws=(self.random,),
             metadata={"mcdm_config": to_json(self.config), **metadata},
         )
 
@@ -140,7 +148,7 @@ class PartMaterial:
         return PartLosses(
             denoiser,
             self.vae,
-            BatchDrawer(self.rows, recipe.frames, shares, run.seed),
+            BatchDrawer(self.rows, recipe.frames, shares, run.random),
             FrameDiffusion(run.config),
             run.config.parts.size,
             clips=recipe.clips,

@@ -259,5 +259,6 @@ def train_prior(
         ema_decay=0.997,
         metadata={"mcdm_config": to_json(config)},
         resume=resume,
+        draws=objective.sampler.draws,
     )
     return train(modules, objective, settings, validate).validation

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -103,11 +104,28 @@ class StockRecipe:
         )
 
 
+@dataclass(frozen=True)
+class StockCodecRecipe:
+    """How the motion codec of these presets trains (C): it is wider than tiny's.
+
+    Attributes:
+        couples, quadruples: of a batch, over all processes; see :class:`..codec.losses.CodecObjective`.
+    """
+
+    steps: int = 30_000
+    learning_rate: float = 3e-4
+    couples: int = 64
+    quadruples: int = 16
+    validate_every: int = 1000
+    eight_bit: bool = False
+
+
 RECIPES = {
     "base": StockRecipe(),
     "small": StockRecipe(steps=100_000, learning_rate=1e-4, batch=8, accumulate=4, backbone=True),
 }
 """By preset. ``small`` learns from nothing, so it takes more and larger steps."""
+Recipe = TypeVar("Recipe", StockRecipe, StockCodecRecipe)
 ADAPTER_CHANGES: dict[str, object] = {"steps": 1000, "learning_rate": 1e-4, "warmup_steps": 50, "ema_decay": 0.99}
 """What the recipe of an adapter has otherwise (C): it begins at zero and sees one person."""
 
@@ -226,6 +244,6 @@ def load_start(stage: int, start_from: Sequence[Path], device: torch.device) -> 
     return config, denoiser.to(device), Parts(vae.to(device), codec)
 
 
-def with_changes(recipe: StockRecipe, changes: dict[str, object]) -> StockRecipe:
+def with_changes(recipe: Recipe, changes: dict[str, object]) -> Recipe:
     """A recipe with those changes that are not None."""
     return dataclasses.replace(recipe, **{key: value for key, value in changes.items() if value is not None})

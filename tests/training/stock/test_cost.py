@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 import pytest
 
+from mcdm_core import config
+from mcdm_core.__main__ import main
 from mcdm_core.config import PRESETS
-from mcdm_core.training.stock.cost import cost_table, stage_cost, stage_costs
-from mcdm_core.training.stock.train import StockRecipe
+from mcdm_core.models.present_clip_prior import PresentClipPrior
+from mcdm_core.training.stock.cost import GPUS, codec_cost, cost_table, prior_cost, stage_cost, stage_costs
+from mcdm_core.training.stock.train import StockCodecRecipe, StockRecipe
 
 from .narrow import NARROW
 
@@ -38,17 +42,55 @@ def test_moments_of_eight_bits_take_a_quarter() -> None:
 
 
 def test_more_gpus_take_fewer_hours() -> None:
-    rows = cost_table(stage_costs(NARROW, KEPT), KEPT, (1, 4))
-    assert {row["stage"] for row in rows} == {1, 3}
+    pytest.importorskip("transformers", reason="counts CLIP and Wav2Vec")
+    rows = cost_table(stage_costs(NARROW, KEPT, StockCodecRecipe()), (1, 4))
+    assert {row["stage"] for row in rows} == {"codec", "unet1", "prior", "unet3"}
     for one, four in zip(rows[::2], rows[1::2], strict=True):
         assert four["gigabytes"] <= one["gigabytes"] and four["hours"] <= one["hours"]
 
 
 def test_the_small_preset_fits_its_gpu() -> None:
+    pytest.importorskip("transformers", reason="counts CLIP and Wav2Vec")
     from mcdm_core.training.stock.train import RECIPES
 
     recipe = RECIPES["small"]
-    costs = stage_costs(PRESETS["small"], recipe)
-    assert recipe.backbone and costs[1].trained > costs[3].trained  # stage 3 leaves the UNet's own weights
-    rows = cost_table(costs, recipe, (1,))
+    costs = stage_costs(PRESETS["small"], recipe, StockCodecRecipe())
+    assert recipe.backbone and costs["unet1"].trained > costs["unet3"].trained  # which leaves the UNet's own weights
+    rows = cost_table(costs, (1,))
     assert all(row["fits"] for row in rows if "12 GB" in row["gpu"])
+
+
+def test_stage_2_is_the_prior_behind_frozen_encoders() -> None:
+    pytest.importorskip("transformers", reason="counts CLIP and Wav2Vec")
+    cost = prior_cost(NARROW, KEPT)
+    assert cost.trained == sum(p.numel() for p in PresentClipPrior(NARROW).parameters()) == cost.values
+    assert 2.7 < cost.training / cost.forward <= 3.05
+    # CLIP's ViT-L takes some 0.16 TFLOP a picture of 224 pixels; Wav2Vec hears two seconds and more beside it.
+    assert 0.16e12 < cost.encoding < 0.4e12
+    deeper = dataclasses.replace(NARROW.present_clip_prior, num_layers=2 * NARROW.present_clip_prior.num_layers)
+    twice = prior_cost(dataclasses.replace(NARROW, present_clip_prior=deeper), KEPT)
+    assert 1.8 < twice.forward / cost.forward < 2.05 and twice.encoding == cost.encoding
+    assert 1.8 < twice.activations / cost.activations < 2.1
+
+
+def test_the_codec_is_counted_by_couples_in_float32() -> None:
+    one, two = (codec_cost(NARROW, StockCodecRecipe(couples=n, quadruples=n // 4)) for n in (16, 32))
+    assert one.training == pytest.approx(two.training) and one.activations == pytest.approx(two.activations, rel=1e-2)
+    assert one.recipe.batch == 16 and 2.5 < one.training / one.forward <= 3.05
+    gpu = GPUS["A100 80 GB"]
+    half = dataclasses.replace(one, recipe=dataclasses.replace(one.recipe, bfloat16=True))
+    assert one.hours(gpu, 0.35, 1) / half.hours(gpu, 0.35, 1) == pytest.approx(gpu.bfloat16 / gpu.float32)
+
+
+def test_without_their_packages_the_encoders_are_not_counted(monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    assert list(stage_costs(NARROW, KEPT, StockCodecRecipe())) == ["codec", "unet1", "unet3"]
+    assert "stage 2 (prior) is not counted" in caplog.text
+
+
+def test_the_command_tells_all_stages(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers", reason="counts CLIP and Wav2Vec")
+    monkeypatch.setitem(config.PRESETS, "small", NARROW)
+    assert main(["plan", "--preset", "small", "--gpus", "8"]) == 0
+    told = capsys.readouterr().out
+    assert all(told.count(f"\n{stage:>5} ") == len(GPUS) for stage in ("codec", "unet1", "prior", "unet3"))
