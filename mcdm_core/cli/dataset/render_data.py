@@ -60,6 +60,12 @@ def add_parser(commands: Any) -> None:
         "coded as video, for base and small, label-data --curated and other programs (default: safetensors)",
     )
     parser.add_argument(
+        "--languages",
+        choices=("balanced", "english"),
+        help="balanced: each of the ten languages once in ten clips; english: that is a third of the clips, as tiny was "
+        "trained (default: balanced with --format tar, else english)",
+    )
+    parser.add_argument(
         "--plan",
         action="store_true",
         help="render nothing but a sample, and tell the hours and "
@@ -96,6 +102,7 @@ def run(options: argparse.Namespace) -> int:
 
     logging.getLogger("mcdm_core").setLevel(logging.INFO)
     clips, tars = options.clips, options.format == "tar"
+    balanced = tars if options.languages is None else options.languages == "balanced"
     person = None if options.person is None else PersonNumber.parse(options.person)
     if person is not None and options.speech_only:
         raise MCDMError("--person goes not with --speech-only: sound without pictures is to be of many voices.")
@@ -105,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
         clips = max(1, round(options.hours * 3600 * FPS / CLIP_FRAMES))
     if options.plan:
         length = clips * CLIP_FRAMES / FPS / 3600
-        plan = plan_rendering(length, seed=options.seed, asset_path=options.asset, tars=tars)
+        plan = plan_rendering(length, seed=options.seed, asset_path=options.asset, tars=tars, balanced=balanced)
         print(
             f"{length:.2f} h of video: {plan.gigabytes:.1f} GB, {plan.hours:.1f} h of one process, "
             f"{plan.hours / options.workers:.1f} h of {options.workers}"
@@ -125,6 +132,7 @@ def run(options: argparse.Namespace) -> int:
             asset_path=options.asset,
             engine=options.engine,
             voices=options.neural_voices,
+            balanced=balanced,
         )
     if tars:
         index_tars(options.output)

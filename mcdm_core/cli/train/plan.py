@@ -64,10 +64,7 @@ def run(options: argparse.Namespace) -> int:
     for row in cost_table(costs, tuple(options.gpus), share):
         fits = "yes" if row["fits"] else "no"
         print(f"{row['stage']:>5} {row['gpu']:<16} {row['gpus']:>4} {row['gigabytes']:>8} {fits:>5} {row['hours']:>8}")
-    if idle := [
-        stage for stage, cost in costs.items() if max(options.gpus) * cost.recipe.accumulate > cost.recipe.batch
-    ]:
-        print(
-            f"\n{', '.join(idle)}: more GPUs than samples in a step help no further; a larger --batch would use them."
-        )
+    most = max(options.gpus)
+    if idle := [stage for stage, cost in costs.items() if most * cost.recipe.accumulate > cost.recipe.batch]:
+        print(f"\n{', '.join(idle)}: more GPUs than samples in a step help no further; a larger --batch uses them.")
     return 0

@@ -26,7 +26,7 @@ from .speech import neural
 from .speech.fresh_process import EngineStoppedError
 from .speech.moods import Mood, next_mood, sound_in_mood, voice_in_mood
 from .speech.speech import SAMPLE_RATE, Phoneme, Voice, colour, random_voice, speak
-from .speech.text import SPLITS, random_language, random_sentence, spoken_form, voice_of
+from .speech.text import SPLITS, balanced_language, random_language, random_sentence, spoken_form, voice_of
 
 FPS = 25
 CLIP_FRAMES = 75
@@ -79,6 +79,8 @@ class ClipMaker:
         voices: who speaks, in place of espeak-ng and flite.
         person: who is seen and heard in all clips; without one everybody is another. The sentences are the split's,
             the voice is the person's in every split.
+        balanced: all languages alike, by the clips' numbers; else English more often. It decides about clips as the
+            seed does.
     """
 
     def __init__(
@@ -89,8 +91,10 @@ class ClipMaker:
         size: int = 384,
         voices: neural.NeuralVoices | None = None,
         person: PersonNumber | None = None,
+        balanced: bool = False,
     ) -> None:
         self.asset, self.num_frames, self.num_pairs, self.voices = asset, frames, pairs, voices
+        self.balanced = balanced
         self.renderer = Renderer(asset, size=size, output=size // 2)
         self.parts = RigParts(asset)
         self.person: Person | None = None if person is None else self._meet(person)
@@ -105,7 +109,8 @@ class ClipMaker:
         person = self.person
         apart = () if person is None else (_OF_PERSON, *person.number.key)
         rng = np.random.default_rng([seed, SPLITS.index(split), index, *apart])
-        identity, speech, motion = self._perform(split, rng, self.num_frames, person)
+        language = self._language(seed, split, index)
+        identity, speech, motion = self._perform(split, rng, self.num_frames, language, person)
         rig = Rig(self.parts, identity)
         camera = random_camera(rng, identity.centre, identity.scale)
         background = random_background(rng, self.renderer.size)
@@ -157,7 +162,8 @@ class ClipMaker:
         """
         # Not the people and sentences of the rendered clips.
         rng = np.random.default_rng([seed, SPLITS.index(split), index, _SPOKEN])
-        identity, speech, motion = self._perform(split, rng, clips * self.num_frames)
+        language = self._language(seed, split, index // clips)
+        identity, speech, motion = self._perform(split, rng, clips * self.num_frames, language)
         values = values_of_actions(self.asset, Rig(self.parts, identity), motion.actions)
         sound = colour(speech.audio, speech.voice, rng)
         info = {"source": "speech", **self._told(speech), "split": split, "seed": seed}
@@ -199,13 +205,22 @@ class ClipMaker:
         points = meeting_landmarks(torch.from_numpy(np.stack(landmarks).astype(np.float32)))
         return np.stack(frames), points.numpy(), values
 
+    def _language(self, seed: int, split: str, index: int) -> str | None:
+        """That of a clip; None: it is drawn."""
+        return balanced_language(seed, split, index) if self.balanced else None
+
     def _perform(
-        self, split: str, rng: np.random.Generator, frames: int, person: Person | None = None
+        self,
+        split: str,
+        rng: np.random.Generator,
+        frames: int,
+        language: str | None = None,
+        person: Person | None = None,
     ) -> tuple[Identity, Speech, Motion]:
         """A person (any, if none is given), what is said in so many frames, and how the face moves with it."""
         identity = random_identity(self.asset, rng) if person is None else person.identity
         speaker = None if person is None else (person.language, person.voice)
-        speech = random_speech(split, identity, frames, rng, self.voices, speaker)
+        speech = random_speech(split, identity, frames, rng, self.voices, speaker, language)
         manner = None if person is None else person.manner
         motion = random_motion(self.asset, speech.phonemes, speech.audio, frames, FPS, rng, speech.moods, manner)
         return identity, speech, motion
@@ -213,7 +228,7 @@ class ClipMaker:
     def _meet(self, number: PersonNumber) -> Person:
         """The person of a clip, as that clip draws them."""
         rng = np.random.default_rng(number.key)
-        identity, speech, motion = self._perform(number.split, rng, self.num_frames)
+        identity, speech, motion = self._perform(number.split, rng, self.num_frames, self._language(*number))
         return Person(number, identity, speech.language, speech.voice, motion.manner)
 
     def _make_pairs(
@@ -252,16 +267,17 @@ def random_speech(
     rng: np.random.Generator,
     voices: neural.NeuralVoices | None = None,
     speaker: tuple[str, Voice] | None = None,
+    language: str | None = None,
 ) -> Speech:
     """Sentences of one language that fill the clip, with pauses between, cut out at a random place.
 
     With neural ``voices`` some pauses are long, and some clips are sung. ``speaker`` is a certain person's language
-    and voice, which are drawn without.
+    and voice, which are drawn without; ``language`` is that of somebody whose voice is drawn.
     """
     if speaker is not None:
         language, voice = speaker
     else:
-        language = random_language(rng)
+        language = language or random_language(rng)
         draw = random_voice if voices is None else voices.random_voice
         voice = draw(split, identity.male, rng, language)
     sung = voices is not None and bool(rng.random() < _SUNG_SHARE)

@@ -43,6 +43,7 @@ def render(
     tars: bool = False,
     voices: Path | None = None,
     person: PersonNumber | None = None,
+    balanced: bool = False,
 ) -> list[Path]:
     """Render a split into ``output`` as shards of 20 clips of 3 s.
 
@@ -55,6 +56,7 @@ def render(
         tars: shards as ``curate`` writes them (``tar_shards.py``), their pictures coded as video.
         voices: folder of neural voices (``speech/neural.py``) that speak in place of espeak-ng and flite.
         person: who is in all clips, in place of another person in each.
+        balanced: the ten languages alike, each once in ten clips; else a third of the clips is English.
 
     Returns:
         The shard files in order.
@@ -73,7 +75,7 @@ def render(
         _refuse_others(Path(output), person)
     load_head_asset(asset_path)  # built once, before the workers need it
     suffix = ".tar" if tars else ".safetensors"
-    jobs = _jobs(Path(output), "", split, seed, clips, CLIPS_PER_SHARD, asset_path, voices, suffix, person)
+    jobs = _jobs(Path(output), "", split, seed, clips, CLIPS_PER_SHARD, asset_path, voices, suffix, person, balanced)
     return _make(_render_shard, jobs, workers, resume, engine)
 
 
@@ -94,7 +96,12 @@ class RenderPlan(NamedTuple):
 
 
 def plan_rendering(
-    hours: float, sample: int = 2, seed: int = 0, asset_path: Path | str | None = None, tars: bool = False
+    hours: float,
+    sample: int = 2,
+    seed: int = 0,
+    asset_path: Path | str | None = None,
+    tars: bool = False,
+    balanced: bool = False,
 ) -> RenderPlan:
     """What ``hours`` of video take, by a ``sample`` of clips that is rendered and thrown away.
 
@@ -106,11 +113,12 @@ def plan_rendering(
     load_head_asset(asset_path)
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(1):
         path = Path(folder) / ("sample.tar" if tars else "sample.safetensors")
-        _maker(asset_path).make(seed, "train", 0)
+        maker = _maker(asset_path, balanced=balanced)
+        maker.make(seed, "train", 0)
         started = _processor_seconds()
         with _writer(path) as writer:
             for index in range(1, sample + 1):
-                clip = _maker(asset_path).make(seed, "train", index)
+                clip = maker.make(seed, "train", index)
                 writer.add(clip_tensors(clip), clip.info)
         seconds, size = _processor_seconds() - started, path.stat().st_size
     times = hours * 3600 * FPS / CLIP_FRAMES / sample
@@ -133,6 +141,7 @@ def render_speech(
     asset_path: Path | str | None = None,
     engine: str = "processes",
     voices: Path | None = None,
+    balanced: bool = False,
 ) -> list[Path]:
     """Shards of spoken clips of 3 s without pictures (``audio`` and ``values``), for the audio encoder.
 
@@ -141,7 +150,7 @@ def render_speech(
     """
     load_head_asset(asset_path)
     prefix, number = ("spoken-", SPOKEN_PER_SHARD) if voices is None else ("spoken-neural-", NEURAL_PER_SHARD)
-    jobs = _jobs(Path(output), prefix, split, seed, clips, number, asset_path, voices)
+    jobs = _jobs(Path(output), prefix, split, seed, clips, number, asset_path, voices, balanced=balanced)
     return _make(_speak_shard, jobs, workers, resume, engine)
 
 
@@ -155,6 +164,7 @@ class _Job(NamedTuple):
     asset_path: Path | str | None
     voices: Path | None
     person: PersonNumber | None = None
+    balanced: bool = False
 
 
 def _jobs(
@@ -168,9 +178,13 @@ def _jobs(
     voices: Path | None = None,
     suffix: str = ".safetensors",
     person: PersonNumber | None = None,
+    balanced: bool = False,
 ) -> list[_Job]:
-    """What :func:`_render_shard` and :func:`_speak_shard` are given, a shard each."""
-    whose = "" if person is None else f"{person}-"
+    """What :func:`_render_shard` and :func:`_speak_shard` are given, a shard each.
+
+    What decides about clips stands in the shards' names: other clips of the same seed never pass for them.
+    """
+    whose = ("balanced-" if balanced else "") + ("" if person is None else f"{person}-")
     return [
         _Job(
             output / f"{prefix}{split}-s{seed}-{whose}{first // per_shard:05d}{suffix}",
@@ -180,6 +194,7 @@ def _jobs(
             asset_path,
             voices,
             person,
+            balanced,
         )
         for first in range(0, clips, per_shard)
     ]
@@ -216,12 +231,18 @@ def _make(
 _MAKERS: dict[str, ClipMaker] = {}
 
 
-def _maker(asset_path: Path | str | None, voices: Path | None = None, person: PersonNumber | None = None) -> ClipMaker:
+def _maker(
+    asset_path: Path | str | None,
+    voices: Path | None = None,
+    person: PersonNumber | None = None,
+    balanced: bool = False,
+) -> ClipMaker:
     """This process's maker of clips."""
-    key = ", ".join([str(asset_path), *(str(other) for other in (voices, person) if other is not None)])
+    others = (voices, person, "balanced" if balanced else None)
+    key = ", ".join([str(asset_path), *(str(other) for other in others if other is not None)])
     if key not in _MAKERS:
         speakers = None if voices is None else NeuralVoices(voices)
-        _MAKERS[key] = ClipMaker(load_head_asset(asset_path), voices=speakers, person=person)
+        _MAKERS[key] = ClipMaker(load_head_asset(asset_path), voices=speakers, person=person, balanced=balanced)
     return _MAKERS[key]
 
 
@@ -233,11 +254,11 @@ def _render_shard(job: _Job) -> int:
     """Make a shard; returns its number of frames."""
     from threadpoolctl import threadpool_limits
 
-    path, seed, split, indices, asset_path, voices, person = job
+    path, seed, split, indices, asset_path, voices, person, balanced = job
     # The mesh step is many small matrix products: with several BLAS threads it is ten times slower.
     with threadpool_limits(1), _writer(path) as writer:
         for index in indices:
-            clip = _maker(asset_path, voices, person).make(seed, split, index)
+            clip = _maker(asset_path, voices, person, balanced).make(seed, split, index)
             writer.add(clip_tensors(clip), clip.info)
     return len(indices) * CLIP_FRAMES
 
@@ -248,8 +269,8 @@ def _speak_shard(job: _Job) -> int:
 
     from ..shards import write_spoken_shard
 
-    path, seed, split, indices, asset_path, voices, _ = job
-    maker, together = _maker(asset_path, voices), 1 if voices is None else _TALK_CLIPS
+    path, seed, split, indices, asset_path, voices, _, balanced = job
+    maker, together = _maker(asset_path, voices, balanced=balanced), 1 if voices is None else _TALK_CLIPS
     with threadpool_limits(1):
         talks = [maker.talk(seed, split, index, together) for index in indices[::together]]
         write_spoken_shard(path, [clip for talk in talks for clip in talk][: len(indices)])

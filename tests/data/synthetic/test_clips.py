@@ -9,6 +9,7 @@ import pytest
 
 from mcdm_core.data.shards import ClipDataset
 from mcdm_core.data.synthetic.people import head_asset
+from mcdm_core.data.synthetic.person import PersonNumber
 from mcdm_core.data.synthetic.speech import speech
 
 
@@ -188,6 +189,28 @@ def test_rendered_tars_are_a_set_as_curation_writes_it(maker, monkeypatch: pytes
     labelled = ClipDataset(tmp_path / "labelled")
     assert labelled.info(0)["source"] == "synthetic" and labelled.info(0)["identity"] == clip.info["identity"]
     assert "labels" not in labelled.info(0) and labelled.read(0, "frames").shape == (6, 96, 96, 3)
+
+
+def test_a_planned_set_speaks_all_languages_alike(asset, maker, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="writes the index")
+    from mcdm_core.__main__ import main
+    from mcdm_core.data.synthetic import clip, render
+    from mcdm_core.data.synthetic.speech import text
+
+    even = clip.ClipMaker(asset, frames=6, pairs=1, balanced=True)
+    monkeypatch.setitem(render._MAKERS, "None, balanced", even)
+    monkeypatch.setitem(render._MAKERS, "None", maker)
+    command = ["render-data", str(tmp_path), "--val-clips", "0", "--test-clips", "0", "--workers", "1", "--clips"]
+    assert main([*command, "10", "--format", "tar"]) == 0
+    table = parquet.read_table(tmp_path / "index.parquet").to_pylist()
+    assert sorted(row["language"] for row in table) == sorted(text.languages())
+    assert {row["shard"] for row in table} == {"train/train-s0-balanced-00000.tar"}
+    # Whoever is asked for by name is who they were in that set, and seeds give elsewhere what they always gave.
+    some = table[4]
+    person = clip.ClipMaker(asset, frames=6, pairs=1, balanced=True, person=PersonNumber.parse(some["identity"]))
+    assert person.person.language == some["language"] and person.person.voice.variant == some["voice"]
+    assert main([*command, "1"]) == 0
+    assert ClipDataset(tmp_path / "train").info(0)["language"] == maker.make(0, "train", 0).info["language"]
 
 
 def test_other_programs_read_the_tars(maker, tmp_path: Path) -> None:

@@ -30,6 +30,13 @@ def test_sentences_are_many_and_every_language_is_heard() -> None:
         assert len({text.random_sentence(language, "train", rng) for _ in range(200)}) > 150
 
 
+def test_balanced_languages_come_once_in_ten_clips_in_any_order() -> None:
+    blocks = [[text.balanced_language(3, "train", 10 * k + n) for n in range(10)] for k in range(4)]
+    assert all(set(block) == set(text.languages()) for block in blocks)
+    assert len(set(map(tuple, blocks))) == 4
+    assert blocks[0] != [text.balanced_language(4, "train", n) for n in range(10)]
+
+
 def test_commands_are_for_training_alone() -> None:
     rng = np.random.default_rng(0)
     verbs, colours = {"bin", "lay", "place", "set"}, {"blue", "green", "red", "white"}

@@ -16,6 +16,8 @@ PHRASE_KINDS: tuple[str, ...] = ("open", "main", "end", "who", "does", "where")
 _PART: dict[str, slice] = {"train": slice(None, -4), "val": slice(-4, -2), "test": slice(-2, None)}
 _ENGLISH_SHARE = 0.35
 _COMMAND_SHARE = 0.3
+_BALANCE = 9
+"""Sets the order of the languages apart from the draws of clips with the same numbers."""
 
 # The grammar of the GRID corpus (Cooke et al. 2006); "ay" and "zed" as a voice spells the letters.
 _COMMAND: tuple[tuple[str, ...], ...] = (
@@ -51,6 +53,13 @@ def phrases(language: str, split: str, kind: str) -> list[str]:
 def random_language(rng: np.random.Generator) -> str:
     """One of the ten, English more often than the others: most of the real recordings are English."""
     return "en" if rng.random() < _ENGLISH_SHARE else str(rng.choice([x for x in languages() if x != "en"]))
+
+
+def balanced_language(seed: int, split: str, index: int) -> str:
+    """The language of clip ``index`` where all are to be spoken alike: each once in every ten clips, in any order."""
+    block, place = divmod(index, len(languages()))
+    order = np.random.default_rng([seed, SPLITS.index(split), block, _BALANCE]).permutation(len(languages()))
+    return languages()[order[place]]
 
 
 def random_sentence(language: str, split: str, rng: np.random.Generator) -> str:
