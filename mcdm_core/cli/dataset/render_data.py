@@ -62,8 +62,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--languages",
         choices=("balanced", "english"),
-        help="balanced: each of the ten languages once in ten clips; english: that is a third of the clips, as tiny was "
-        "trained (default: balanced with --format tar, else english)",
+        help="balanced: each of the ten languages once in ten clips; english: a third of the clips is English, as "
+        "tiny was trained (default: balanced with --format tar, else english)",
     )
     parser.add_argument(
         "--plan",
