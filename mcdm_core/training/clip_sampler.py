@@ -71,6 +71,10 @@ class ClipBank:
         length = torch.from_numpy(lengths)
         return length.to(self.device), (length.cumsum(0) - length).to(self.device)
 
+    def each_tokens(self) -> list[Tensor]:
+        """The tokens ``[t, nq, dm]`` of each clip."""
+        return list(self.tokens.split(self.frames.tolist()))
+
     def send(self, numbers: np.ndarray) -> Tensor:
         """Numbers drawn on the CPU as a tensor on the device, without waiting for it."""
         return torch.from_numpy(np.ascontiguousarray(numbers)).to(self.device, non_blocking=True)

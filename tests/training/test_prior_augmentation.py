@@ -59,7 +59,7 @@ def test_the_direction_of_closed_lids_is_the_one_that_lids_close_along() -> None
         one.tokens[:, FIRST:] += torch.rand(40, 1, 1, generator=torch.Generator().manual_seed(seed)) * direction
         clips.append(one)
     prior = PriorModules(CONFIG).present_clip_prior
-    fit_closed_lids(prior, codec, ClipBank([clips]))
+    fit_closed_lids(prior, codec, [one.tokens for one in clips])
     assert torch.allclose(prior.closed_lids, direction, atol=1e-3)
 
 
@@ -77,8 +77,8 @@ def test_a_head_elsewhere_moves_as_its_landmarks_do_and_nothing_else_changes() -
 
 
 def test_other_faces_are_constant_differences_between_people_and_leave_the_head() -> None:
-    bank = ClipBank([[clip(seed=s) for s in range(4)]])
-    faces = OtherFaces(bank, CONFIG.motion_codec.head_tokens, CONFIG.motion_codec.lip_tokens, torch.zeros(2, DIM))
+    means = torch.stack([clip(seed=s).tokens.mean(0) for s in range(4)])
+    faces = OtherFaces(means, CONFIG.motion_codec.head_tokens, CONFIG.motion_codec.lip_tokens, torch.zeros(2, DIM))
     drawn = faces.draw(200, torch.Generator().manual_seed(0))
     assert drawn.shape == (200, 1, TOKENS, DIM) and not drawn[:, :, : CONFIG.motion_codec.head_tokens].any()
     changed = drawn.flatten(1).any(1).float().mean()

@@ -6,7 +6,7 @@ fit to that costs more than it gains. (Cosine to the true tokens: 0.903 without 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -46,8 +46,20 @@ def fit_linear_paths(
         ``correlation [nq]``: of what is missed from one frame to the next, to choose ``noise_correlation`` by;
         ``deviation [f, nq]`` of it.
     """
-    prior = modules.present_clip_prior
-    last, trend, still, rest, sound, target = _gather(modules, config, groups, batches, batch, seed)
+    return fit_gathered_paths(modules.present_clip_prior, *_gather(modules, config, groups, batches, batch, seed))
+
+
+@torch.no_grad()
+def fit_gathered_paths(
+    prior: PresentClipPrior, last: Tensor, trend: Tensor, still: Tensor, rest: Tensor, sound: Tensor, target: Tensor
+) -> dict[str, Tensor]:
+    """:func:`fit_linear_paths` to what was gathered of ``s`` segments.
+
+    Args:
+        last, trend, still: last known frame, trend and reference ``[s, 1, nq, dm]``.
+        rest: what the prior says at full noise beside its guess from the past ``[s, f, nq, dm]``.
+        sound: ``[s, f, k da]``; target: the true clip ``[s, f, nq, dm]``.
+    """
     if prior.past is not None:
         said = _fit_past(prior, last, trend, still, rest, target)
         guess = prior.past.last * last + prior.past.trend * trend + prior.past.reference * still + said * rest
@@ -71,18 +83,20 @@ def fit_linear_paths(
 
 
 @torch.no_grad()
-def fit_closed_lids(prior: PresentClipPrior, codec: MotionCodec, bank: ClipBank) -> None:
+def fit_closed_lids(prior: PresentClipPrior, codec: MotionCodec, clips: Iterable[Tensor]) -> None:
     """Set ``closed_lids``: the slope of the expression tokens against what the codec reads of the lids in them.
 
     Within each clip, so that no person's face is taken for a blink. Brows stay where they are along it. They move by
     0.1 px of 128 when the lids close, along the shortest change with the same reading by 0.5.
+
+    Args:
+        clips: tokens ``[t, nq, dm]`` of each.
     """
     first = prior.head_tokens + prior.lip_tokens
     axis = LidAxis.of(codec, torch.zeros_like(prior.closed_lids))
     slope, total = torch.zeros_like(prior.closed_lids), 0.0
-    for start, length in zip(bank.first.tolist(), bank.length.tolist(), strict=True):
-        tokens = bank.tokens[start : start + length, first:]
-        tokens = tokens - tokens.mean(0)
+    for own in clips:
+        tokens = own[:, first:] - own[:, first:].mean(0)
         read = axis.read(tokens) - axis.offset
         slope += torch.einsum("tnd,t->nd", tokens, read)
         total += float(read.square().sum())
@@ -97,8 +111,7 @@ def _gather(
     batch: int,
     seed: int,
 ) -> tuple[Tensor, ...]:
-    """Last frame, trend and reference ``[s, 1, nq, dm]``, what the prior says at full noise beside its guess from the
-    past ``[s, f, nq, dm]``, the sound ``[s, f, k da]``, and the true clip ``[s, f, nq, dm]``."""
+    """What :func:`fit_gathered_paths` is given, of random segments."""
     prior, context = modules.present_clip_prior, config.present_clip_prior.context_frames
     sampler = ClipSampler(config, groups, seed)
     rows: list[tuple[Tensor, ...]] = []

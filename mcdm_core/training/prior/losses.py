@@ -16,6 +16,8 @@ from ..ridge import ridge_solution
 LIP_WEIGHTS = (4.0, 3.0, 2.0, 2.0)
 """Weights of opening, width, protrusion and press in the losses of the lips' values."""
 _BLINK_WEIGHT, _OTHER_WEIGHT = 4.0, 0.1
+READOUT_WEIGHT = 10.0
+"""Of the lips' values read off estimated motion, beside the diffusion's loss."""
 
 
 def diffusion_loss(

@@ -34,7 +34,7 @@ from ..codec.data import augment
 from ..loop import LoopSettings, train
 from .augmentation import OtherFaces, elsewhere, opened_lids
 from .linear_paths import fit_closed_lids, fit_linear_paths
-from .losses import auxiliary_value_loss, diffusion_loss, lip_readout, readout_loss
+from .losses import READOUT_WEIGHT, auxiliary_value_loss, diffusion_loss, lip_readout, readout_loss
 from .validation import validate_prior
 
 logger = logging.getLogger(__name__)
@@ -135,7 +135,8 @@ class PriorObjective:
         codec = config.motion_codec
         self.lips = slice(codec.head_tokens, codec.head_tokens + codec.lip_tokens)
         bank = self.sampler.bank
-        self.faces = OtherFaces(bank, codec.head_tokens, codec.lip_tokens, modules.present_clip_prior.closed_lids)
+        means = torch.stack([own.mean(0) for own in bank.each_tokens()])
+        self.faces = OtherFaces(means, codec.head_tokens, codec.lip_tokens, modules.present_clip_prior.closed_lids)
         tokens, values = bank.tokens[:, self.lips].flatten(1), bank.values[:, list(LIP_VALUES)]
         self.readout = lip_readout(tokens, values)
         explained = 1 - (values - values.mean(0) - (tokens - tokens.mean(0)) @ self.readout).var(0) / values.var(0)
@@ -193,7 +194,12 @@ class PriorObjective:
             drop_audio=dropped,
         )
         readout = readout_loss(estimate, clean[:, context:], self.readout, self.lips)
-        return {"loss": loss + 2 * auxiliary + 10 * readout, "mse": loss, "audio": auxiliary, "readout": readout}
+        return {
+            "loss": loss + 2 * auxiliary + READOUT_WEIGHT * readout,
+            "mse": loss,
+            "audio": auxiliary,
+            "readout": readout,
+        }
 
 
 def train_prior(
@@ -236,7 +242,7 @@ def train_prior(
     bank = ClipBank([*groups, *([elsewhere(clip, codec, random) for clip in group] for group in groups)], device)
     if audio_from is not None and start_from is None:
         fit_linear_paths(modules, config, bank)
-    fit_closed_lids(modules.present_clip_prior, codec, bank)
+    fit_closed_lids(modules.present_clip_prior, codec, bank.each_tokens())
     bank.opened = opened_lids(bank, LidAxis.of(codec, modules.present_clip_prior.closed_lids))
     objective = PriorObjective(
         modules, config, bank, batch=batch, audio_batch=0 if audio_from is not None else batch, seed=seed

@@ -127,12 +127,12 @@ def prior_cost(config: MCDMConfig, recipe: StockRecipe) -> StageCost:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         tokens = motion.encode(faces, points).cat()
         seen = image(picture)
-        heard = audio.features(sound)[None, : frames + known, None]
+        speech = audio.features(sound)[None, : frames + known, None]
     encoding = counter.get_total_flops()
     saved = _SavedBytes()
     with FlopCounterMode(display=False) as counter, saved:
         out = prior(
-            tokens[:, known:], time, heard[:, known:], seen, context=tokens[:, :known], context_audio=heard[:, :known]
+            tokens[:, known:], time, speech[:, known:], seen, context=tokens[:, :known], context_audio=speech[:, :known]
         )
         forward = counter.get_total_flops()
         out.square().mean().backward()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +18,17 @@ from ...models.image_encoder import build_image_encoder
 from ...models.motion_codec import MotionCodec
 from ...models.present_clip_prior import PresentClipPrior
 from ..loop import Tracker, TrainResult, train
-from ..prior.losses import noised_error
+from ..prior.losses import READOUT_WEIGHT, noised_error, readout_loss
 from ..workers import Workers
-from .motion_samples import MARGIN, MotionSamples
+from .motion_samples import MotionSamples
+from .motion_study import Encoders, MotionAids
 from .samples import BatchStream
 from .train import StockRecipe, load_parts
 
 logger = logging.getLogger(__name__)
 
 _VALIDATION_SAMPLES = 16
-_VALIDATION_SEED = 4242
+_VALIDATION_SEED, _STUDY_SEED = 4242, 4343
 
 
 class PriorAlone(nn.Module):
@@ -39,26 +39,13 @@ class PriorAlone(nn.Module):
         self.present_clip_prior = PresentClipPrior(config)
 
 
-class Encoders(NamedTuple):
-    """What a sample is read with, frozen."""
-
-    codec: MotionCodec
-    audio: Wav2Vec2AudioEncoder
-    image: nn.Module
-
-    @torch.no_grad()
-    def sound_tokens(self, sound: Tensor, frames: int, fps: float) -> Tensor:
-        """Tokens ``[b, n, k, d]`` of the frames in the middle of ``sound [b, s]`` (see ``motion_samples.py``)."""
-        beside = round(MARGIN * fps)
-        rate = self.audio.config.sample_rate
-        tokens = [self.audio(self.audio.frame_windows(one, rate, fps, frames + 2 * beside)) for one in sound]
-        return torch.stack(tokens)[:, beside : beside + frames]
-
-
 class MotionObjective:
     """Losses of batch after batch; called by the training loop with the batch's number.
 
+    What is predicted does not blink, and its head and rest may be another's, as in ``tiny``'s stage 2.
+
     Args:
+        aids: what was learnt of the data.
         batch: samples a call, over all processes; readers: processes that decode; bfloat16: compute in it.
     """
 
@@ -66,6 +53,7 @@ class MotionObjective:
         self,
         prior: PresentClipPrior,
         encoders: Encoders,
+        aids: MotionAids,
         samples: MotionSamples,
         config: MCDMConfig,
         *,
@@ -75,30 +63,36 @@ class MotionObjective:
         readers: int = 0,
         bfloat16: bool = True,
     ) -> None:
-        self.prior, self.encoders, self.config = prior, encoders, config
+        self.prior, self.encoders, self.aids, self.config = prior, encoders, aids, config
         self.device, self.bfloat16 = device, bfloat16
         self.stream = BatchStream(samples, batch, workers, device, readers)
 
     def __call__(self, number: int) -> dict[str, Tensor]:
-        """``loss`` over this process's share of batch ``number``."""
-        batch = self.stream.next(number)
-        return {"loss": self.losses(batch).mean()}
+        """Losses over this process's share of batch ``number``."""
+        error, read = (part.mean() for part in self.losses(self.stream.next(number)))
+        return {"loss": error + READOUT_WEIGHT * read, "mse": error, "readout": read}
 
-    def losses(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Squared error ``[b]`` of each sample's noise over alpha squared, as :func:`..prior.losses.diffusion_loss`."""
+    def losses(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Squared error ``[b]`` of each sample's noise over alpha squared, as :func:`..prior.losses.diffusion_loss`,
+        and that of the lips' values read off its estimate."""
         known = self.config.present_clip_prior.context_frames
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             with torch.no_grad():
                 tokens = self.encoders.codec.encode(batch["faces"], batch["landmarks"]).cat().float()
+                head = self.encoders.codec.encode_head(batch["placed"]).float()
+                tokens = torch.cat([head, tokens[:, :, head.shape[2] :]], dim=2)
                 image = self.encoders.image(batch["reference"])
                 sound = self.encoders.sound_tokens(batch["sound"], tokens.shape[1], self.config.fps)
-            before, begins = tokens[:, :known], batch["begins"].view(-1, 1, 1, 1)
+            other = self.aids.others(batch["people"])
+            # The past may blink; what is predicted does not, blinks are drawn for a whole video (motion/blinks.py).
+            clean = self.aids.bridged(tokens)[:, known:] + other
+            before, begins = tokens[:, :known] + other, batch["begins"].view(-1, 1, 1, 1)
             # A video's start: one frame, repeated, is all that is known, and nothing was heard before.
             before = torch.where(begins, before[:, -1:], before) + batch["shake"]
             past_sound = torch.where(begins, self.prior.null_audio.to(sound), sound[:, :known])
-            error, weight, _, _ = noised_error(
+            error, weight, estimate, _ = noised_error(
                 self.prior,
-                tokens[:, known:],
+                clean,
                 batch["given"],
                 batch["timestep"],
                 batch["noise"],
@@ -108,7 +102,11 @@ class MotionObjective:
                 context_audio=past_sound,
                 drop_audio=batch["dropped"],
             )
-        return error.sum((1, 2, 3)) / weight.expand_as(error).sum((1, 2, 3))
+            read = [
+                readout_loss(one[None], true[None], self.aids.readout, self.aids.lips)
+                for one, true in zip(estimate.float(), clean, strict=True)
+            ]
+        return error.sum((1, 2, 3)) / weight.expand_as(error).sum((1, 2, 3)), torch.stack(read)
 
 
 def train_stock_prior(
@@ -144,9 +142,12 @@ def train_stock_prior(
     least = config.present_clip_prior.context_frames + config.clip_frames
     clips = TarClips(sorted((Path(data) / "train").glob("*.tar")), at_least=least)
     logger.info("stage 2: %d clips, %d parameter tensors train", len(clips), len(list(module.parameters())))
+    plain = MotionSamples(clips, config, _STUDY_SEED, augmented=False)
+    aids = MotionAids(module.present_clip_prior, encoders, plain, config, recipe.studied, device)
     objective = MotionObjective(
         module.present_clip_prior,
         encoders,
+        aids,
         MotionSamples(clips, config, seed),
         config,
         batch=recipe.batch // recipe.accumulate,
@@ -164,7 +165,7 @@ def train_stock_prior(
         metadata={"mcdm_config": to_json(config)},
     )
     tars = sorted((Path(data) / "val").glob("*.tar"))
-    held = MotionSamples(TarClips(tars, at_least=least), config, _VALIDATION_SEED) if tars else None
+    held = MotionSamples(TarClips(tars, at_least=least), config, _VALIDATION_SEED, augmented=False) if tars else None
     return train(module, objective, settings, lambda _, step: _validated(objective, held))
 
 
@@ -176,7 +177,7 @@ def _validated(objective: MotionObjective, held: MotionSamples | None) -> dict[s
     batch = default_collate([held[number] for number in range(_VALIDATION_SAMPLES)])
     batch = {key: value.to(objective.device) for key, value in batch.items()}
     wrong = {**batch, "sound": batch["sound"].roll(1, 0)}
-    return {"mse": float(objective.losses(batch).mean()), "mse_wrong": float(objective.losses(wrong).mean())}
+    return {name: float(objective.losses(b)[0].mean()) for name, b in (("mse", batch), ("mse_wrong", wrong))}
 
 
 def _load(start_from: Sequence[Path], device: torch.device) -> tuple[MCDMConfig, PriorAlone, Encoders]:

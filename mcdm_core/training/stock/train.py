@@ -41,6 +41,7 @@ class StockRecipe:
         backbone: also train the UNet's own weights; what starts from nothing needs it in stage 1 (C).
         checkpointing: compute activations twice instead of keeping them; bfloat16: compute in it.
         eight_bit: keep the optimiser's moments in 8 bits; readers: processes that decode video.
+        studied: samples that stage 2 reads before it begins (``motion_study.py``).
         rank: of an adapter (:mod:`..lora.layers`) that trains in place of the stage's own layers; 0: none.
     """
 
@@ -57,6 +58,7 @@ class StockRecipe:
     eight_bit: bool = False
     readers: int = 4
     rank: int = 0
+    studied: int = 256
     validate_every: int = 1000
     save_every: int = 1000
     log_every: int = 10

@@ -35,6 +35,7 @@ RECIPE = StockRecipe(
     backbone=True,
     bfloat16=False,
     readers=0,
+    studied=8,
     validate_every=100,
     save_every=100,
     log_every=1,
