@@ -177,9 +177,13 @@ def load_face_network(path: Path) -> FaceNetwork:
     Raises:
         WeightsError: if there is none in it, or the file is missing or damaged.
     """
+    return face_network_of(load_weights(path), path)
+
+
+def face_network_of(found: Checkpoint, path: Path) -> FaceNetwork:
+    """:func:`load_face_network` of what was read of ``path``."""
     from .face.reading.face_network import FaceNetwork
 
-    found = load_weights(path)
     if "face_network" not in found.states:
         raise WeightsError(
             f"{path} holds no face network. Give a whole model's file, or train one: python -m mcdm_core train face."

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from mcdm_core.checkpoint import save_checkpoint
+from mcdm_core import checkpoint
+from mcdm_core.checkpoint import load_weights, save_checkpoint
+from mcdm_core.data.wild import curate
 from mcdm_core.data.wild.manifest import Source, list_sources
 from mcdm_core.data.wild.picture import average, measure_face, picture_fault
 from mcdm_core.data.wild.selection import mark_duplicates, split_of
@@ -20,7 +22,6 @@ from mcdm_core.data.wild.settings import CurateSettings
 from mcdm_core.data.wild.shards import shard_names, write_shard
 from mcdm_core.data.wild.sound import (
     lag_and_strength,
-    load_voice_encoder,
     loudness_db,
     pooled_curve,
     sound_signature,
@@ -28,11 +29,13 @@ from mcdm_core.data.wild.sound import (
     sync_curve,
     sync_fault,
     told_opening,
+    voice_encoder_of,
 )
 from mcdm_core.data.wild.source import probe, read_frames, read_sound, split_shots
 from mcdm_core.data.wild.track import FaceTrack, face_fault, smooth_squares
 from mcdm_core.errors import MediaError
 from mcdm_core.pipeline import preset_weights
+from mcdm_core.published.clip_judges import JudgeFiles
 
 SETTINGS = CurateSettings()
 
@@ -216,7 +219,7 @@ def test_the_voice_tells_when_lips_open(frames: int, tmp_path: Path) -> None:
 
     voice = load_audio(default_voice())
     sound = to_mono_16k(voice.waveform, voice.sample_rate)[: 3 * 16_000]
-    encoder = load_voice_encoder(preset_weights("tiny"))
+    encoder = voice_encoder_of(load_weights(preset_weights("tiny")))
     assert encoder is not None
     opening = told_opening(encoder, sound, 25, 75)
     noise = torch.randn(75, generator=torch.manual_seed(2)) * 0.3 * opening.std()
@@ -229,7 +232,21 @@ def test_the_voice_tells_when_lips_open(frames: int, tmp_path: Path) -> None:
 def test_weights_without_an_audio_encoder_tell_no_lips(pipe, tmp_path: Path) -> None:
     states = {"face_network": pipe.model.states()["face_network"]}
     save_checkpoint(tmp_path / "face.safetensors", states, pipe.config)
-    assert load_voice_encoder(tmp_path / "face.safetensors") is None
+    assert voice_encoder_of(load_weights(tmp_path / "face.safetensors")) is None
+
+
+def test_the_weights_of_a_curation_are_read_once(pipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = {name: pipe.model.states()[name] for name in ("face_network", "audio_encoder")}
+    save_checkpoint(tmp_path / "some.safetensors", states, pipe.config)
+    read, load = [], checkpoint.load_checkpoint
+
+    def counted(path: Path) -> checkpoint.Checkpoint:
+        read.append(path)
+        return load(path)
+
+    monkeypatch.setattr(checkpoint, "load_checkpoint", counted)
+    found = curate._networks(tmp_path / "some.safetensors", JudgeFiles())
+    assert found.voice is not None and len(read) == 1
 
 
 def test_a_short_clip_is_not_dropped_for_a_lag_that_it_hardly_tells() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...checkpoint import load_face_network
+from ...checkpoint import face_network_of, load_weights
 from ...errors import PackageError
 from ...file_lock import FileLock
 from ...published.clip_judges import JudgeFiles, load_judges
@@ -22,7 +22,7 @@ from .report import write_report
 from .selection import mark_duplicates, split_of
 from .settings import CurateSettings
 from .shards import DROPPED, remove_others, shard_names, write_index, write_shard
-from .sound import check_rate, load_voice_encoder
+from .sound import check_rate, voice_encoder_of
 from .video import Networks, Record, curate_video, failed_record, video_key
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,8 @@ class CurateVideo:
 
 @functools.lru_cache(maxsize=1)
 def _networks(weights: Path, judges: JudgeFiles) -> Networks:
-    return Networks(load_face_network(weights), load_voice_encoder(weights), load_judges(judges))
+    found = load_weights(weights)
+    return Networks(face_network_of(found, weights), voice_encoder_of(found), load_judges(judges))
 
 
 def curate(

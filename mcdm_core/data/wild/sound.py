@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...checkpoint import load_weights
+from ...checkpoint import Checkpoint
 from ...correlation import correlation
 from ...errors import MediaError
 from ...face.landmarks import VALUE_NAMES
@@ -66,13 +65,8 @@ def loudness_db(sound: Tensor) -> float:
     return float(10 * torch.log10(sound.double().square().mean().clamp_min(1e-12))) if len(sound) else -120.0
 
 
-def load_voice_encoder(path: Path) -> ContextAudioEncoder | None:
-    """The audio encoder of a weight file or a training folder; None if it holds none that tells facial values.
-
-    Raises:
-        WeightsError: if the file is missing or damaged.
-    """
-    found = load_weights(path)
+def voice_encoder_of(found: Checkpoint) -> ContextAudioEncoder | None:
+    """The audio encoder of weights; None if they have none that tells facial values."""
     state, settings = found.states.get("audio_encoder"), found.config.audio_encoder
     if state is None or settings.kind != "logmel_context" or settings.sample_rate != MODEL_SAMPLE_RATE:
         return None
