@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
@@ -121,6 +122,8 @@ def test_the_set_can_be_read_and_is_described(curated: Path) -> None:
     card = (curated / "README.md").read_text()
     assert "out of step" in card and "Consent" in card
     assert {path.stem for path in (curated / "sheets").iterdir()} >= {"kept", "blurred", "several_faces"}
+    if importlib.util.find_spec("matplotlib"):
+        assert (curated / "plots.png").stat().st_size > 10_000
     webdataset = pytest.importorskip("webdataset", reason="reads the shards as a user would")
     paths = [str(path) for path in curated.rglob("*.tar")]
     samples = list(webdataset.WebDataset(paths, shardshuffle=False, empty_check=False))

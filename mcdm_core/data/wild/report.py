@@ -50,8 +50,9 @@ Who asks to be removed: delete the rows of their `identity` from the manifest, r
 
 ## Limits
 
-Labels are read by this project's own face network, not by people. Sound is judged by whether it gets louder when
-the lips open, which does not tell two voices apart. Nobody has looked at every clip: look at `sheets/` before training.
+Labels are read by this project's own face network, not by people. Sound is judged by whether the lips open when the
+voice says so, which does not tell two voices apart. A copy of a clip is found if it is cut where the clip is.
+Nobody has looked at every clip: look at `sheets/` before training.
 
 ## Thresholds
 

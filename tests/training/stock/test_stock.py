@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from mcdm_core.__main__ import main
 from mcdm_core.checkpoint import load_checkpoint
@@ -46,8 +51,6 @@ def test_samples_depend_on_their_number_alone(data: Path) -> None:
 def test_a_stage_learns_what_is_its_own(data: Path, start: Path, tmp_path: Path, stage: int) -> None:
     recipe = dataclasses.replace(RECIPE, backbone=False)
     train_stock(stage, data, [start], tmp_path / "unet.safetensors", recipe)
-    from safetensors.torch import load_file
-
     before = load_start(stage, [start], torch.device("cpu"))[1].state_dict()
     after = load_file(str(tmp_path / "unet.safetensors"))
     moved = {key for key in before if not torch.equal(before[key], after[key])}
@@ -100,6 +103,25 @@ def test_two_processes_give_the_loss_curve_of_one(data: Path, start: Path, tmp_p
     one = curve_of(training, tmp_path / "one.safetensors")
     two = curve_of_two(training, tmp_path / "two.safetensors")
     assert len(one) == len(two) and np.abs(np.array(one) - two).max() < 1e-4 and one[0] != one[-1]
+
+
+def test_accelerate_starts_the_processes(data: Path, start: Path, tmp_path: Path) -> None:
+    pytest.importorskip("accelerate", reason="starts the processes")
+    options = ["train", "unet1", "--preset", "base", "--start", str(start), "--data", str(data), "--device", "cpu"]
+    options += ["--steps", "3", "--batch", "4", "--readers", "0", "--float32", "--learning-rate", "0.01", "--output"]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "mcdm_core"]
+    path = os.pathsep.join([str(Path(__file__).parents[3]), *filter(None, [os.getenv("PYTHONPATH")])])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        launch[3:3] = ["--main_process_port", str(probe.getsockname()[1])]
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*launch, *options, str(tmp_path / "two")], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert main([*options, str(tmp_path / "one")]) == 0
+    one, two = (load_file(str(tmp_path / name / "unet_stage1.safetensors")) for name in ("one", "two"))
+    before = load_start(1, [start], torch.device("cpu"))[1].state_dict()
+    moved = max(float((one[key] - before[key]).abs().max()) for key in one)
+    assert max(float((one[key] - two[key]).abs().max()) for key in one) < 0.05 * moved
 
 
 def test_an_adapter_is_trained_alone_and_fits_the_model(data: Path, start: Path, tmp_path: Path) -> None:
