@@ -102,10 +102,10 @@ class MotionObjective:
                 context_audio=past_sound,
                 drop_audio=batch["dropped"],
             )
-            read = [
-                readout_loss(one[None], true[None], self.aids.readout, self.aids.lips)
-                for one, true in zip(estimate.float(), clean, strict=True)
-            ]
+        read = [
+            readout_loss(one[None], true[None], self.aids.readout, self.aids.lips)
+            for one, true in zip(estimate.float(), clean, strict=True)
+        ]
         return error.sum((1, 2, 3)) / weight.expand_as(error).sum((1, 2, 3)), torch.stack(read)
 
 
