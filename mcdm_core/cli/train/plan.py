@@ -26,7 +26,7 @@ def add_parser(commands: Any) -> None:
         "assumption; --measure tells it for the GPU at hand)",
     )
     parser.add_argument("--eight-bit", action="store_true", help="with the 8-bit optimiser")
-    parser.add_argument("--measure", action="store_true", help="run a step here and tell the operations a second")
+    parser.add_argument("--measure", action="store_true", help="run a step here, and tell what it means for the hours")
     parser.set_defaults(run=run)
 
 
@@ -55,13 +55,15 @@ def run(options: argparse.Namespace) -> int:
             f"encode; {cost.fixed / 1e9:.1f} GB and {cost.activations / 1e9:.2f} GB a sample"
         )
     share = ASSUMED_SHARE if options.share is None else options.share
+    measured = None
     if options.measure:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         name = torch.cuda.get_device_name() if device.type == "cuda" else "this CPU"
-        print(f"measured on {name}: {measured_tflops(config, 1, recipe, device):.3f} TFLOP/s in stage 1")
+        measured = measured_tflops(config, 1, recipe, device)
+        print(f"measured on {name}: {measured:.3f} TFLOP/s in stage 1")
     print(f"\nat {share:.0%} of the peak:")
     print(f"{'stage':>5} {'GPU':<16} {'GPUs':>4} {'GB each':>8} {'fits':>5} {'hours':>8}")
-    for row in cost_table(costs, tuple(options.gpus), share):
+    for row in cost_table(costs, tuple(options.gpus), share, measured):
         fits = "yes" if row["fits"] else "no"
         print(f"{row['stage']:>5} {row['gpu']:<16} {row['gpus']:>4} {row['gigabytes']:>8} {fits:>5} {row['hours']:>8}")
     most = max(options.gpus)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -278,12 +279,22 @@ def stage_costs(config: MCDMConfig, recipe: StockRecipe, codec: StockCodecRecipe
 
 
 def cost_table(
-    costs: Mapping[str, StageCost], gpus: tuple[int, ...] = (1, 4, 8), share: float = ASSUMED_SHARE
+    costs: Mapping[str, StageCost],
+    gpus: tuple[int, ...] = (1, 4, 8),
+    share: float = ASSUMED_SHARE,
+    measured: float | None = None,
 ) -> list[Mapping[str, Any]]:
-    """A row for each stage, kind of GPU and number of them: gigabytes, whether they fit, and hours."""
+    """A row for each stage, kind of GPU and number of them: gigabytes, whether they fit, and hours.
+
+    Args:
+        measured: TFLOP/s that a step reaches here; with it there are rows of this machine, too.
+    """
+    kinds = dict(GPUS)
+    if measured is not None:
+        kinds["as measured here"] = Gpu(measured / share, measured / share, math.inf)
     rows = []
     for stage, cost in costs.items():
-        for name, gpu in GPUS.items():
+        for name, gpu in kinds.items():
             for count in gpus:
                 need = cost.memory(cost.at_once(count))
                 rows.append(

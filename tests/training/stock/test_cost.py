@@ -94,3 +94,13 @@ def test_the_command_tells_all_stages(capsys, monkeypatch: pytest.MonkeyPatch) -
     assert main(["plan", "--preset", "small", "--gpus", "8"]) == 0
     told = capsys.readouterr().out
     assert all(told.count(f"\n{stage:>5} ") == len(GPUS) for stage in ("codec", "unet1", "prior", "unet3"))
+
+
+def test_a_measured_step_tells_the_hours_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    cost = codec_cost(NARROW, StockCodecRecipe())
+    (row,) = [row for row in cost_table({"codec": cost}, (1,), 0.35, measured=1e-3) if "here" in row["gpu"]]
+    samples = cost.recipe.steps * cost.recipe.batch
+    assert row["fits"] and row["hours"] == pytest.approx(samples * cost.training / 1e9 / 3600, abs=0.05)
+    monkeypatch.setitem(config.PRESETS, "small", NARROW)
+    monkeypatch.setattr("mcdm_core.training.stock.cost.measured_tflops", lambda *_: 2.0)
+    assert main(["plan", "--preset", "small", "--gpus", "1", "--measure"]) == 0
