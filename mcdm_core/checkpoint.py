@@ -40,8 +40,8 @@ CONFIG_KEY = "mcdm_config"
 STAGE_KEY = "stage"
 LAST_STAGE = 3
 """Training stage of a finished UNet (section 3.5); one of stage 1 runs without layer 4 (see pipeline/pipeline.py)."""
-_ALIASES = {"face": "face_network", "codec": "motion_codec"}
-_PART_FILES = ("face", "codec", *COMPONENTS[:-1], "prior", "unet_stage1", "unet_stage3", "unet")
+_ALIASES = {"face": "face_network", "codec": "motion_codec", "part_decoder_sight": "part_decoder"}
+_PART_FILES = ("face", "codec", *COMPONENTS[:-1], "part_decoder_sight", "prior", "unet_stage1", "unet_stage3", "unet")
 """Names of part files in the order they are read; later ones win."""
 RETELLING = "retelling"
 """Prefix of maps that a stage trains beside its networks (``training/parts/retelling.py``). Each stage begins its own,
@@ -146,8 +146,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         if component not in COMPONENTS:
             raise WeightsError(f"{path.name} has the unknown key {key!r}; it is no MCDM weight file.")
         states.setdefault(component, {})[name] = tensor.float() if tensor.dtype == torch.float16 else tensor
-    config = _config(path, metadata)
-    _upgrade(states, config)
+    config = _upgrade(states, _config(path, metadata))
     return Checkpoint(config, states, _stage(path, metadata))
 
 
@@ -238,21 +237,28 @@ def load_directory(directory: str | Path, config: MCDMConfig | None = None) -> C
     if config is None:
         raise WeightsError(f"No file in {directory} carries a configuration; pass one, for instance config.TINY.")
     whole = given or dataclasses.replace(config, **sections)
-    _upgrade(states, whole)
-    return Checkpoint(whole, states, stage)
+    return Checkpoint(_upgrade(states, whole), states, stage)
 
 
-def _upgrade(states: dict[str, StateDict], config: MCDMConfig) -> None:
-    """Bring weights of version 0.1 to today's names, in place. Of the prior's known past only the last frame had
-    weights, and closed lids no direction (zeros: :meth:`~mcdm_core.motion.blinks.LidAxis.of` has its own then)."""
-    prior = states.get("present_clip_prior", {})
+def _upgrade(states: dict[str, StateDict], config: MCDMConfig) -> MCDMConfig:
+    """Bring weights of earlier versions to today's names, in place; returns the configuration that they have then.
+
+    Version 0.1's prior knew of its past only the last frame, and closed lids no direction (zeros:
+    :meth:`~mcdm_core.motion.blinks.LidAxis.of` has its own then). The first sight of the gallery weighed the decoder's
+    features: it is left out, and the decoder shows what it paints, as without a gallery.
+    """
+    prior, codec = states.get("present_clip_prior", {}), config.motion_codec
     last = prior.pop("persistence", None)
-    if last is None:
-        return
-    codec = config.motion_codec
-    prior["past.last"] = last
-    prior.update({f"past.{name}": torch.zeros_like(last) for name in ("trend", "reference")})
-    prior["closed_lids"] = torch.zeros(codec.expression_tokens, codec.motion_dim)
+    if last is not None:
+        prior["past.last"] = last
+        prior.update({f"past.{name}": torch.zeros_like(last) for name in ("trend", "reference")})
+        prior["closed_lids"] = torch.zeros(codec.expression_tokens, codec.motion_dim)
+    decoder = states.get("part_decoder", {})
+    if "pictures.query.weight" in decoder and "pictures.down.weight" not in decoder:
+        states["part_decoder"] = {name: value for name, value in decoder.items() if not name.startswith("pictures.")}
+        logger.info("an earlier sight of the gallery is left out; `train sight` teaches one of today's")
+        config = dataclasses.replace(config, part_decoder=dataclasses.replace(config.part_decoder, gallery=0))
+    return config
 
 
 def _add_part_reader(path: Path, states: dict[str, StateDict], sections: dict[str, Any]) -> None:

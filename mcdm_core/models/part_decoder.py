@@ -124,7 +124,7 @@ class PartDecoder(nn.Module):
         self.archive: ArchiveSight | None = None
         if settings.archive_sight:
             self.archive = ArchiveSight(config.vae.latent_channels, widths[-1])
-        self.pictures = PictureSight(widths[1], widths[0]) if settings.gallery else None
+        self.pictures = PictureSight(widths[1]) if settings.gallery else None
 
     def look(
         self, portraits: Tensor, own_shapes: Tensor, archive: Tensor, gallery: Gallery | None = None
@@ -158,12 +158,16 @@ class PartDecoder(nn.Module):
         Returns:
             ``[b, f, 3, s, s]``, about in [-1, 1], not clamped.
         """
-        return self.decoded(latents, shapes, person)[0]
+        own, queries = self.own(latents, shapes, person)
+        if self.pictures is not None and person.pictures is not None and queries is not None:
+            own = self.pictures(own, queries, shapes[:, :, 0], person.pictures)
+        return F.pixel_shuffle(own, 2).unflatten(0, latents.shape[:2])
 
-    def decoded(self, latents: Tensor, shapes: Tensor, person: PersonFeatures) -> tuple[Tensor, Tensor | None]:
-        """The same, and the queries ``[b*f, 12, s/4, s/4]`` that the pictures were asked, which training judges."""
+    def own(self, latents: Tensor, shapes: Tensor, person: PersonFeatures) -> tuple[Tensor, Tensor | None]:
+        """The decoder's own pictures ``[b*f, 12, s/2, s/2]``, unshuffled by 2, and with what they are looked for in
+        the gallery, if it looks at one: ``[b, f, 12, s/4, s/4]``."""
         videos, frames = latents.shape[:2]
-        sight, queries, found = self.pictures if person.pictures is not None else None, None, None
+        queries = None
         drawn = draw_shapes(shapes.flatten(0, 1), latents.shape[-1]).to(latents)
         x = latents.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         x = self.conv_in(x) + self.shape_in(drawn)
@@ -176,26 +180,22 @@ class PartDecoder(nn.Module):
             if self.portrait_gates:
                 seen = seen * (2 * self.portrait_gates[level](x).sigmoid())
             x = self.blocks[level](x + seen)
-            if level == 1 and sight is not None and person.pictures is not None:
-                queries = sight.query(x)
-                # Training judges what is asked by itself: gradients through the search led it away from the frame.
-                asked = queries.detach().unflatten(0, (videos, frames))
-                found = [x.flatten(0, 1) for x in sight(asked, shapes[:, :, 0], person.pictures)]
-        picture = self.conv_out(F.silu(x))
-        if found is not None and sight is not None:
-            picture = sight.laid_over(picture, x, *found)
-        return F.pixel_shuffle(picture, 2).unflatten(0, (videos, frames)), queries
+            if level == 1 and self.pictures is not None and person.pictures is not None:
+                queries = self.pictures.query(x).unflatten(0, (videos, frames))
+        return self.conv_out(F.silu(x)), queries
 
     def continue_from(self, state: Mapping[str, Tensor]) -> bool:
-        """Take over the weights of an earlier decoder, which may have looked at no pictures; tells whether it did.
+        """Take over another decoder's weights, and its sight of the gallery if both have a like one; tells whether.
 
         Raises:
             RuntimeError: if they do not fit otherwise.
         """
-        looked = any(name.startswith("pictures.") for name in state)
-        own = {} if looked else {k: v for k, v in self.state_dict().items() if k.startswith("pictures.")}
-        self.load_state_dict({**own, **state})
-        return looked
+        sight = {name: value for name, value in self.state_dict().items() if name.startswith("pictures.")}
+        given = {name: value for name, value in state.items() if name.startswith("pictures.")}
+        rest = {name: value for name, value in state.items() if not name.startswith("pictures.")}
+        alike = bool(sight) and {n: v.shape for n, v in given.items()} == {n: v.shape for n, v in sight.items()}
+        self.load_state_dict({**rest, **(given if alike else sight)})
+        return alike
 
     @torch.no_grad()
     def begin_at(self, vae: TinyAutoencoder) -> None:

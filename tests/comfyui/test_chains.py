@@ -170,3 +170,26 @@ def test_two_speakers_move_in_one_picture_in_turn(server: Any, workflow_prompt: 
     middle = video.shape[2] // 2
     for half in (video[:, :, :middle], video[:, :, middle:]):
         assert np.abs(half - half[0]).max(axis=(1, 2, 3)).max() > 30, "both faces move"
+
+
+def test_further_pictures_of_the_person_show_in_what_is_painted(server: Any, workflow_prompt: Any) -> None:
+    """The same portrait in redder light is found in mouth and eyes, and changes nothing beside them."""
+    with Image.open(server.base / "input" / "portrait.png") as picture:
+        red, *others = picture.convert("RGB").split()
+        redder = Image.merge("RGB", [red, *(channel.point(lambda value: int(value * 0.6)) for channel in others)])
+    redder.save(server.base / "input" / "redder.png")
+    videos = []
+    for given in (None, "redder.png"):
+        prompt = workflow_prompt("MCDM 08 Clip by clip with memory")
+        prompt[by_type(prompt, "MCDMSamples")[0]]["inputs"]["portrait"] = "portrait.png"
+        if given is not None:
+            prompt["900"] = {"class_type": "LoadImage", "inputs": {"image": given}}
+            prompt[by_type(prompt, "MCDMStartMemory")[0]]["inputs"]["images"] = ["900", 0]
+        result = server.run(prompt, timeout=900)
+        assert result.status == "execution_success", result.data.get("exception_message", result.data)
+        frames, _, _ = read(saved(server, result.outputs[by_type(prompt, "SaveVideo")[0]]["images"][0]))
+        videos.append(np.stack(frames).astype(float))
+    change = videos[1] - videos[0]
+    moved = np.abs(change).max(axis=(0, 3)) > 12
+    assert 0.002 < moved.mean() < 0.25, "mouth and eyes alone"
+    assert (change[..., 0] - change[..., 1])[:, moved].mean() > 1, "redder there"

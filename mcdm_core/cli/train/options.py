@@ -18,8 +18,9 @@ DEFAULT_MINUTES = {
     "unet1": 60,
     "unet3": 30,
     "decoder": 30,
+    "sight": 15,
 }
-PAINTERS = ("unet1", "unet3", "decoder")
+PAINTERS = ("unet1", "unet3", "decoder", "sight")
 """Stages that take tars of video in place of shards."""
 REFINING = ("codec", "audio", "prior", *PAINTERS, "bundle")
 """Stages that can go on from a model's file, or take from it what they need."""
@@ -48,7 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="SHARE",
-        help="how often unet1, unet3 and decoder draw from each folder of --data, in their order (default: alike)",
+        help="how often the stages that paint draw from each folder of --data, in their order (default: alike)",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the weights and logs")
     parser.add_argument(
@@ -82,15 +83,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="model file that a stage goes on from: codec (its tokens mean what they meant, so that prior and UNet "
-        "stay), audio (its tokens stay near what they were), unet1, unet3 or decoder. What --output lacks is taken "
-        "from it, by prior and bundle too",
+        "stay), audio (its tokens stay near what they were), unet1, unet3, decoder or sight. What --output lacks is "
+        "taken from it, by prior and bundle too",
     )
     parser.add_argument(
         "--perceptual",
         type=Path,
         metavar="FILE",
         help="EfficientNet-lite0 as safetensors, for the "
-        "perceptual loss of unet1, unet3 and decoder, optional; docs/training.md says where from",
+        "perceptual loss of unet1, unet3, decoder and sight, optional; docs/training.md says where from",
     )
     parser.add_argument("--asset", type=Path, help="cache file of the head model, as of render-data")
     parser.add_argument(

@@ -27,6 +27,7 @@ _ON_GPU: dict[str, dict[str, Any]] = {
     "unet1": {"clips": 64, "learning_rate": 8e-4},
     "unet3": {"clips": 32, "learning_rate": 8e-4},
     "decoder": {"clips": 32, "learning_rate": 1e-3},
+    "sight": {"clips": 32, "learning_rate": 1e-3},
 }
 """What stages do otherwise on a GPU, which has room for larger batches."""
 _SPEECH_SEED = 777
@@ -38,8 +39,8 @@ def add_parser(commands: Any) -> None:
         "train",
         help="train a stage of a preset, or all of tiny",
         description="Train in the paper's order: autoencoder, face network and its second reading, motion codec, audio "
-        "encoder, present-clip prior (stage 2), UNet stages 1 and 3, decoder of painted parts; then bundle all into "
-        "one file. A stopped stage goes on where it was.",
+        "encoder, present-clip prior (stage 2), UNet stages 1 and 3, decoder of painted parts and its sight of further "
+        "pictures; then bundle all into one file. A stopped stage goes on where it was.",
     )
     add_options(parser)
     parser.set_defaults(run=run)
@@ -276,6 +277,14 @@ def _decoder(options: argparse.Namespace, minutes: float) -> None:
     train_part_decoder(*_painting(options, minutes, "decoder", begins, "part_decoder", unet))
 
 
+def _sight(options: argparse.Namespace, minutes: float) -> None:
+    from ...training.sight.train import SIGHT, train_sight
+
+    unet = _needed(options, "unet", "unet3")
+    recipe, run = _painting(options, minutes, "sight", SIGHT, "part_decoder_sight", unet)
+    train_sight(recipe, dataclasses.replace(run, refine=_needed(options, "part_decoder", "decoder")))
+
+
 def _painting(
     options: argparse.Namespace,
     minutes: float,
@@ -320,5 +329,6 @@ _STAGES: dict[str, Callable[[argparse.Namespace, float], None]] = {
     "unet1": _unet1,
     "unet3": _unet3,
     "decoder": _decoder,
+    "sight": _sight,
     "bundle": _bundle,
 }

@@ -79,6 +79,14 @@ PAINTING_RULES = (
         "mouth",
     ),
     Rule(
+        "mouth: a gallery of nothing but the portrait above none, dB",
+        lambda s: s["without_bare_gallery"] - s["without_gallery"],
+        -0.1,
+        99,
+        _db("without_gallery"),
+        "mouth",
+    ),
+    Rule(
         "mouth: loss without F_ac, dB", lambda s: s["mouth"] - s["without_f_ac"], 0.05, 99, _db("without_f_ac"), "mouth"
     ),
     Rule(

@@ -29,6 +29,11 @@ class Gallery:
         pictures = torch.cat([self.pictures, other.pictures], 1)
         return Gallery(pictures, torch.cat([self.shapes, other.shapes], 1))
 
+    def but(self, which: Tensor, portraits: Gallery) -> Gallery:
+        """Of the videos ``which [v]`` the portrait alone, ``[v, 1, ...]``, as often as there were pictures."""
+        pictures = torch.where(which.view(-1, 1, 1, 1, 1), portraits.pictures, self.pictures)
+        return Gallery(pictures, torch.where(which.view(-1, 1, 1), portraits.shapes, self.shapes))
+
     def most_different(self, portraits: Tensor, count: int) -> Gallery:
         """Up to ``count`` of them, each the one furthest from the portrait and from those before it.
 

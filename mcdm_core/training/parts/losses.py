@@ -16,7 +16,7 @@ from ...face.part_guide import PartViews, part_guide, part_tokens
 from ...face.part_shapes import SHAPE_TOKENS, SHAPE_WIDTH, shape_tokens
 from ...face.parts import MOUTH, NUM_PARTS
 from ...models.inputs.gallery import Gallery
-from ...models.part_decoder import PartDecoder
+from ...models.part_decoder import PartDecoder, PersonFeatures
 from ...models.vae import Autoencoder
 from ..adversary import Adversary, balanced_weight
 from ..perceptual import PerceptualDistance
@@ -46,7 +46,6 @@ class LossWeights:
         latents: of the latents' squared error; second_latents: the same at the second step, whose matter is pictures.
         absolute, laplacian: of the pictures' differences; perceptual: of their distance for a network that sees.
         reading: of what the codec reads off the lips (:mod:`.lip_reading`).
-        query: of the rough pictures with which a decoder looks for a frame in the gallery.
         critic: gradient of the critic's reward, beside 1 of the other picture losses; at the second step alone.
         retelling: of the archive retold by layers 2 and 4 (:mod:`.retelling`).
         seam: of the change of the error from a clip's last frame to the next one's first.
@@ -58,7 +57,6 @@ class LossWeights:
     laplacian: float = 8.0
     perceptual: float = 1.2
     reading: float = 2.0
-    query: float = 1.0
     critic: float = 0.0
     retelling: float = 1.0
     seam: float = 0.5
@@ -132,11 +130,10 @@ def _as_kept(gallery: Gallery, own: Gallery) -> Gallery:
     pictures = gallery.pictures
     small = F.avg_pool2d(pictures.flatten(0, 1), 2)
     blurred = F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False).view_as(pictures)
-    chance, amount, empty = torch.rand(3, len(pictures), 1, 1, 1, 1, device=pictures.device)
+    chance, amount = torch.rand(2, len(pictures), 1, 1, 1, 1, device=pictures.device)
     softened = torch.lerp(pictures, blurred, amount * (chance < BLURRED_SHARE))
-    empty = empty < EMPTY_SHARE
-    shapes = torch.where(empty[..., 0, 0], own.shapes.expand_as(gallery.shapes), gallery.shapes)
-    return Gallery(torch.where(empty, own.pictures.expand_as(pictures), softened), shapes)
+    empty = torch.rand(len(pictures), device=pictures.device) < EMPTY_SHARE
+    return Gallery(softened, gallery.shapes).but(empty, own)
 
 
 def half_of_frames(video: Tensor) -> Tensor:
@@ -246,6 +243,12 @@ class PartLosses:
             *self._archived(drawn.reference, drawn.archive, look, views, still),
         )
 
+    def painted(self, batch: PaintedBatch | None = None) -> tuple[PaintedBatch, Tensor, Tensor]:
+        """A batch, a random one if none is given, and what the first and the second step make of it."""
+        batch = batch or self.batch()
+        (soft, made), _ = self.steps.estimates(batch.begin, self.conditions(batch, batch.archived))
+        return batch, soft, made
+
     def conditions(self, batch: PaintedBatch, archived: Tensor) -> Conditions:
         """What the denoiser is given of a batch."""
         tokens = self._tokens(batch.drawn.reference, batch.drawn.target, batch.views)
@@ -323,7 +326,7 @@ class PartLosses:
         frames = half_of_frames(estimate)
         latents = estimate[:, frames]
         if self.decoder is not None:
-            decoded, _ = self.shown_by(self.decoder, latents, archived, batch, frames)
+            decoded = self.shown_by(self.decoder, latents, archived, batch, frames)
         else:
             with self.autocast():
                 decoded = self.vae.decode(latents.flatten(0, 1).contiguous(memory_format=torch.channels_last)).float()
@@ -331,33 +334,43 @@ class PartLosses:
 
     def shown_by(
         self, decoder: PartDecoder, latents: Tensor, archived: Tensor, batch: PaintedBatch, frames: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
-        """Pictures ``[b*n, 3, s, s]`` that ``decoder`` makes of ``latents [b, n, c, h, w]`` of ``frames [n]``, and its
-        queries, see :meth:`~...models.part_decoder.PartDecoder.decoded`."""
+    ) -> Tensor:
+        """Pictures ``[b*n, 3, s, s]`` that ``decoder`` makes of ``latents [b, n, c, h, w]`` of ``frames [n]``."""
+        shapes, person = self.given_to(decoder, archived, batch, frames)
+        with self.autocast():
+            return decoder(latents, shapes, person).flatten(0, 1).float()
+
+    def given_to(
+        self, decoder: PartDecoder, archived: Tensor, batch: PaintedBatch, frames: Tensor
+    ) -> tuple[Tensor, PersonFeatures]:
+        """What a decoder is given beside latents: shape tokens of ``frames [n]``, with errors, and the person."""
         views = batch.views
         shapes = views.shapes + torch.randn_like(views.shapes[:, :1]) * SHAPE_ERROR
         tokens = shape_tokens(shapes, views.own_shapes, SHAPE_WIDTH)[:, frames]
         with self.autocast():
-            person = decoder.look(views.still, views.own_shapes.flatten(0, 1), archived, batch.gallery)
-            decoded, queries = decoder.decoded(latents, tokens, person)
-        return decoded.flatten(0, 1).float(), queries
+            return tokens, decoder.look(views.still, views.own_shapes.flatten(0, 1), archived, batch.gallery)
 
     def picture_losses(
-        self, decoded: Tensor, batch: PaintedBatch, frames: Tensor, weights: LossWeights, critic: Adversary | None
+        self,
+        decoded: Tensor,
+        batch: PaintedBatch,
+        frames: Tensor,
+        weights: LossWeights,
+        critic: Adversary | None,
+        emphasis: Tensor | float = 1.0,
     ) -> dict[str, Tensor]:
         """Differences of some frames, as a video shows them, per area that is painted; ``pictures`` is their sum.
 
         Args:
             decoded: ``[b*n, 3, s, s]`` of the batch's ``frames [n]``.
+            emphasis: factors of the differences ``[b*n, 1, 1, 1]``.
         """
         views = batch.views
         target, outer, region = (x[:, frames].flatten(0, 1) for x in (batch.true, views.outer, views.region))
         shown, wanted = torch.lerp(outer, decoded, region), torch.lerp(outer, target, region)
         area = region.mean().clamp_min(0.02)
-        losses = {
-            "absolute": (shown - wanted).abs().mean() / area,
-            "laplacian": laplacian_loss(shown - wanted) / area,
-        }
+        difference = (shown - wanted) * emphasis
+        losses = {"absolute": difference.abs().mean() / area, "laplacian": laplacian_loss(difference) / area}
         total = weights.absolute * losses["absolute"] + weights.laplacian * losses["laplacian"]
         if self.perceptual is not None:
             with self.autocast():

@@ -36,11 +36,12 @@ ABLATIONS = (
     "part_decoder",
     "archive_sight",
     "gallery",
+    "bare_gallery",
 )
 """What :meth:`Painter.paint` can switch off, beside ``"memory"``, the M carried between clips (``seams.py``). The
 archive holds the portrait alone then, the autoencoder decodes the parts, or their own decoder sees no archive. F_ac,
 the motion tokens (all, the codec's, those of the contours) and the UNet's output are zero. Without the gallery alone
-it still sees latents."""
+it still sees latents. A bare gallery holds the portrait alone: nothing that helps, and it should not harm."""
 
 
 Carried = dict[float, dict[str, Tensor]]
@@ -129,6 +130,8 @@ class Painter:
             f_ac, tokens = prior(attention, known) * (off != "f_ac"), self._tokens(case, now, views, off)
             archive, carried = self._sample(guide, f_ac, tokens, {} if off == "memory" else carried, first, off, steps)
             kept = None if off == "archive" else gallery
+            if kept is not None and off == "bare_gallery":
+                kept = Gallery(views.still[:, None], views.own_shapes.flatten(0, 1)[:, None])
             decoded = self.decode(archive, tokens[:, :, -SHAPE_TOKENS:], views, known, kept, off).clamp(-1, 1)
             painted.append(views.shown(decoded))
         return torch.cat(painted, 1)

@@ -176,7 +176,7 @@ def load_network(network: nn.Module, path: Path, component: str) -> None:
 
 
 def continue_part_decoder(decoder: PartDecoder, path: Path) -> bool:
-    """Load a decoder that may be of a model without a gallery; tells whether that has one.
+    """Load a decoder; tells whether its sight of the gallery was loaded too, as it is if both have one.
 
     Raises:
         WeightsError: see :func:`load_network`.
@@ -198,6 +198,14 @@ def load_denoiser(denoiser: Denoiser, path: Path) -> None:
     """Load all networks of a denoiser, see :func:`load_network`."""
     for name, network in denoiser.named_children():
         load_network(network, path, name)
+
+
+def frozen_denoiser(run: PartRun) -> Denoiser:
+    """The finished denoiser that a run starts from, see :func:`load_network`."""
+    denoiser = channels_last(Denoiser(run.config), run.device)
+    if run.start_from is not None:
+        load_denoiser(denoiser, run.start_from)
+    return denoiser.eval().requires_grad_(False)
 
 
 def load_part_decoder(path: Path, config: MCDMConfig, device: torch.device | str) -> PartDecoder | None:

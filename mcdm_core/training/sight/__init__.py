@@ -1,0 +1,1 @@
+"""Training of the sight of the gallery (``models/layers/picture_sight.py``), the last stage of painted parts."""
