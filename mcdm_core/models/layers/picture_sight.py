@@ -26,6 +26,8 @@ VERTEX_WEIGHT = 5.0
 """``b``: points, in parts, tell which whole picture is nearest."""
 MOVE_WEIGHT = 0.016
 """``m``, where the furthest move is 1: parts are cut by landmarks, so a cell is mostly where it was."""
+TRUSTED = 0.2
+"""How far off contours may be before what was found counts little: it is another moment's then."""
 OFF = 3
 """Ways in which what was found is off: by its looks, by its colour, by its contours."""
 _KEY = 3 * (CELL // 2) ** 2
@@ -62,7 +64,7 @@ class PictureSight(nn.Module):
     The means are over the cell and its surroundings. A rough mouth may have teeth of another colour than the person's,
     so the mean difference does not count. Its contours, drawn as distances c and as points p, are those that were asked
     for. The move d of a cell costs a little. What is found is laid over the decoder's own picture by gates, one for
-    each pixel, and a correction is added.
+    each pixel, and a correction is added; of both less, the further off the contours are.
 
     The decoder's features are not among what the gates are told: they know the people of the training, whom the decoder
     paints well by itself, and a gate that hears them trusts too little in what was found of others.
@@ -161,7 +163,8 @@ class PictureSight(nn.Module):
         low = F.silu(self.down(x))
         x = x + F.interpolate(self.up(F.silu(low + self.around(low))), scale_factor=2.0)
         gates = self.gates(x).sigmoid().repeat(1, _UNSHUFFLED // 4, 1, 1)
-        return torch.lerp(own, found, gates) + self.correction(F.silu(x))
+        trusted = torch.exp(-(off[:, OFF - 1 :] / TRUSTED).square()).to(own)
+        return own + trusted * (gates * (found - own) + self.correction(F.silu(x)))
 
 
 def _squares_apart(one: Tensor, other: Tensor) -> Tensor:

@@ -125,7 +125,9 @@ def test_of_cells_alike_the_one_that_is_moved_least_is_found() -> None:
 def test_gates_decide_how_much_of_it_is_shown() -> None:
     sight, shapes = PictureSight(8), lips_open(0.1, 2)
     own, found = torch.zeros(2, 12, 8, 8), torch.ones(1, 2, 12, 8, 8)
-    given = own, shapes, found, torch.rand(1, 2, 3, 8, 8)
+    off = torch.rand(1, 2, 3, 8, 8)
+    off[:, :, 2] = 0.0
+    given = own, shapes, found, off
     torch.testing.assert_close(sight.laid_over(*given), torch.full_like(own, 1.0).mul(torch.tensor(1.0).sigmoid()))
     torch.nn.init.constant_(sight.gates.bias, -50.0)
     torch.testing.assert_close(sight.laid_over(*given), own)
@@ -137,6 +139,19 @@ def test_gates_decide_how_much_of_it_is_shown() -> None:
 
 
 @torch.no_grad()
+def test_of_another_moments_mouth_nothing_is_shown() -> None:
+    sight, own, found = PictureSight(8), torch.zeros(1, 12, 8, 8), torch.ones(1, 1, 12, 8, 8)
+    torch.nn.init.constant_(sight.gates.bias, 50.0)
+    torch.nn.init.constant_(sight.correction.bias, 0.5)
+    shown = []
+    for far in (0.0, 0.1, 0.5):
+        off = torch.zeros(1, 1, 3, 8, 8)
+        off[:, :, 2] = far
+        shown.append(float(sight.laid_over(own, lips_open(0.1, 1), found, off).mean()))
+    assert shown[0] == pytest.approx(1.5) and 0.7 < shown[1] / shown[0] < 0.85 and shown[2] < 0.01
+
+
+@torch.no_grad()
 def test_gates_can_learn_from_what_is_off_and_from_contours() -> None:
     torch.manual_seed(0)
     sight = PictureSight(8)
@@ -145,7 +160,7 @@ def test_gates_can_learn_from_what_is_off_and_from_contours() -> None:
     base = sight.laid_over(own, lips_open(0.1, 1), found, torch.full((1, 1, 3, 8, 8), 0.01))
     for channel in range(3):
         off = torch.full((1, 1, 3, 8, 8), 0.01)
-        off[:, :, channel] = 0.5
+        off[:, :, channel] = 0.05
         assert float((sight.laid_over(own, lips_open(0.1, 1), found, off) - base).abs().mean()) > 1e-3
     wider = sight.laid_over(own, lips_open(0.2, 1), found, torch.full((1, 1, 3, 8, 8), 0.01))
     assert float((wider - base).abs().mean()) > 1e-3
