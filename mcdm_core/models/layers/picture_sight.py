@@ -64,7 +64,7 @@ class PictureSight(nn.Module):
     The means are over the cell and its surroundings. A rough mouth may have teeth of another colour than the person's,
     so the mean difference does not count. Its contours, drawn as distances c and as points p, are those that were asked
     for. The move d of a cell costs a little. What is found is laid over the decoder's own picture by gates, one for
-    each pixel, and a correction is added; of both less, the further off the contours are.
+    each pixel, and a correction is added. Of both there is less, the further off the contours are.
 
     The decoder's features are not among what the gates are told: they know the people of the training, whom the decoder
     paints well by itself, and a gate that hears them trusts too little in what was found of others.

@@ -1,6 +1,6 @@
 """Pictures as far off as those of strangers, for a sight that has to know when not to trust what was painted.
 
-The painter and its decoder know the people of the training: there, what is painted is as near to the truth as what is
+The painter and its decoder know the people of the training. What is painted of them is as near to the truth as what is
 found in the gallery. Of strangers it is 2 to 3 dB further off, often by the colour of teeth. A sight taught on the
 former alone trusts in paint. So the errors are enlarged, and colours that are wrong are added.
 """
