@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,8 @@ from mcdm_core.training.parts.stage import (
 from mcdm_core.training.parts.train import PARTS_STAGE_1, PARTS_STAGE_3_REFINED, train_parts
 from mcdm_core.training.unet.denoiser import Denoiser
 
+from .spotted_clips import write_spotted_clip
+
 WEIGHTS = preset_weights("tiny")
 NARROW = dataclasses.replace(
     TINY, clip_frames=4, unet=dataclasses.replace(TINY.unet, block_channels=(32, 32, 32), num_heads=2)
@@ -44,9 +45,7 @@ def test_latents_are_as_sampled_softer_or_on_the_way_to_true_ones() -> None:
 
 
 @pytest.mark.skipif(not WEIGHTS.is_file(), reason="the tiny weights are not installed")
-def test_it_learns_from_the_autoencoders_decoder_on_and_becomes_a_part_of_the_model(
-    tmp_path: Path, write_spotted_clip: Callable[[Path], None]
-) -> None:
+def test_it_learns_from_the_autoencoders_decoder_on_and_becomes_a_part_of_the_model(tmp_path: Path) -> None:
     for split in ("train", "val"):
         write_spotted_clip(tmp_path / split)
     given = {"clips": 1, "frames": 4, "learning_rate": 2e-3, "weights": LossWeights()}  # warms up in 100 steps
@@ -93,9 +92,7 @@ def test_it_learns_from_the_autoencoders_decoder_on_and_becomes_a_part_of_the_mo
 
 
 @pytest.mark.skipif(not WEIGHTS.is_file(), reason="the tiny weights are not installed")
-def test_a_refined_painter_is_judged_by_what_the_models_own_decoder_shows(
-    tmp_path: Path, write_spotted_clip: Callable[[Path], None]
-) -> None:
+def test_a_refined_painter_is_judged_by_what_the_models_own_decoder_shows(tmp_path: Path) -> None:
     write_spotted_clip(tmp_path)
     run = PartRun([tmp_path], [tmp_path], WEIGHTS, WEIGHTS, tmp_path / "unet.safetensors", start_from=WEIGHTS, steps=1)
     recipe = dataclasses.replace(PARTS_STAGE_3_REFINED, clips=1, frames=2, carried=0.0)

@@ -13,14 +13,15 @@ from mcdm_core.training.parts.batches import BatchDrawer, Drawn
 from mcdm_core.training.parts.stage import PartRun
 from mcdm_core.training.parts.train import PARTS_STAGE_1, train_parts
 
-from .test_part_decoder_training import NARROW, _write_clip
+from .spotted_clips import write_spotted_clip
+from .test_part_decoder_training import NARROW
 
 WEIGHTS = preset_weights("tiny")
 
 
 @pytest.mark.skipif(not WEIGHTS.is_file(), reason="the tiny weights are not installed")
 def test_a_stopped_painter_goes_on_drawing_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _write_clip(tmp_path)
+    write_spotted_clip(tmp_path)
     recipe = dataclasses.replace(PARTS_STAGE_1, clips=1, frames=2)
     shown: list[list[int]] = []
     draw = BatchDrawer.draw

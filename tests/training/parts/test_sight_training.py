@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,6 +27,8 @@ from mcdm_core.training.sight.strangers import (
 )
 from mcdm_core.training.sight.train import SIGHT, train_sight
 
+from .spotted_clips import write_spotted_clip
+
 WEIGHTS = preset_weights("tiny")
 needs_weights = pytest.mark.skipif(not WEIGHTS.is_file(), reason="the tiny weights are not installed")
 
@@ -40,9 +41,7 @@ def lips_open(by: float, number: int) -> torch.Tensor:
 
 
 @needs_weights
-def test_a_decoder_without_a_gallery_gets_a_sight_and_nothing_else_of_it_changes(
-    tmp_path: Path, write_spotted_clip: Callable[[Path], None]
-) -> None:
+def test_a_decoder_without_a_gallery_gets_a_sight_and_nothing_else_of_it_changes(tmp_path: Path) -> None:
     for split in ("train", "val"):
         write_spotted_clip(tmp_path / split)
     config, states, _ = load_checkpoint(WEIGHTS)

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 from mcdm_core.data.shards import INFO_FIELDS, ShardWriter
 
 
-@pytest.fixture(scope="session")
-def write_spotted_clip() -> Callable[[Path], None]:
-    """Writes a clip of soft spots of colour, over which lips open and close, into a folder of shards."""
-    return _write
-
-
-def _write(folder: Path) -> None:
+def write_spotted_clip(folder: Path) -> None:
     """A clip of soft spots of colour, over which lips open and close."""
     spots = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0)) * 200
     smooth = torch.nn.functional.interpolate(spots, size=192, mode="bilinear")[0].movedim(0, -1)
