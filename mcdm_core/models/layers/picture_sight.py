@@ -66,8 +66,8 @@ class PictureSight(nn.Module):
     for. The move d of a cell costs a little. What is found is laid over the decoder's own picture by gates, one for
     each pixel, and a correction is added. Of both there is less, the further off the contours are.
 
-    The decoder's features are not among what the gates are told: they know the people of the training, whom the decoder
-    paints well by itself, and a gate that hears them trusts too little in what was found of others.
+    Gates are not told the decoder's features. These know the people of the training, whom the decoder paints well by
+    itself. With them a gate trusts too little in what was found of others.
 
     Args:
         width: channels of the features that queries are told from; gate_width, low_width: of those that gates are told

@@ -1,7 +1,7 @@
 """The sight of the gallery, taught on what a finished denoiser and the decoder of its parts show (C).
 
 Both are frozen. What is asked of the gallery is fitted in closed form. The gates and the correction learn by the losses
-and critics of the decoder, on frames that are made to look like those of strangers (:mod:`.strangers`).
+and critics of the decoder. Their frames are made to look like those of strangers (:mod:`.strangers`).
 """
 
 from __future__ import annotations
