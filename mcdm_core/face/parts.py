@@ -65,9 +65,9 @@ def compose(outer: Tensor, inner: Tensor) -> Tensor:
 def inverse(affine: Tensor) -> Tensor:
     """The inverse of affine maps ``[..., 2, 3]``.
 
-    >>> inverse(torch.tensor([[2.0, 0.0, 1.0], [0.0, 2.0, 0.0]]))
-    tensor([[ 0.5000,  0.0000, -0.5000],
-            [ 0.0000,  0.5000,  0.0000]])
+    >>> inverse(torch.tensor([[2.0, 1.0, 1.0], [1.0, 1.0, 0.0]]))
+    tensor([[ 1., -1., -1.],
+            [-1.,  2.,  1.]])
     """
     # Written out: a library would ask whether it went well, and the host wait for a GPU's answer.
     (a, b), (c, d) = (row.unbind(-1) for row in affine[..., :2].unbind(-2))

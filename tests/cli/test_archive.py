@@ -33,7 +33,7 @@ def finds_faces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MCDMPipeline, "encode_reference", encode)
 
 
-@pytest.mark.usefixtures("finds_faces")
+@pytest.mark.usefixtures("finds_faces", "any_contours")
 def test_further_pictures_change_the_mouth_and_are_part_of_the_run(inputs: list[str], tmp_path: Path) -> None:
     from PIL import Image
 

@@ -346,7 +346,7 @@ def test_train_refines_single_stages_alone(tmp_path, capsys) -> None:
 def test_train_refuses_what_a_stage_would_not_heed(tmp_path, capsys) -> None:
     arguments = ["--data", str(tmp_path), "--output", str(tmp_path)]
     assert main(["train", "prior", *arguments, "--shares", "1"]) == 1
-    assert "--shares is heeded by unet1, unet3, decoder alone" in capsys.readouterr().err
+    assert "--shares is heeded by unet1, unet3, decoder, sight alone" in capsys.readouterr().err
     assert main(["train", "decoder", *arguments, "--steps", "5", "--learning-rate", "0.1"]) == 1
     assert "--steps, --learning-rate: an option of the presets base and small" in capsys.readouterr().err
     assert main(["train", "lora", *arguments, "--steps", "5"]) == 1

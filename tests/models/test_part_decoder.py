@@ -149,6 +149,7 @@ def test_a_decoder_goes_on_from_one_that_saw_no_pictures_and_from_one_that_did(d
         newer.continue_from({name: value for name, value in earlier.items() if not name.startswith("conv_in.")})
 
 
+@pytest.mark.usefixtures("any_contours")
 @torch.no_grad()
 def test_a_gallery_is_seen_and_a_shut_gate_hides_it(decoder: PartDecoder) -> None:
     latents, shapes, portraits, archives = given()

@@ -81,6 +81,7 @@ def test_the_memory_does_not_grow(pipe, reference, voice) -> None:
     assert len(set(sizes)) == 1
 
 
+@pytest.mark.usefixtures("any_contours")
 def test_further_pictures_of_the_person_fill_the_archive(pipe, portrait, reference, voice) -> None:
     darker, lighter = (pipe.encode_reference(portrait * gain, box=(40, 50, 120, 130)) for gain in (0.7, 1.2))
     alone, seen = pipe.start_memory(reference, 3), pipe.start_memory(reference, 3, [darker, lighter])
