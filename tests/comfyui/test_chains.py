@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from PIL import Image
 from results import by_type, read, saved, watched_memory
 from upscaler import UPSCALER, write_upscaler
+
+SAMPLES = Path(__file__).resolve().parents[2] / "mcdm_core" / "assets" / "samples"
 
 
 @pytest.fixture
@@ -174,7 +177,7 @@ def test_two_speakers_move_in_one_picture_in_turn(server: Any, workflow_prompt: 
 
 def test_further_pictures_of_the_person_show_in_what_is_painted(server: Any, workflow_prompt: Any) -> None:
     """The same portrait in redder light is found in mouth and eyes, and changes nothing beside them."""
-    with Image.open(server.base / "input" / "portrait.png") as picture:
+    with Image.open(SAMPLES / "portrait.png") as picture:
         red, *others = picture.convert("RGB").split()
         redder = Image.merge("RGB", [red, *(channel.point(lambda value: int(value * 0.6)) for channel in others)])
     redder.save(server.base / "input" / "redder.png")
