@@ -142,7 +142,7 @@ class PartDecoder(nn.Module):
             added.append(give(x))
         pictures = None
         if self.pictures is not None and gallery is not None:
-            known = Gallery(portraits[:, None], own_shapes[:, None]).joined(gallery)
+            known = Gallery.of_portraits(portraits, own_shapes).joined(gallery)
             pictures = self.pictures.look(known.pictures, known.shapes)
         return PersonFeatures(
             tuple(added), None if self.archive is None else self.archive.candidates(archive), pictures
@@ -160,7 +160,8 @@ class PartDecoder(nn.Module):
         """
         own, queries = self.own(latents, shapes, person)
         if self.pictures is not None and person.pictures is not None and queries is not None:
-            own = self.pictures(own, queries, shapes[:, :, 0], person.pictures)
+            # Gradients through the search would lead what is asked away from the frame.
+            own = self.pictures(own, queries.detach(), shapes[:, :, 0], person.pictures)
         return F.pixel_shuffle(own, 2).unflatten(0, latents.shape[:2])
 
     def own(self, latents: Tensor, shapes: Tensor, person: PersonFeatures) -> tuple[Tensor, Tensor | None]:

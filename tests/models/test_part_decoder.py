@@ -169,6 +169,27 @@ def test_a_gallery_is_seen_and_a_shut_gate_hides_it(decoder: PartDecoder) -> Non
     torch.testing.assert_close(decoded(gallery), decoded())
 
 
+@pytest.mark.usefixtures("any_contours")
+def test_no_gradient_passes_the_search_of_the_gallery(decoder: PartDecoder) -> None:
+    """Where what was found is shown alone, a painter that is judged by it learns nothing."""
+    latents, shapes, portraits, archives = given()
+    sight = decoder.pictures
+    for layer in (sight.gates, sight.correction):
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+    with torch.no_grad():
+        person = decoder.look(portraits, OWN, archives, Gallery.of_portraits(portraits, OWN))
+
+    def gradient() -> float:
+        asked = latents.clone().requires_grad_()
+        decoder(asked, shapes, person).square().mean().backward()
+        return float(asked.grad.abs().sum())
+
+    assert gradient() > 0
+    torch.nn.init.constant_(sight.gates.bias, 200.0)
+    assert gradient() == 0
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("aside", [0, 1])
 def test_what_the_archive_shows_is_found_where_it_is_or_a_cell_aside(aside: int) -> None:

@@ -24,6 +24,15 @@ class Gallery:
     pictures: Tensor
     shapes: Tensor
 
+    @classmethod
+    def of_portraits(cls, portraits: Tensor, shapes: Tensor) -> Gallery:
+        """Of the portraits alone, ``[v, 3, k, k]``, with their contours ``[v, w]``.
+
+        >>> Gallery.of_portraits(torch.zeros(2, 3, 4, 4), torch.zeros(2, 48)).pictures.shape
+        torch.Size([2, 1, 3, 4, 4])
+        """
+        return cls(portraits[:, None], shapes[:, None])
+
     def joined(self, other: Gallery) -> Gallery:
         """The pictures of both."""
         pictures = torch.cat([self.pictures, other.pictures], 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -72,6 +72,26 @@ class DecoderLosses:
         return losses
 
 
+def validation_of(
+    material: PartMaterial, painter: PartLosses, run: PartRun, name: str
+) -> Callable[[PartDecoder, int], dict[str, float]]:
+    """Scores, in two steps of sampling, of a decoder of what ``painter`` paints; ``name``: of the sheets."""
+
+    def validate(module: PartDecoder, step: int) -> dict[str, float]:
+        return validate_parts(
+            painter.denoiser,
+            material.vae,
+            material.held_out,
+            run.config,
+            bypass_temporal=False,
+            picture=run.picture(name, step),
+            steps=2,
+            decoder=module,
+        )
+
+    return validate
+
+
 def train_part_decoder(recipe: PartRecipe, run: PartRun) -> TrainResult:
     """Train the decoder, which begins as the autoencoder's; the weights have bare keys.
 
@@ -99,16 +119,5 @@ def train_part_decoder(recipe: PartRecipe, run: PartRun) -> TrainResult:
     settings = run.settings(recipe, 0.995, component="part_decoder")
     logger.info("the parts' decoder: %d clips", len(material.rows.clips))
 
-    def validate(module: PartDecoder, step: int) -> dict[str, float]:
-        return validate_parts(
-            painter.denoiser,
-            vae,
-            material.held_out,
-            config,
-            bypass_temporal=False,
-            picture=run.picture("part_decoder", step),
-            steps=2,
-            decoder=module,
-        )
-
+    validate = validation_of(material, painter, run, "part_decoder")
     return train(decoder, DecoderLosses(decoder, painter, recipe, settings), settings, validate)

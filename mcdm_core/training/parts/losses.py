@@ -259,7 +259,7 @@ class PartLosses:
         self, reference: Tensor, rows: Tensor, look: Appearance, targets: PartViews, still: Tensor
     ) -> tuple[Tensor, Gallery]:
         """Latents of archived rows, as a video would have shown them, and a little noise; and the gallery of them."""
-        own = Gallery(targets.still[:, None], targets.own_shapes.flatten(0, 1)[:, None])
+        own = Gallery.of_portraits(targets.still, targets.own_shapes.flatten(0, 1))
         if not self.archive:
             return still[:, None].expand(-1, rows.shape[1], -1, -1, -1), own
         views = self.drawer.views(reference, rows, look, self.size)

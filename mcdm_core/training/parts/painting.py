@@ -131,7 +131,7 @@ class Painter:
             archive, carried = self._sample(guide, f_ac, tokens, {} if off == "memory" else carried, first, off, steps)
             kept = None if off == "archive" else gallery
             if kept is not None and off == "bare_gallery":
-                kept = Gallery(views.still[:, None], views.own_shapes.flatten(0, 1)[:, None])
+                kept = Gallery.of_portraits(views.still, views.own_shapes.flatten(0, 1))
             decoded = self.decode(archive, tokens[:, :, -SHAPE_TOKENS:], views, known, kept, off).clamp(-1, 1)
             painted.append(views.shown(decoded))
         return torch.cat(painted, 1)

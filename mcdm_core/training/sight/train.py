@@ -22,9 +22,9 @@ from ...models.layers.picture_sight import PictureSight, half_resolution_cells
 from ...models.part_decoder import PartDecoder
 from ..channels_last import channels_last
 from ..loop import LoopSettings, TrainResult, resume_path, train
+from ..parts.decoder import validation_of
 from ..parts.losses import LossWeights, PaintedBatch, PartLosses, half_of_frames
 from ..parts.stage import LateCritic, PartMaterial, PartRecipe, PartRun, continue_part_decoder, frozen_denoiser
-from ..parts.validation import validate_parts
 from ..ridge import ridge_solution
 from .strangers import BARE_SHARE, as_of_strangers, further_off, less_seen
 
@@ -75,7 +75,7 @@ def _less_seen(batch: PaintedBatch) -> PaintedBatch:
     views, clips = batch.views, len(batch.drawn.reference)
     bare = torch.rand(clips, device=batch.still.device) < BARE_SHARE
     bare = bare.repeat_interleave(len(batch.still) // clips).view(-1, 1, 1, 1, 1)
-    portraits = Gallery(views.still[:, None], views.own_shapes.flatten(0, 1)[:, None])
+    portraits = Gallery.of_portraits(views.still, views.own_shapes.flatten(0, 1))
     return dataclasses.replace(
         batch,
         archived=torch.where(bare, batch.still[:, None], batch.archived),
@@ -135,18 +135,7 @@ def train_sight(recipe: PartRecipe, run: PartRun) -> TrainResult:
     settings = run.settings(recipe, 0.995, component="part_decoder")
     logger.info("the sight of the gallery: %d clips", len(material.rows.clips))
 
-    def validate(module: PartDecoder, step: int) -> dict[str, float]:
-        return validate_parts(
-            painter.denoiser,
-            material.vae,
-            material.held_out,
-            config,
-            bypass_temporal=False,
-            picture=run.picture("sight", step),
-            steps=2,
-            decoder=module,
-        )
-
+    validate = validation_of(material, painter, run, "sight")
     losses = SightLosses(decoder, painter, recipe, settings)
     if not goes_on and not (settings.resume and resume_path(settings.output).exists()):
         fit_queries(decoder, painter)
